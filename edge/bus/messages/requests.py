@@ -1,0 +1,153 @@
+"""What a till may ask: the request form, and one class of parameters per operation.
+
+Strategy: `OPERATIONS` maps the last topic level to its parameters. An operation that moves paper, money or a drawer is
+marked `remembered`: its answer is kept on disk for a day, and repeating the id repeats the answer, not the effect.
+
+Source: design page "The local bus" (operations, idempotence).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Base64Bytes, Field
+
+from edge.bus.messages.base import EventId, Id, Message
+
+DEFAULT_DEADLINE_MS = 5_000
+MAX_DEADLINE_MS = 120_000
+
+
+class Request(Message):
+    """The payload on ``lanes/{lane}/requests/{operation}``."""
+
+    id: EventId = Field(description="chosen by the till; repeat it to ask for the same answer again")
+    deadline_ms: int = Field(default=DEFAULT_DEADLINE_MS, ge=1, le=MAX_DEADLINE_MS)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+# -- printing ----------------------------------------------------------------------------------------------------------
+
+
+class Text(Message):
+    kind: Literal["text"]
+    text: str = Field(max_length=4000)
+    align: Literal["left", "center", "right"] = "left"
+    bold: bool = False
+    size: int = Field(default=1, ge=1, le=4, description="1 normal, 2 double width and height, ...")
+
+
+class Columns(Message):
+    kind: Literal["columns"]
+    left: str = Field(max_length=200)
+    right: str = Field(max_length=200)
+    bold: bool = False
+
+
+class Rule(Message):
+    kind: Literal["rule"]
+
+
+class Barcode(Message):
+    kind: Literal["barcode"]
+    symbology: Literal["EAN13", "CODE128"]
+    data: str = Field(min_length=1, max_length=80)
+
+
+class Qr(Message):
+    kind: Literal["qr"]
+    data: str = Field(min_length=1, max_length=1000)
+
+
+class Feed(Message):
+    kind: Literal["feed"]
+    lines: int = Field(default=1, ge=1, le=20)
+
+
+class Cut(Message):
+    kind: Literal["cut"]
+
+
+Element = Annotated[Text | Columns | Rule | Barcode | Qr | Feed | Cut, Field(discriminator="kind")]
+
+
+class Print(Message):
+    job: Id | None = Field(default=None, description="the job's id; the request's id when left out")
+    device: Id | None = Field(default=None, description="a printer of this lane; the lane's only one when left out")
+    document: list[Element] | None = Field(default=None, max_length=2000)
+    raw: Base64Bytes | None = Field(default=None, description="ESC/POS bytes as the till made them, in base64")
+    ttl_ms: int = Field(default=60_000, ge=1_000, le=86_400_000, description="never printed after this long")
+
+
+class PrintState(Message):
+    job: Id
+
+
+class PrintReprint(Message):
+    job: Id
+    reason: str = Field(min_length=1, max_length=200)
+
+
+# -- drawer, scale, scans, prices ----------------------------------------------------------------------------------------
+
+
+class DrawerOpen(Message):
+    device: Id | None = None
+    operator_id: Id
+    receipt_number: str | None = Field(default=None, max_length=64)
+    reason: str | None = Field(default=None, max_length=200, description="required when there is no receipt_number")
+
+
+class DrawerState(Message):
+    device: Id | None = None
+
+
+class ScaleWeigh(Message):
+    device: Id | None = None
+
+
+class ScaleZero(Message):
+    device: Id | None = None
+
+
+class ScaleTare(Message):
+    device: Id | None = None
+
+
+class ScanRecent(Message):
+    limit: int = Field(default=10, ge=1, le=100)
+
+
+class PriceLookup(Message):
+    code: str = Field(min_length=1, max_length=64)
+
+
+class Help(Message):
+    operation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    name: str
+    parameters: type[Message]
+    summary: str
+    remembered: bool = False
+
+
+OPERATIONS: dict[str, Operation] = {
+    row.name: row
+    for row in (
+        Operation("print", Print, "Print a document or raw bytes, once.", remembered=True),
+        Operation("print.state", PrintState, "What became of a print job."),
+        Operation("print.reprint", PrintReprint, "Print a job again, marked DUPLICATE.", remembered=True),
+        Operation("drawer.open", DrawerOpen, "Open the cash drawer.", remembered=True),
+        Operation("drawer.state", DrawerState, "Whether the drawer is open."),
+        Operation("scale.weigh", ScaleWeigh, "A stable weight, or why there is none."),
+        Operation("scale.zero", ScaleZero, "Set the empty scale to zero."),
+        Operation("scale.tare", ScaleTare, "Take what lies on the scale as tare."),
+        Operation("scan.recent", ScanRecent, "The lane's last scans, newest first."),
+        Operation("price.lookup", PriceLookup, "The price of a code in the active price version."),
+        Operation("help", Help, "The operations and their parameters as JSON Schema."),
+    )
+}

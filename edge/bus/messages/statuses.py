@@ -1,0 +1,59 @@
+"""What the gateway, its devices and the tills say of themselves; all retained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edge.bus.messages.base import Id, Message
+from edge.bus.messages.facts import FactClass
+
+Link = Literal["online", "lan", "wan", "cloud", "unknown"]
+"""What is broken between store and HQ: ``online`` when nothing is, ``unknown`` while the bridge has not said."""
+
+ClockTrust = Literal["synced", "holdover", "unknown"]
+
+
+class Backlog(Message):
+    facts: int = Field(ge=0, description="accepted and not yet confirmed by HQ")
+    oldest_s: int | None = Field(description="age of the oldest of them in seconds; null when there are none")
+
+
+class GatewayStatus(Message):
+    state: Literal["starting", "serving", "storage_full", "faulted", "stopped"]
+    link: Link
+    since: str = Field(description="when the link became so")
+    backlog: dict[FactClass, Backlog] = Field(default_factory=dict)
+    eta_s: int | None = Field(default=None, description="seconds until the backlog is drained, where it can be told")
+    epoch: str = ""
+    clock: ClockTrust = "unknown"
+    version: str = ""
+    confirm: Literal["hq", "broker"] = "hq"
+    lane_gaps: int = Field(default=0, description="facts known to be missing from lanes' sequences")
+    quarantined: int = 0
+    price_version: str | None = None
+    safe_to_switch_off: bool = False
+
+
+DeviceState = Literal["unknown", "ready", "busy", "not_ready", "offline", "faulted"]
+
+
+class DeviceStatus(Message):
+    """`state` and `detail` in UnifiedPOS words; ``unknown`` is a state of its own, never "offline" or "no paper"."""
+
+    device: Id
+    category: Literal["scanner", "printer", "scale", "drawer"]
+    state: DeviceState
+    detail: dict[str, str | bool | None] = Field(default_factory=dict, description="e.g. paper: near_end")
+    please: str = Field(default="", description="what a person should do; empty when nothing")
+    lanes: tuple[Id, ...] = Field(default=(), strict=False)
+    garbled: int = Field(default=0, description="frames that could not be read since start")
+    since: str = ""
+
+
+class Presence(Message):
+    online: bool
+    app: str = Field(default="", max_length=64)
+    version: str = Field(default="", max_length=64)
+    last_sequence: int = Field(default=0, ge=0)

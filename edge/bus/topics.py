@@ -1,0 +1,159 @@
+"""Every topic of the local bus and of the cloud link, spelled here and nowhere else.
+
+Strategy: one function per topic. A function given an id returns the topic to publish on; the constants ending in
+``_ANY`` are the matching subscription filters. Ids are checked here because an id that carries ``/``, ``+`` or ``#``
+would reach somebody else's topic.
+
+Source: design page "The local bus" (topic table), "Journal, bridge, HQ" (cloud topics).
+"""
+
+from __future__ import annotations
+
+import re
+
+ROOT = "tg/v1"
+
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+"""What a store, lane or device id may look like: 1-64 characters, safe in a topic, a file name and a host name."""
+
+_ID = re.compile(ID_PATTERN)
+
+# -- the local bus: what a till sees ---------------------------------------------------------------------------------
+
+GATEWAY_STATUS = f"{ROOT}/gateway/status"
+DEVICES_STATUS_ANY = f"{ROOT}/devices/+/status"
+LANE_FACTS_ANY = f"{ROOT}/lanes/+/facts"
+LANE_REQUESTS_ANY = f"{ROOT}/lanes/+/requests/+"
+LANE_PRESENCE_ANY = f"{ROOT}/lanes/+/presence"
+STORE_ANY = f"{ROOT}/store/+"
+
+
+def device_status(device: str) -> str:
+    return f"{ROOT}/devices/{_checked(device)}/status"
+
+
+def lane_scans(lane: str) -> str:
+    return f"{ROOT}/lanes/{_checked(lane)}/scans"
+
+
+def lane_weights(lane: str) -> str:
+    return f"{ROOT}/lanes/{_checked(lane)}/weights"
+
+
+def lane_facts(lane: str) -> str:
+    return f"{ROOT}/lanes/{_checked(lane)}/facts"
+
+
+def lane_request(lane: str, operation: str) -> str:
+    return f"{ROOT}/lanes/{_checked(lane)}/requests/{_checked(operation)}"
+
+
+def lane_replies(lane: str) -> str:
+    return f"{ROOT}/lanes/{_checked(lane)}/replies"
+
+
+def lane_presence(lane: str) -> str:
+    return f"{ROOT}/lanes/{_checked(lane)}/presence"
+
+
+def store_subject(subject: str) -> str:
+    return f"{ROOT}/store/{_checked(subject)}"
+
+
+def lane_of(topic: str) -> str:
+    """The lane a ``lanes/{lane}/...`` topic belongs to; ValueError for any other topic."""
+    parts = topic.split("/")
+    if len(parts) < 5 or parts[2] != "lanes":
+        raise ValueError(f"{topic!r} is not a lane's topic")
+    return parts[3]
+
+
+def operation_of(topic: str) -> str:
+    """The operation a ``lanes/{lane}/requests/{operation}`` topic asks for; ValueError for any other topic."""
+    parts = topic.split("/")
+    if len(parts) != 6 or parts[2] != "lanes" or parts[4] != "requests":
+        raise ValueError(f"{topic!r} is not a request topic")
+    return parts[5]
+
+
+def belongs_to_lane(topic: str, lane: str) -> bool:
+    """Whether ``topic`` lies inside ``lane``'s own part of the bus and is a plain topic, not a filter."""
+    return topic.startswith(f"{ROOT}/lanes/{lane}/") and not any(c in topic for c in "+#\0")
+
+
+# What the broker lets a till do on its own listener; ``%u`` is the client's name, which is its lane id.
+TILL_MAY_WRITE = (f"{ROOT}/lanes/%u/facts", f"{ROOT}/lanes/%u/requests/+", f"{ROOT}/lanes/%u/presence")
+TILL_MAY_READ = (f"{ROOT}/lanes/%u/#", f"{ROOT}/devices/#", f"{ROOT}/gateway/#", f"{ROOT}/store/#")
+
+# -- between edge and bridge, on the unix socket only: no till can read or write these -------------------------------
+
+JOURNAL_HEADS = f"{ROOT}/bridge/heads"
+"""edge -> bridge: the journal has grown; retained."""
+
+BRIDGE_STATUS = f"{ROOT}/bridge/status"
+"""bridge -> edge: link cause, confirmed sequences, drain estimate; retained, with a last will."""
+
+BRIDGE_DOWN_ANY = f"{ROOT}/bridge/down/+"
+BRIDGE_COMMITTED = f"{ROOT}/bridge/committed"
+"""edge -> bridge: a downlink message is on disk (or refused for good)."""
+
+
+def bridge_down(stream: str) -> str:
+    """bridge -> edge: one downlink message, byte for byte as HQ signed it."""
+    return f"{ROOT}/bridge/down/{_checked(stream)}"
+
+
+# -- the cloud link ----------------------------------------------------------------------------------------------------
+
+HQ_UP_ANY = f"{ROOT}/+/up/#"
+HQ_UP_SHARED = f"$share/hq/{HQ_UP_ANY}"
+
+
+def up(store: str, fact_class: str) -> str:
+    """store -> HQ: batches of one class."""
+    return f"{ROOT}/{_checked(store)}/up/{_checked(fact_class)}"
+
+
+def up_need(store: str) -> str:
+    """store -> HQ: which downlink messages this store has, and so which it misses."""
+    return f"{ROOT}/{_checked(store)}/up/need"
+
+
+def confirmed(store: str) -> str:
+    """HQ -> store: the highest contiguous sequence per (epoch, class) in HQ's database."""
+    return f"{ROOT}/{_checked(store)}/confirmed"
+
+
+def down(store: str, stream: str) -> str:
+    return f"{ROOT}/{_checked(store)}/down/{_checked(stream)}"
+
+
+def down_any(store: str) -> str:
+    return f"{ROOT}/{_checked(store)}/down/+"
+
+
+def group_down(group: str, stream: str) -> str:
+    return f"{ROOT}/groups/{_checked(group)}/down/{_checked(stream)}"
+
+
+def group_down_any(group: str) -> str:
+    return f"{ROOT}/groups/{_checked(group)}/down/+"
+
+
+def store_of(topic: str) -> str:
+    """The store an uplink topic comes from; ValueError for any other topic."""
+    parts = topic.split("/")
+    if len(parts) != 5 or parts[3] != "up":
+        raise ValueError(f"{topic!r} is not an uplink topic")
+    return parts[2]
+
+
+def last_level(topic: str) -> str:
+    """The last level: the class of an uplink topic, the stream of a downlink topic."""
+    return topic.rsplit("/", 1)[-1]
+
+
+def _checked(part: str) -> str:
+    if not _ID.match(part):
+        raise ValueError(f"{part!r} cannot stand in a topic: use letters, digits, '_', '.', '-' (at most 64)")
+    return part
