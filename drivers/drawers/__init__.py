@@ -1,0 +1,1 @@
+"""Cash drawers: the pulses that open them and what their switch says."""

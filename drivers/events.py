@@ -1,0 +1,128 @@
+"""What devices report: frozen events with their units in names or types.
+
+Protocols create these; drivers stamp the moment; nothing here knows a lane, a price or a sale.
+*Unknown* is a value of its own (`None` or `"unknown"`), never a guess at the harmless case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["kg", "lb"]
+Paper = Literal["ok", "near_end", "end", "unknown"]
+PrinterError = Literal["cutter", "recoverable", "unrecoverable", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One code, whole, as the scanner decoded it.
+
+    `text` has neither prefix, suffix nor AIM identifier; GS (0x1D) may stand inside it. `aim` is the identifier
+    without its bracket ("E0" for EAN-13) or None when the device sent none. `raw` is what came over the line:
+    the frame with its suffix or, for a keyboard scanner, three bytes per key event (code, big endian, and value).
+    `captured_ns` is CLOCK_MONOTONIC in nanoseconds, stamped by the driver; protocols leave 0.
+    """
+
+    text: str
+    raw: bytes
+    aim: str | None = None
+    captured_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight: `value` is the decimal string that the scale resolved ("0.482"), never a float.
+
+    `stable` False must not be sold by. `net` says that a tare was taken off; `tare` is its value where the
+    protocol tells it. `raw` is the frame. `captured_ns` as in `Scan`.
+    """
+
+    value: str
+    unit: Unit
+    stable: bool
+    net: bool
+    tare: str | None
+    raw: bytes
+    captured_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleStatus:
+    """Why a scale gives no weight, or what it did with a command. `raw` is the frame."""
+
+    motion: bool
+    over: bool
+    under_zero: bool
+    outside_zero_capture: bool
+    centre_of_zero: bool
+    net: bool
+    raw: bytes
+
+    @property
+    def reason(self) -> str | None:
+        """The `NotReady` code of the worst condition, or None when nothing stands in the way."""
+        if self.over:
+            return "over"
+        if self.under_zero:
+            return "under_zero"
+        if self.motion:
+            return "in_motion"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterStatus:
+    """Everything the printer has said of itself so far; what it has not said is None or "unknown".
+
+    `error` None means that the printer said "no error"; "unknown" that it has not said.
+    `raw` is the reply or automatic status that completed this picture.
+    """
+
+    online: bool | None
+    cover_open: bool | None
+    paper: Paper
+    error: PrinterError | None
+    raw: bytes
+    feeding: bool | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """The `NotReady` code of what keeps the printer from printing, or None when nothing known does."""
+        if self.cover_open:
+            return "cover_open"
+        if self.paper == "end":
+            return "paper_out"
+        if self.error not in (None, "unknown"):
+            return f"printer_error_{self.error}"
+        if self.online is False:
+            return "printer_offline"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawerStatus:
+    """The level of pin 3 of the drawer connector. Which level means "open" belongs to the drawer's configuration."""
+
+    pin3_high: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrintProof:
+    """The printer's word that everything sent before this token is on paper. `token` is 4 printable ASCII bytes."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Bytes that made no sense, kept whole (up to the protocol's bound) to be counted and put in quarantine.
+
+    `reason` is for people: "not UTF-8", "cut off". Nothing of a Noise may reach a till as a scan or a weight.
+    """
+
+    raw: bytes
+    reason: str
+
+
+Event = Scan | Weight | ScaleStatus | PrinterStatus | DrawerStatus | PrintProof | Noise

@@ -1,0 +1,1 @@
+"""Printer protocols, documents and the profile table."""

@@ -1,0 +1,1 @@
+"""Scale protocols, one file each, named after their document."""

@@ -1,0 +1,1 @@
+"""Scanner protocols, one file each."""

@@ -1,0 +1,1 @@
+"""Transports move bytes or key events and know nothing of their meaning."""

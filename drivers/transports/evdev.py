@@ -1,0 +1,71 @@
+"""Keyboard scanners through evdev: the node is grabbed, so that no key of a scan reaches the console.
+
+Raw `input_event` records are read from the descriptor and handed over as bytes; the protocol decodes them, lost-event
+markers included. python-evdev opens and grabs; its own reader is not used, because it hides those markers.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from drivers.errors import DeviceLost, WrongDevice
+from drivers.transports.base import Lost, Receive
+from drivers.transports.descriptor import DescriptorTransport
+
+
+@dataclass(frozen=True, slots=True)
+class EvdevOptions:
+    """`path` is a stable link such as /dev/input/by-id/...-event-kbd."""
+
+    path: str
+    grab: bool = True
+
+
+class EvdevTransport(DescriptorTransport):
+    """One input device, grabbed for this process alone unless `grab` is off."""
+
+    def __init__(self, options: EvdevOptions) -> None:
+        super().__init__(options.path)
+        self.options = options
+        self._device: Any = None
+
+    async def open(self, receive: Receive, lost: Lost) -> None:
+        """Open and grab; raises DeviceLost (absent, grabbed by another) or WrongDevice (no keyboard-like device)."""
+        import evdev  # a C extension and its long tables: only for those who have such a scanner
+
+        path = self.options.path
+        try:
+            device = evdev.InputDevice(path)
+        except OSError as error:
+            raise self._explain(error) from error
+        if evdev.ecodes.EV_KEY not in device.capabilities():
+            device.close()
+            raise WrongDevice(f"{path} has no keys; choose the node whose name ends in -event-kbd")
+        try:
+            if self.options.grab:
+                device.grab()
+        except OSError as error:
+            device.close()
+            raise self._explain(error) from error
+        self._device = device
+        self._start(device.fileno(), receive, lost)
+
+    def _explain(self, error: OSError) -> DeviceLost | WrongDevice:
+        path = self.options.path
+        if not os.path.exists(path):
+            return DeviceLost(f"{path} is not there; plug the scanner in or correct its path")
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return DeviceLost(f"{path} may not be opened; add this user to the group that owns it (input)")
+        if error.errno == errno.EBUSY:
+            return DeviceLost(f"{path} is grabbed by another process; stop that one")
+        if error.errno in (errno.ENODEV, errno.ENXIO, errno.EIO):
+            return DeviceLost(f"{path} went away while it was opened; check its cable")
+        return WrongDevice(f"{path} is not an input device ({error.strerror}); correct its path")
+
+    def _close_descriptor(self) -> None:
+        device, self._device = self._device, None
+        if device is not None:
+            device.close()

@@ -1,0 +1,1 @@
+"""Virtual twins: the far end of each wire format, with faults on demand."""
