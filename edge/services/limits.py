@@ -1,0 +1,25 @@
+"""How much one lane may send: a token bucket per lane, so that one that runs wild does not slow the others."""
+
+from __future__ import annotations
+
+import time
+
+
+class LaneBudget:
+    """`rate_per_s` messages a second on average, `burst` at once. Unknown lanes get a bucket on first sight."""
+
+    def __init__(self, rate_per_s: int, burst: int) -> None:
+        self._rate = float(rate_per_s)
+        self._burst = float(burst)
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def wait_ms(self, lane: str) -> int:
+        """Take one message from the lane's budget: 0 when there was one, else milliseconds until there is."""
+        now = time.monotonic()
+        level, since = self._buckets.get(lane, (self._burst, now))
+        level = min(self._burst, level + (now - since) * self._rate)
+        if level >= 1.0:
+            self._buckets[lane] = (level - 1.0, now)
+            return 0
+        self._buckets[lane] = (level, now)
+        return max(1, round((1.0 - level) / self._rate * 1000))

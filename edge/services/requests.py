@@ -1,0 +1,276 @@
+"""Requests of tills: always answered, within their deadline, and never done twice.
+
+Strategy: `Router` reads and checks a request, finds the handler of its operation, and runs it in a task of its own with
+the deadline as time-out. Operations marked `remembered` (paper, money, drawer) have a row on disk before the handler
+starts and their answer on disk before the reply leaves; repeating the id repeats the answer. A row that a crash left
+unfinished goes to the operation's recovery, which knows what may have happened.
+
+The broker's copy is acknowledged when the reply is on its way: a request that was in hand when the process died comes
+again, finds its row, and is answered.
+
+Source: design page "The local bus" (operations, problems, idempotence).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import ValidationError
+
+from edge.bus import topics
+from edge.bus.client import Message
+from edge.bus.envelope import now_utc
+from edge.bus.messages import replies
+from edge.bus.messages.facts import first_error
+from edge.bus.messages.replies import Code, ProblemError
+from edge.bus.messages.requests import OPERATIONS, Operation, Request
+from edge.services.limits import LaneBudget
+from edge.services.quarantine import Quarantine
+from edge.services.replies import Replies
+from edge.supervisor import report_bug
+
+if TYPE_CHECKING:
+    from edge.journal.store import Store
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_S = 24 * 3600
+"""How long the answer to a remembered request is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks, under which id, and until when: `deadline_s` in the event loop's own time."""
+
+    lane: str
+    request_id: str
+    deadline_s: float
+
+
+Handler = Callable[[Asked, Any], Awaitable[dict[str, Any]]]
+"""Does the operation with its checked parameters; returns the reply's result or raises ProblemError."""
+
+Recovery = Handler
+"""The same for a request that a crash interrupted: tell what became of it, do not do it again."""
+
+
+class Router:
+    """Dispatches requests to handlers. `serve` registers a module's operations before the first message."""
+
+    def __init__(
+        self,
+        store: Store,
+        lanes: frozenset[str],
+        replies_: Replies,
+        quarantine: Quarantine,
+        budget: LaneBudget,
+        *,
+        message_bytes: int,
+        in_flight: int,
+    ) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._replies = replies_
+        self._quarantine = quarantine
+        self._budget = budget
+        self._message_bytes = message_bytes
+        self._in_flight = in_flight
+        self._handlers: dict[str, Handler] = {"help": _help}
+        self._recoveries: dict[str, Recovery] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._busy: dict[str, int] = {}
+
+    def serve(self, operations: Mapping[str, Handler], recoveries: Mapping[str, Recovery] | None = None) -> None:
+        """Let these handlers serve these operations."""
+        self._handlers.update(operations)
+        self._recoveries.update(recoveries or {})
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served."""
+        return bool(self._running)
+
+    def on_message(self, message: Message) -> None:
+        """Take one message from ``lanes/{lane}/requests/{operation}``."""
+        lane = topics.lane_of(message.topic)
+        request_id: str | None = None
+        try:
+            if lane not in self._lanes:
+                raise ProblemError(Code.NOT_YOURS, f"there is no lane {lane!r} in this store")
+            if len(message.payload) > self._message_bytes:
+                raise ProblemError(Code.TOO_LARGE, f"at most {self._message_bytes} bytes")
+            if wait_ms := self._budget.wait_ms(lane):
+                raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
+            fields = _fields(message.payload)
+            request_id = fields["id"] if isinstance(fields.get("id"), str) else None
+            request, operation, parameters = _read(topics.operation_of(message.topic), fields)
+            if operation.name not in self._handlers:
+                raise ProblemError(Code.NOT_FOUND, f"this store has no device or service for {operation.name}")
+            if (lane, request.id) in self._running:
+                message.ack()  # the answer that is on its way answers this one too
+                return
+            if self._busy.get(lane, 0) >= self._in_flight:
+                raise ProblemError(Code.TOO_FAST, f"at most {self._in_flight} requests at once", retry_after_ms=100)
+        except ProblemError as problem:
+            self._refuse(message, lane, request_id, problem)
+            return
+        self._start(message, lane, request, operation, parameters)
+
+    def _start(self, message: Message, lane: str, request: Request, operation: Operation, parameters: Any) -> None:
+        key = (lane, request.id)
+        self._busy[lane] = self._busy.get(lane, 0) + 1
+        task = asyncio.create_task(
+            self._answer(message, lane, request, operation, parameters), name=f"{operation.name} {lane} {request.id}"
+        )
+        self._running[key] = task
+
+        def ended(_: asyncio.Task[None]) -> None:
+            self._running.pop(key, None)
+            self._busy[lane] -= 1
+
+        task.add_done_callback(ended)
+
+    async def _answer(
+        self, message: Message, lane: str, request: Request, operation: Operation, parameters: Any
+    ) -> None:
+        deadline_s = request.deadline_ms / 1000
+        if message.expiry_s is not None:
+            deadline_s = min(deadline_s, float(message.expiry_s))
+        asked = Asked(lane, request.id, asyncio.get_running_loop().time() + deadline_s)
+        try:
+            if operation.remembered:
+                payload = await self._remembered(asked, operation, request, parameters)
+            else:
+                payload = await self._outcome(asked, self._handlers[operation.name], parameters)
+        except asyncio.CancelledError:
+            raise  # stopping: the broker still has the request and gives it to our next life
+        self._replies.send(message, lane, payload)
+        message.ack()
+
+    async def _outcome(self, asked: Asked, handler: Handler, parameters: Any) -> bytes:
+        """The reply, whatever happens in the handler."""
+        try:
+            async with asyncio.timeout_at(asked.deadline_s):
+                return replies.done(asked.request_id, await handler(asked, parameters))
+        except TimeoutError:
+            problem = ProblemError(Code.TIMED_OUT, "not done within the deadline; ask for its state before repeating")
+        except ProblemError as error:
+            problem = error
+        except BaseException as error:
+            problem = report_bug(f"request {asked.request_id} of lane {asked.lane}", error)
+        return replies.refused(asked.request_id, problem)
+
+    async def _remembered(self, asked: Asked, operation: Operation, request: Request, parameters: Any) -> bytes:
+        digest = hashlib.sha256(
+            orjson.dumps([operation.name, request.parameters], option=orjson.OPT_SORT_KEYS)
+        ).digest()
+        row = await self._store.fetch_one(
+            "SELECT digest, answer FROM requests WHERE lane = ? AND id = ?", (asked.lane, asked.request_id)
+        )
+        if row is not None:
+            before, answer = row
+            if before != digest:
+                return replies.refused(
+                    asked.request_id, ProblemError(Code.CONFLICT, "this id was used for another request")
+                )
+            if answer is not None:
+                return bytes(answer)
+            recovery = self._recoveries.get(operation.name, _unknown)
+            payload = await self._outcome(asked, recovery, parameters)
+        else:
+            await self._store.write(
+                [
+                    (
+                        "INSERT INTO requests(lane, id, operation, digest, asked_at) VALUES (?, ?, ?, ?, ?)",
+                        (asked.lane, asked.request_id, operation.name, digest, now_utc()),
+                    )
+                ]
+            )
+            payload = await self._outcome(asked, self._handlers[operation.name], parameters)
+        await self._store.write(
+            [
+                (
+                    "UPDATE requests SET answer = ? WHERE lane = ? AND id = ?",
+                    (payload, asked.lane, asked.request_id),
+                )
+            ]
+        )
+        return payload
+
+    def _refuse(self, message: Message, lane: str, request_id: str | None, problem: ProblemError) -> None:
+        if problem.code not in (Code.TOO_FAST, Code.NOT_FOUND):
+            self._quarantine.keep(message.topic, lane, problem.code, problem.detail, message.payload)
+        if lane in self._lanes:
+            self._replies.send(message, lane, replies.refused(request_id, problem))
+        message.ack()
+
+    async def stop(self) -> None:
+        """Cancel what is in hand; the broker gives it to the next life of this process."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+REQUESTS_SCHEMA = """
+CREATE TABLE IF NOT EXISTS requests (
+    lane TEXT NOT NULL,
+    id TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    asked_at TEXT NOT NULL,
+    answer BLOB,
+    PRIMARY KEY (lane, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS requests_by_age ON requests (asked_at);
+"""
+
+
+def _fields(payload: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise ProblemError(Code.BAD_MESSAGE, f"not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ProblemError(Code.BAD_MESSAGE, "not a JSON object")
+    return fields
+
+
+def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise ProblemError(Code.UNKNOWN_OPERATION, f"{name!r}; known: {', '.join(OPERATIONS)}")
+    try:
+        request = Request.model_validate(fields)
+    except ValidationError as error:
+        raise ProblemError(Code.BAD_MESSAGE, first_error(error)) from None
+    try:
+        return request, operation, operation.parameters.model_validate(request.parameters)
+    except ValidationError as error:
+        raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error)}") from None
+
+
+async def _unknown(asked: Asked, parameters: Any) -> dict[str, Any]:
+    raise ProblemError(Code.UNKNOWN_OUTCOME, "the gateway was restarted while this was being done")
+
+
+async def _help(asked: Asked, parameters: Any) -> dict[str, Any]:
+    if parameters.operation is not None and parameters.operation not in OPERATIONS:
+        raise ProblemError(Code.UNKNOWN_OPERATION, f"{parameters.operation!r}; known: {', '.join(OPERATIONS)}")
+    chosen = [OPERATIONS[parameters.operation]] if parameters.operation else list(OPERATIONS.values())
+    return {
+        "operations": {
+            row.name: {
+                "summary": row.summary,
+                "remembered": row.remembered,
+                "parameters": row.parameters.model_json_schema(),
+            }
+            for row in chosen
+        }
+    }
