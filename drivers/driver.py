@@ -1,8 +1,9 @@
 """The loop that joins one transport to one protocol.
 
-`run()` opens the transport, feeds the protocol from inside the reader callback, and ends by raising DeviceLost (gone)
-or WrongDevice (a configuration fault). It never reopens: the supervisor that awaits it does, with backoff.
-Nothing is polled: bytes wake it, and one timer measures the silence that some protocols need.
+`run()` opens the transport, feeds the protocol from inside the reader callback, and ends by raising
+DeviceLost (gone) or WrongDevice (a configuration fault). It never reopens: the supervisor that awaits it
+does, with backoff. Nothing is polled: bytes wake it, and one timer measures the silence that some protocols
+need.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ OnOpen = Callable[[], None]
 
 
 class Driver:
-    """A device that only talks (a scanner), and the base of those that are asked (`ScaleDriver`, `PrinterDriver`).
+    """A device that only talks (a scanner), and the base of those that are asked (`ScaleDriver`,
+    `PrinterDriver`).
 
-    `on_event` is called from the event loop for every event and must not block or raise. `on_open` is called each
-    time the link is up. One driver may be run again after `run` has raised.
+    `on_event` is called from the event loop for every event and must not block or raise. `on_open` is called
+    each time the link is up. One driver may be run again after `run` has raised.
     """
 
     def __init__(

@@ -13,7 +13,8 @@ class DriverError(Exception):
 class DeviceLost(DriverError):
     """The device cannot be reached (unplugged, refused, switched off). Reopen it with backoff.
 
-    `started` is True when bytes of a print job may already have left: such a job must not go to another printer.
+    `started` is True when bytes of a print job may already have left: such a job must not go to another
+    printer.
     """
 
     def __init__(self, message: str, *, started: bool = False) -> None:
@@ -24,10 +25,10 @@ class DeviceLost(DriverError):
 class NotReady(DriverError):
     """The device is there and cannot do it now: tell a person.
 
-    `reason` is a stable code: "in_motion", "over", "under_zero", "no_answer", "cover_open", "paper_out",
-    "printer_error_cutter", "printer_error_recoverable", "printer_error_unrecoverable", "printer_offline",
-    "not_drained" (the printer takes no more bytes), "no_proof" (everything left, nothing came back).
-    `started` as in `DeviceLost`.
+    `reason` is a stable code: "in_motion", "over", "under_zero", "no_weight", "no_answer", "cover_open",
+    "paper_out", "printer_error_cutter", "printer_error_recoverable", "printer_error_unrecoverable",
+    "printer_offline", "not_drained" (the printer takes no more bytes), "no_proof" (everything left, nothing
+    came back). `started` as in `DeviceLost`.
     """
 
     def __init__(self, reason: str, message: str, *, started: bool = False) -> None:
@@ -37,7 +38,7 @@ class NotReady(DriverError):
 
 
 class Garbled(DriverError):
-    """The device answered only with bytes that make no sense. Count it and ask again; check cable and line settings."""
+    """The device answered only with rubbish. Count it and ask again; check cable and line settings."""
 
 
 class WrongDevice(DriverError):
@@ -57,7 +58,7 @@ class BadOption(DriverError):
 
 
 class BadDocument(DriverError):
-    """A receipt document cannot be printed as written; `element` is the index (from 0) of the element at fault."""
+    """A document cannot be printed as written; `element` is the index (from 0) of the element at fault."""
 
     def __init__(self, element: int, message: str) -> None:
         super().__init__(f"element {element}: {message}")

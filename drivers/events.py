@@ -18,10 +18,11 @@ PrinterError = Literal["cutter", "recoverable", "unrecoverable", "unknown"]
 class Scan:
     """One code, whole, as the scanner decoded it.
 
-    `text` has neither prefix, suffix nor AIM identifier; GS (0x1D) may stand inside it. `aim` is the identifier
-    without its bracket ("E0" for EAN-13) or None when the device sent none. `raw` is what came over the line:
-    the frame with its suffix or, for a keyboard scanner, three bytes per key event (code, big endian, and value).
-    `captured_ns` is CLOCK_MONOTONIC in nanoseconds, stamped by the driver; protocols leave 0.
+    `text` has neither prefix, suffix nor AIM identifier; GS (0x1D) may stand inside it. `aim` is the
+    identifier without its bracket ("E0" for EAN-13) or None when the device sent none. `raw` is what came
+    over the line: the frame with its suffix or, for a keyboard scanner, three bytes per key event (code, big
+    endian, and value). `captured_ns` is CLOCK_MONOTONIC in nanoseconds, stamped by the driver; protocols
+    leave 0.
     """
 
     text: str
@@ -102,14 +103,14 @@ class PrinterStatus:
 
 @dataclass(frozen=True, slots=True)
 class DrawerStatus:
-    """The level of pin 3 of the drawer connector. Which level means "open" belongs to the drawer's configuration."""
+    """The level of pin 3 of the drawer connector; which level means "open" belongs to the drawer."""
 
     pin3_high: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class PrintProof:
-    """The printer's word that everything sent before this token is on paper. `token` is 4 printable ASCII bytes."""
+    """The printer's word that all before this token is on paper. `token` is 4 printable ASCII bytes."""
 
     token: bytes
 

@@ -1,7 +1,7 @@
 """Options of devices, transports and document elements: frozen dataclasses read from plain tables, strictly.
 
-`read_options(cls, table)` accepts exactly the fields of the dataclass, with exactly their types, and names the key
-and what would be right otherwise. No schema library: the dataclass is the schema.
+`read_options(cls, table)` accepts exactly the fields of the dataclass, with exactly their types, and names
+the key and what would be right otherwise. No schema library: the dataclass is the schema.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class DeviceProtocol(Protocol):
     """A parser of what one device sends. One instance belongs to one driver."""
 
     idle_ms: int | None
-    """After this many milliseconds without a byte, and with a frame begun, the driver calls `idle`; None: never."""
+    """With a frame begun and no byte for this many milliseconds, the driver calls `idle`; None: never."""
 
     @property
     def pending(self) -> bool:
@@ -28,4 +28,4 @@ class DeviceProtocol(Protocol):
         """Silence of `idle_ms` has passed: the frame is whole (if silence ends it) or cut off."""
 
     def cut_off(self) -> Sequence[Event]:
-        """The link ended or begins anew: forget everything; a frame begun is reported as Noise, never delivered."""
+        """The link ended or begins anew: forget all; a frame begun is reported as Noise, never delivered."""

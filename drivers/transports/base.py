@@ -1,7 +1,8 @@
 """The shape of every transport.
 
 A transport hands bytes over from inside the event loop's reader (no queue, no task: the shortest path), and
-reports the end of the link once. It never reopens by itself: whoever supervises the driver does, with backoff.
+reports the end of the link once. It never reopens by itself: whoever supervises the driver does, with
+backoff.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Transport(Protocol):
     async def open(self, receive: Receive, lost: Lost) -> None:
         """Open the link; raises DeviceLost (not there) or WrongDevice (there, but not this kind of thing).
 
-        `receive` is called with every chunk that arrives. `lost` is called at most once per open, and never after
-        `close` was called.
+        `receive` is called with every chunk that arrives. `lost` is called at most once per open, and never
+        after `close` was called.
         """
 
     def write(self, data: bytes) -> None:

@@ -1,8 +1,8 @@
 """What transports over a file descriptor share: a reader callback, a write buffer, one report of the end.
 
-The descriptor is non-blocking and is read and written inside the event loop's callbacks. Closing throws away what
-has not left: a device that takes no more bytes must not hold up the event loop, and half a print job must not
-follow the next opening.
+The descriptor is non-blocking and is read and written inside the event loop's callbacks. Closing throws away
+what has not left: a device that takes no more bytes must not hold up the event loop, and half a print job
+must not follow the next opening.
 """
 
 from __future__ import annotations
@@ -112,4 +112,4 @@ class DescriptorTransport:
         self._outgoing.clear()
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(error)
-            self._drained.exception()  # the waiter, if any, still gets it; without one it is not "never retrieved"
+            self._drained.exception()  # marked as seen: there may be nobody waiting

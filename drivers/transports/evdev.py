@@ -1,7 +1,8 @@
 """Keyboard scanners through evdev: the node is grabbed, so that no key of a scan reaches the console.
 
-Raw `input_event` records are read from the descriptor and handed over as bytes; the protocol decodes them, lost-event
-markers included. python-evdev opens and grabs; its own reader is not used, because it hides those markers.
+Raw `input_event` records are read from the descriptor and handed over as bytes; the protocol decodes them,
+lost-event markers included. python-evdev opens and grabs; its own reader is not used, because it hides those
+markers.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class EvdevTransport(DescriptorTransport):
         self._device: Any = None
 
     async def open(self, receive: Receive, lost: Lost) -> None:
-        """Open and grab; raises DeviceLost (absent, grabbed by another) or WrongDevice (no keyboard-like device)."""
+        """Open and grab; raises DeviceLost (absent, grabbed by another) or WrongDevice (it has no keys)."""
         import evdev  # a C extension and its long tables: only for those who have such a scanner
 
         path = self.options.path

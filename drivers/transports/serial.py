@@ -1,8 +1,9 @@
-"""Serial lines (RS-232, USB-serial adapters, ptys): pyserial sets the line, the event loop reads and writes it.
+"""Serial lines (RS-232, USB-serial adapters, ptys): pyserial sets the line, the event loop reads and writes
+it.
 
 pyserial opens the port because line settings are a swamp of their own. The bytes do not pass through
-pyserial-asyncio: closing there waits for the output to drain, and a printer that has stopped reading would stop
-the whole process with it.
+pyserial-asyncio: closing there waits for the output to drain, and a printer that has stopped reading would
+stop the whole process with it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class SerialTransport(DescriptorTransport):
     def _close_descriptor(self) -> None:
         port, self._port = self._port, None
         if port is not None:
-            # What is queued in the kernel is dropped first, or close() would wait for a device that does not read.
+            # What is queued in the kernel is dropped first, or close() would wait for a device that does not
+            # read.
             with contextlib.suppress(OSError, termios.error):
                 port.reset_output_buffer()
             port.close()

@@ -1,4 +1,4 @@
-"""What transports over a stream socket share: asyncio's own socket transport, with our few promises around it."""
+"""What transports over a stream socket share: asyncio's socket transport, with our promises around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from drivers.transports.base import Lost, Receive
 
 
 class SocketTransport(asyncio.Protocol):
-    """Base of the TCP and the event-socket transport; subclasses connect with `lambda: self` in `_connect`."""
+    """Base of the TCP and the event-socket transport; subclasses connect `self` in `_connect`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class SocketTransport(asyncio.Protocol):
             self._link.write(data)
 
     async def drain(self) -> None:
-        """Return when the kernel has taken every byte; raises DeviceLost when the link is or becomes closed."""
+        """Return when the kernel has taken every byte; raises DeviceLost when the link is down."""
         await self._ready.wait()
         if self._link is None:
             raise DeviceLost(f"{self.name} is closed; it is opened again by itself")

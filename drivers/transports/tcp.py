@@ -1,6 +1,7 @@
 """TCP, as receipt printers speak it on port 9100.
 
-Keep-alive finds a printer that lost its power without a word (a half-open link) in about a quarter of a minute.
+Keep-alive finds a printer that lost its power without a word (a half-open link) in about a quarter of a
+minute.
 """
 
 from __future__ import annotations

@@ -1,0 +1,147 @@
+"""Every kind of device and transport, by name: an explicit table. Nothing registers itself by being imported.
+
+A configuration names a kind and a transport; the entry says which options each takes (a frozen dataclass),
+which transports make sense, and how the line is set unless the configuration says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from drivers.drawers.pulse import PrinterDrawer, PrinterDrawerOptions
+from drivers.driver import Driver, OnEvent, OnOpen
+from drivers.errors import BadOption
+from drivers.options import read_options
+from drivers.printers.escpos_status import EscposStatus
+from drivers.printers.printer_driver import PrinterDriver
+from drivers.printers.profiles import PROFILES
+from drivers.scales.scale_driver import ScaleDriver
+from drivers.scales.toledo_8217 import Toledo8217, Toledo8217Options
+from drivers.scanners.keyboard import KeyboardScanner, KeyboardScannerOptions
+from drivers.scanners.serial_scanner import SerialScanner, SerialScannerOptions
+from drivers.transports.base import Transport
+from drivers.transports.evdev import EvdevOptions, EvdevTransport
+from drivers.transports.event_socket import EventSocketOptions, EventSocketTransport
+from drivers.transports.serial import SerialOptions, SerialTransport
+from drivers.transports.tcp import TcpOptions, TcpTransport
+
+Category = Literal["scanner", "printer", "scale", "drawer"]
+Build = Callable[[Any, Transport, OnEvent, OnOpen | None], Driver]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKind:
+    """One kind of device. `line` are defaults for the options of its transport, by transport name."""
+
+    category: Category
+    options: type
+    transports: tuple[str, ...]
+    build: Build | None
+    """None: no link of its own, it is reached through another device (a drawer through its printer)."""
+    line: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TransportKind:
+    """One kind of transport."""
+
+    options: type
+    build: Callable[[Any], Transport]
+
+
+@dataclass(frozen=True, slots=True)
+class EscposOptions:
+    """`model` is a row of the profile table (`drivers/printers/profiles.py`)."""
+
+    model: str = "generic-80"
+
+    def __post_init__(self) -> None:
+        """Refuse models that have no row."""
+        if self.model not in PROFILES:
+            raise ValueError(f"model: is {self.model!r}; expected one of {', '.join(PROFILES)}")
+
+
+def _serial_scanner(
+    options: SerialScannerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None
+) -> Driver:
+    return Driver(transport, SerialScanner(options), event, opened)
+
+
+def _keyboard(options: KeyboardScannerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return Driver(transport, KeyboardScanner(options), event, opened)
+
+
+def _escpos(options: EscposOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return PrinterDriver(transport, EscposStatus(), event, opened, profile=PROFILES[options.model])
+
+
+def _toledo_8217(options: Toledo8217Options, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return ScaleDriver(transport, Toledo8217(options), event, opened)
+
+
+TRANSPORTS: Mapping[str, TransportKind] = {
+    "serial": TransportKind(SerialOptions, SerialTransport),
+    "tcp": TransportKind(TcpOptions, TcpTransport),
+    "evdev": TransportKind(EvdevOptions, EvdevTransport),
+    "event-socket": TransportKind(EventSocketOptions, EventSocketTransport),
+}
+
+DEVICES: Mapping[str, DeviceKind] = {
+    "serial-scanner": DeviceKind("scanner", SerialScannerOptions, ("serial", "tcp"), _serial_scanner),
+    "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
+    "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "serial"), _escpos),
+    "toledo-8217": DeviceKind(
+        "scale",
+        Toledo8217Options,
+        ("serial", "tcp"),
+        _toledo_8217,
+        line={"serial": {"data_bits": 7, "parity": "even"}},
+    ),
+    "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None),
+}
+
+
+def read_device(kind: str, options: Mapping[str, Any]) -> Any:
+    """Check the options of a device; returns its options dataclass, raises BadOption."""
+    return read_options(_device(kind).options, options)
+
+
+def read_transport(device: str, kind: str, options: Mapping[str, Any]) -> Any:
+    """Check the options of a device's transport, with the line settings of that device filled in."""
+    entry = _device(device)
+    if kind not in entry.transports:
+        choices = ", ".join(entry.transports) or "none: it is reached through another device"
+        raise BadOption("transport", f"is {kind!r}; a {device} takes {choices}")
+    return read_options(TRANSPORTS[kind].options, {**entry.line.get(kind, {}), **options})
+
+
+def build_transport(options: Any) -> Transport:
+    """Build a transport from what `read_transport` returned. Opens nothing."""
+    for entry in TRANSPORTS.values():
+        if type(options) is entry.options:
+            return entry.build(options)
+    raise BadOption("transport", f"has options of type {type(options).__name__}, which no transport takes")
+
+
+def build_driver(
+    kind: str, options: Any, transport: Transport, on_event: OnEvent, on_open: OnOpen | None = None
+) -> Driver:
+    """Build the driver of a device from what `read_device` returned. Opens nothing; `run` does."""
+    build = _device(kind).build
+    if build is None:
+        raise BadOption("kind", f"{kind} has no driver of its own; use build_drawer")
+    return build(options, transport, on_event, on_open)
+
+
+def build_drawer(options: PrinterDrawerOptions) -> PrinterDrawer:
+    """Build a drawer; `PrinterDriver.kick` of the printer it names carries its pulse."""
+    return PrinterDrawer(options)
+
+
+def _device(kind: str) -> DeviceKind:
+    entry = DEVICES.get(kind)
+    if entry is None:
+        raise BadOption("kind", f"is {kind!r}; expected one of {', '.join(DEVICES)}")
+    return entry

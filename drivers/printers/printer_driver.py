@@ -1,0 +1,193 @@
+"""A printer: jobs in, and an honest word on what became of each.
+
+"printed" is said only when the printer itself proved it; "sent" when every byte has left and the printer
+cannot prove more. Before a job the printer is asked how it is, so that a job to a printer that is off, open
+or out of paper fails without one byte of it having left. Every job switches automatic status on again, before
+and after: initialising and power cycles switch it off without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from drivers.drawers.pulse import PrinterDrawer
+from drivers.driver import Driver, OnEvent, OnOpen
+from drivers.errors import DeviceLost, NotReady
+from drivers.events import DrawerStatus, Event, PrinterStatus, PrintProof
+from drivers.printers.escpos_status import EscposStatus, report_changes, request_proof
+from drivers.printers.profiles import PrinterProfile
+from drivers.transports.base import Transport
+
+INITIALISE = b"\x1b\x40"
+CHUNK_BYTES = 2048
+ANSWER_S = 2.0
+"""A printer that is on answers a real-time question at once; this leaves room for a slow network."""
+
+Outcome = Literal["printed", "sent"]
+
+
+class PrinterDriver(Driver):
+    """One receipt printer and the drawer connector on its back."""
+
+    protocol: EscposStatus
+
+    def __init__(
+        self,
+        transport: Transport,
+        protocol: EscposStatus,
+        on_event: OnEvent,
+        on_open: OnOpen | None = None,
+        *,
+        profile: PrinterProfile,
+    ) -> None:
+        super().__init__(transport, protocol, on_event, on_open)
+        self.profile = profile
+        self.drawer_status = DrawerStatus(None)
+        self._line = asyncio.Lock()
+        self._answered: asyncio.Future[None] | None = None
+        self._proofs: dict[bytes, asyncio.Future[None]] = {}
+
+    @property
+    def status(self) -> PrinterStatus:
+        """What is known of the printer now; all unknown while it is not connected."""
+        return self.protocol.status
+
+    async def ask(self, timeout_s: float = ANSWER_S) -> PrinterStatus:
+        """Ask the printer how it is, in real time; raises NotReady("no_answer") or DeviceLost."""
+        async with asyncio.timeout(timeout_s + 1), self._line:
+            return await self._ask(timeout_s)
+
+    async def send(self, job: bytes, token: bytes | None, timeout_s: float) -> Outcome:
+        """Print `job`; with `token` (4 printable ASCII bytes) and a printer that can, wait for proof of it.
+
+        Raises NotReady (no_answer, cover_open, paper_out, printer_error_..., printer_offline, not_drained,
+        no_proof) or DeviceLost. `started` on both tells whether any byte may have left; only when False may
+        the job be sent again or elsewhere. A proof that comes after the time is over still arrives as a
+        `PrintProof` event.
+        """
+        proof = self._expect(token) if token is not None and self.profile.proves_printing else None
+        data = self._framed(job, token if proof is not None else None)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        started = False
+        try:
+            async with asyncio.timeout_at(deadline), self._line:
+                await self._check()
+                started = True
+                await self._carry(data)
+            if proof is None:
+                return "sent"
+            async with asyncio.timeout_at(deadline):
+                await proof
+        except TimeoutError:
+            raise self._late(started, waiting_for_proof=proof is not None) from None
+        except DeviceLost as error:
+            raise DeviceLost(str(error), started=started) from error
+        finally:
+            if token is not None:
+                self._proofs.pop(token, None)
+        return "printed"
+
+    async def kick(self, drawer: PrinterDrawer, timeout_s: float = 5.0) -> None:
+        """Send the drawer its pulse; also while the printer is out of paper or open (then in real time).
+
+        Returns when the pulse has left; whether the drawer opened, its `DrawerStatus` tells. Raises NotReady
+        ("no_answer", "not_drained") or DeviceLost.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._line:
+                stuck = self.profile.real_time_status and (await self._ask(ANSWER_S)).reason is not None
+                await self._carry(drawer.real_time_pulse() if stuck else drawer.queued_pulse())
+        except TimeoutError:
+            message = f"{self.transport.name} takes no bytes; clear its fault or open the drawer with its key"
+            raise NotReady("not_drained", message) from None
+
+    def _framed(self, job: bytes, token: bytes | None) -> bytes:
+        status = report_changes() if self.profile.automatic_status else b""
+        return INITIALISE + status + job + status + (request_proof(token) if token is not None else b"")
+
+    def _expect(self, token: bytes) -> asyncio.Future[None]:
+        if token in self._proofs:
+            raise ValueError(f"token {token!r} is in use by another job; choose one token per job")
+        return self._proofs.setdefault(token, asyncio.get_running_loop().create_future())
+
+    async def _check(self) -> None:
+        if not self.is_open:
+            raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
+        if self.profile.real_time_status:
+            reason = (await self._ask(ANSWER_S)).reason
+            if reason is not None:
+                raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+
+    async def _ask(self, timeout_s: float) -> PrinterStatus:
+        if not self.is_open:
+            raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
+        self.protocol.stop_expecting()
+        self._answered = asyncio.get_running_loop().create_future()
+        self.transport.write(self.protocol.asking())
+        await asyncio.wait((self._answered,), timeout=timeout_s)
+        if not self._answered.done():
+            self.protocol.stop_expecting()
+            raise NotReady("no_answer", f"{self.transport.name}: {_ADVICE['no_answer']}")
+        self._answered.result()  # raises DeviceLost when the link went meanwhile
+        return self.protocol.status
+
+    async def _carry(self, data: bytes) -> None:
+        if not self.is_open:
+            raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
+        for start in range(0, len(data), CHUNK_BYTES):
+            self.transport.write(data[start : start + CHUNK_BYTES])
+            try:
+                await self.transport.drain()
+            except asyncio.CancelledError:
+                # The rest must never follow: what comes next would be printed in the middle of this job.
+                await self.transport.close()
+                self._lost(DeviceLost(f"{self.transport.name} stopped taking a job; the link is opened anew"))
+                raise
+
+    def _late(self, started: bool, *, waiting_for_proof: bool) -> NotReady:
+        fallback = "not_drained"
+        if not started:
+            fallback = "no_answer"
+        elif waiting_for_proof and self.is_open:
+            fallback = "no_proof"
+        reason = self.protocol.status.reason or fallback
+        return NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}", started=started)
+
+    def _heard(self, event: Event) -> None:
+        if isinstance(event, DrawerStatus):
+            self.drawer_status = event
+        elif isinstance(event, PrintProof):
+            proof = self._proofs.get(event.token)
+            if proof is not None and not proof.done():
+                proof.set_result(None)
+        answered = self._answered
+        if isinstance(event, PrinterStatus) and not self.protocol.expecting and answered and not answered.done():
+            answered.set_result(None)
+
+    def _opened(self) -> None:
+        if self.profile.automatic_status:
+            self.transport.write(report_changes())
+        if self.profile.real_time_status:
+            self.transport.write(self.protocol.asking())
+
+    def _closed(self) -> None:
+        error = DeviceLost(f"{self.transport.name} went away; it is opened again by itself")
+        self.drawer_status = DrawerStatus(None)
+        for future in (*self._proofs.values(), self._answered):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # marked as seen: there may be nobody waiting any more
+
+
+_ADVICE = {
+    "no_answer": "does not answer; check its power and cable",
+    "cover_open": "the cover is open; close it",
+    "paper_out": "no paper; put in a new roll",
+    "printer_error_cutter": "the knife is stuck; open the cover, clear the paper, close it",
+    "printer_error_recoverable": "an error that ends by itself (a hot head); wait a little",
+    "printer_error_unrecoverable": "a fault; switch it off and on, then call service",
+    "printer_offline": "offline; press its feed button or switch it off and on",
+    "not_drained": "takes no more bytes; look at its lamps",
+    "no_proof": "took the job and did not prove it; look at the paper before printing again",
+}
