@@ -1,0 +1,42 @@
+"""The quarantine table: bad input with its reason, bounded in rows and bytes.
+
+Strategy: the very same thing from the same place counts up its row instead of making another, so that a till in a loop
+costs one row. When there is too much, the oldest rows go; how many messages went stays counted (the table's triggers
+keep the totals).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from edge.journal.entries import Statement
+
+MAX_ROWS = 10_000
+MAX_BYTES = 32 * 1024 * 1024
+PAYLOAD_BYTES = 64 * 1024
+"""So much of a payload is kept; its true size stands beside it."""
+_EVICTED_AT_ONCE = 16
+
+
+def keep(at: str, *, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> list[Statement]:
+    """The statements that keep one bad message. `at`: UTC, RFC 3339; `origin`: topic or device; `code`: stable."""
+    fingerprint = hashlib.sha256("\0".join((origin, lane or "", code, "")).encode(errors="replace") + payload).digest()
+    return [
+        (
+            "INSERT INTO quarantine"
+            " (received_at, last_at, origin, lane, code, reason, payload, size_bytes, fingerprint, count)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
+            " ON CONFLICT (fingerprint) DO UPDATE SET count = count + 1, last_at = excluded.last_at",
+            (at, at, _text(origin), lane, code, _text(reason), payload[:PAYLOAD_BYTES], len(payload), fingerprint),
+        ),
+        (
+            "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine ORDER BY id LIMIT ?)"
+            " AND (SELECT kept_rows > ? OR kept_bytes > ? FROM quarantine_totals)",
+            (_EVICTED_AT_ONCE, MAX_ROWS, MAX_BYTES),
+        ),
+    ]
+
+
+def _text(value: str) -> str:
+    """The text with what UTF-8 cannot carry replaced, and not longer than 2,000 characters."""
+    return value[:2_000].encode(errors="replace").decode()

@@ -1,0 +1,408 @@
+"""`Store`: the one writer of ``store.db`` as the rest of edge sees it.
+
+Strategy: group commit. Whatever is handed over while one commit is on its way to the disk waits and goes into the next,
+as one transaction; futures are resolved after the commit, in the order of arrival. The work on the file is sequential
+code on a thread of its own (`writer.py`): one hand-over to the thread per commit, however many facts it holds.
+Facts of the classes that need to be durable only within 1 s start no commit by themselves for `LAZY_MS`; they go with
+the next one.
+
+An error of the disk faults the store: everything waiting fails, and so does what comes after, until the process is
+started again and examines the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from edge.bus.messages.facts import FactClass
+from edge.journal import opening, quarantine
+from edge.journal.clock import Clock
+from edge.journal.entries import (
+    Accepted,
+    Conflict,
+    NewFact,
+    Statement,
+    StorageFull,
+    StoreFaulted,
+    prepare,
+)
+from edge.journal.room import Room
+from edge.journal.salvage import pending as salvage_pending
+from edge.journal.salvage import salvage
+from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal
+
+__all__ = ["Accepted", "Conflict", "NewFact", "Statement", "StorageFull", "Store", "StoreFaulted"]
+
+log = logging.getLogger(__name__)
+
+LAZY_MS = 500
+LAZY_COUNT = 256
+"""So many waiting facts start a commit whatever their class."""
+BATCH_COUNT = 1_000
+BATCH_BYTES = 4 * 1024 * 1024
+RESERVE_BYTES = 64 * 1024 * 1024
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    item: Item
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """The file of an earlier epoch was damaged: where it is, why, and how many of its facts were carried over."""
+
+    path: Path
+    reason: str
+    facts: int
+
+
+class Store:
+    """The open store. Made by `Store.open`; all methods belong to the event loop that opened it.
+
+    The lists of callbacks are filled by their owners before facts arrive; they are called on the loop, after commit:
+
+    - ``on_commit(heads)``: the classes whose head moved, with their new highest sequence
+    - ``on_gap(lane, first, last)``, ``on_gap_filled(lane, first, last)``: numbers of a lane are missing, have come late
+    - ``on_conflict(fact, conflict)``: a newcomer was recorded as evidence (not called for its repeats)
+    - ``on_clock_trusted(boot, offset_ms)``: the wall clock of this boot can be dated from now on
+    """
+
+    def __init__(self, path: Path, epoch: str, writer: Writer, thread: ThreadPoolExecutor, lock: int) -> None:
+        """Not for callers: `open` does what must be done before."""
+        self.path = path
+        self.epoch = epoch
+        self.salvaged: Salvaged | None = None
+        self.faulted: str | None = None
+        self.commits = 0
+        self.on_commit: list[Callable[[dict[FactClass, int]], None]] = []
+        self.on_gap: list[Callable[[str, int, int], None]] = []
+        self.on_gap_filled: list[Callable[[str, int, int], None]] = []
+        self.on_conflict: list[Callable[[NewFact, Conflict], None]] = []
+        self.on_clock_trusted: list[Callable[[str, int], None]] = []
+        self._writer = writer
+        self._heads = dict(writer.heads)
+        self._thread = thread
+        self._lock = lock
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Waiting] = deque()
+        self._in_hand: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._lazy_timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._task = self._loop.create_task(self._write_on(), name="journal-writer")
+        self._task.add_done_callback(self._writer_ended)
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        store_id: str,
+        *,
+        clock: Clock,
+        schemas: Sequence[tuple[str, str]] = (),
+        reserve_bytes: int = RESERVE_BYTES,
+        free_bytes: Callable[[], int] | None = None,
+        max_pages: int | None = None,
+    ) -> Self:
+        """Open or create the store at `path`.
+
+        `schemas` are (name, script) pairs; each is applied once, by name: a service that changes its tables adds a
+        step under a new name. `free_bytes` says what the file system has left (default: asks it); `max_pages` bounds
+        the file. Raises StoreBusy, WrongStore, or sqlite3.Error and OSError when the disk does not let us.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        measure = free_bytes or partial(_free_bytes, path.parent)
+        try:
+            lock = opening.take_lock(path)
+            try:
+                writer, salvaged = await loop.run_in_executor(
+                    thread, _open, path, store_id, clock, schemas, measure, reserve_bytes, max_pages
+                )
+            except BaseException:
+                os.close(lock)
+                raise
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        store = cls(path, writer.epoch, writer, thread, lock)
+        store.salvaged = salvaged
+        return store
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    def append(self, fact: NewFact) -> asyncio.Future[Accepted | Conflict]:
+        """Journal `fact`; the future is done after the commit that holds it.
+
+        The future raises StorageFull (not recorded, try later), StoreFaulted, or ValueError (not plain JSON).
+        """
+        return self.append_with(fact, ())
+
+    def append_with(self, fact: NewFact, statements: Sequence[Statement]) -> asyncio.Future[Accepted | Conflict]:
+        """As `append`, with `statements` in the same transaction: all of it or nothing.
+
+        The statements are carried out only when the fact is new: a repeat or a conflict changes no other state.
+        When one fails (sqlite3.Error), the future raises that and the fact is not recorded.
+        """
+        future: asyncio.Future[Accepted | Conflict] = self._loop.create_future()
+        try:
+            prepared = prepare(fact.event)
+            "".join((fact.id, fact.type, fact.lane or "")).encode()
+        except ValueError as error:
+            future.set_exception(error)
+            return future
+        self._queue(Item(fact, prepared, statements), future, urgent=fact.fact_class.durable or bool(statements))
+        return future
+
+    async def record(self, fact: NewFact) -> Accepted | Conflict:
+        """`append` and wait."""
+        return await self.append(fact)
+
+    def write(self, statements: Sequence[Statement], *, urgent: bool = True) -> asyncio.Future[None]:
+        """Other durable state: all `statements` or none, in the next group commit, in the order of arrival.
+
+        What is not urgent may wait up to 1 s for a commit to go with.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue(Item(None, None, statements), future, urgent=urgent)
+        return future
+
+    def quarantine(self, *, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> None:
+        """Keep bad input with its reason; on disk within 1 s. Bounded: see `quarantine.py`."""
+        at = self._writer.clock.now().wall
+        statements = quarantine.keep(at, origin=origin, lane=lane, code=code, reason=reason, payload=payload)
+        self.write(statements, urgent=False).add_done_callback(_log_lost_quarantine)
+
+    def _queue(self, item: Item, future: asyncio.Future[Any], *, urgent: bool) -> None:
+        if self.faulted is not None or self._closing:
+            future.set_exception(StoreFaulted(self.faulted or "the store is closed: this process is ending"))
+            return
+        self._waiting.append(_Waiting(item, future))
+        if urgent or len(self._waiting) >= LAZY_COUNT:
+            self._wake.set()
+        elif self._lazy_timer is None:
+            self._lazy_timer = self._loop.call_later(LAZY_MS / 1_000, self._wake.set)
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    @property
+    def heads(self) -> dict[FactClass, int]:
+        """Highest committed sequence per class, 0 where there is none."""
+        return dict(self._heads)
+
+    def lane_highest(self, lane: str) -> int:
+        """The highest sequence seen from a lane, 0 for a lane never heard of."""
+        progress = self._writer.lanes.get(lane)
+        return progress.highest if progress is not None else 0
+
+    async def fetch_all(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a short query, as of the last commit. Long reading belongs to `reader.Reader`."""
+        return await self._on_thread(partial(_fetch_all, self._writer.db, sql, parameters))
+
+    async def fetch_one(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        """The first row of a short query, or None."""
+        rows = await self.fetch_all(sql, parameters)
+        return rows[0] if rows else None
+
+    # -- trimming -----------------------------------------------------------------------------------------
+
+    def note_confirmed(self, confirmed: Mapping[FactClass, int]) -> None:
+        """What HQ has in its database, highest contiguous sequence per class of this epoch."""
+        for fact_class, seq in confirmed.items():
+            self._writer.room.confirmed[fact_class] = max(seq, self._writer.room.confirmed.get(fact_class, 0))
+
+    async def trim(
+        self,
+        confirmed: Mapping[FactClass, int],
+        retention_ms: Mapping[FactClass, int],
+        expire_ms: Mapping[FactClass, int] | None = None,
+    ) -> dict[FactClass, int]:
+        """Remove what HQ has confirmed and is older than its class's retention; returns rows removed per class.
+
+        `expire_ms` gives an age at which also unconfirmed facts go, leaving a tombstone: engagement and telemetry
+        only, ValueError for others. A class without retention is left alone. The newest row of a class always stays.
+        """
+        expire_ms = expire_ms or {}
+        for fact_class in expire_ms:
+            if not fact_class.evictable:
+                raise ValueError(f"{fact_class.value} facts never expire: leave the class out of expire_ms")
+        self.note_confirmed(confirmed)
+        removed: dict[FactClass, int] = {}
+        for fact_class, age_ms in retention_ms.items():
+            step = partial(self._writer.trim, fact_class, age_ms, expire_ms.get(fact_class))
+            while (done := await self._on_thread(step)) is not None:
+                removed[fact_class] = removed.get(fact_class, 0) + len(done.outcomes)
+                self._tell(done)
+        return removed
+
+    async def close(self) -> None:
+        """Write what is waiting, then close the file. Safe to call twice."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        await asyncio.wait([self._task])
+        await self._loop.run_in_executor(self._thread, self._writer.db.close)
+        self._thread.shutdown(wait=True)
+        os.close(self._lock)
+
+    # -- the writer task ----------------------------------------------------------------------------------
+
+    async def _write_on(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._lazy_timer is not None:
+                self._lazy_timer.cancel()
+                self._lazy_timer = None
+            while self._waiting:
+                self._in_hand = self._take()
+                items = [waiting.item for waiting in self._in_hand]
+                done = await self._on_thread(partial(self._writer.commit, items))
+                self.commits += 1
+                self._deliver(done)
+            if self._closing:
+                return
+
+    def _take(self) -> list[_Waiting]:
+        """The next batch: bounded, so that one commit never takes long."""
+        batch: list[_Waiting] = []
+        size_bytes = 0
+        while self._waiting and len(batch) < BATCH_COUNT:
+            size_bytes += self._waiting[0].item.size_bytes
+            if batch and size_bytes > BATCH_BYTES:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _deliver(self, done: Done) -> None:
+        for waiting, outcome in zip(self._in_hand, done.outcomes, strict=True):
+            _resolve(waiting.future, outcome)
+        self._in_hand = []
+        self._tell(done)
+
+    def _tell(self, done: Done) -> None:
+        """Call the callbacks, each by itself: one that fails is the loop's to report and stops nothing."""
+        for tombstone in done.tombstones:
+            log.warning(
+                "%s %d to %d %s before HQ had them", tombstone.fact_class.value, tombstone.first, tombstone.last,
+                tombstone.reason,
+            )  # fmt: skip
+        self._heads.update(done.heads)
+        if done.heads:
+            for on_commit in self.on_commit:
+                self._loop.call_soon(on_commit, dict(done.heads))
+        for gap in done.gaps_opened:
+            for on_gap in self.on_gap:
+                self._loop.call_soon(on_gap, *gap)
+        for gap in done.gaps_filled:
+            for on_filled in self.on_gap_filled:
+                self._loop.call_soon(on_filled, *gap)
+        for fact, conflict in done.conflicts:
+            for on_conflict in self.on_conflict:
+                self._loop.call_soon(on_conflict, fact, conflict)
+        if done.clock_trusted is not None:
+            for on_trusted in self.on_clock_trusted:
+                self._loop.call_soon(on_trusted, *done.clock_trusted)
+
+    async def _on_thread(self, work: Callable[[], _T]) -> _T:
+        """Run `work` on the writer's thread. A file that cannot be used any more faults the store."""
+        if self.faulted is not None:
+            raise StoreFaulted(self.faulted)
+        try:
+            return await self._loop.run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            if asyncio.current_task() is not self._task and not is_fatal(error):
+                raise
+            self._fault(f"{self.path} cannot be written: {error}; look at the disk, then restart edge")
+            raise StoreFaulted(self.faulted) from error
+
+    def _fault(self, reason: str) -> None:
+        if self.faulted is not None:
+            return
+        self.faulted = reason
+        log.critical("%s", reason)
+        try:
+            opening.suspect_marker(self.path).touch()
+        except OSError as error:
+            log.error("cannot leave a mark to have the file examined: %s", error)
+        for waiting in (*self._in_hand, *self._waiting):
+            _resolve(waiting.future, StoreFaulted(reason))
+        self._in_hand = []
+        self._waiting.clear()
+
+    def _writer_ended(self, task: asyncio.Task[None]) -> None:
+        """The writer ends when the store is closed; any other end must leave nobody waiting."""
+        if task.cancelled():
+            self._fault("the journal's writer was cancelled; restart edge")
+        elif (error := task.exception()) is not None:
+            self._fault(f"the journal's writer stopped: {error}; restart edge")
+            if not isinstance(error, StoreFaulted):
+                log.critical("a bug in the journal's writer", exc_info=error)
+
+
+def _open(
+    path: Path,
+    store_id: str,
+    clock: Clock,
+    schemas: Sequence[tuple[str, str]],
+    free_bytes: Callable[[], int],
+    reserve_bytes: int,
+    max_pages: int | None,
+) -> tuple[Writer, Salvaged | None]:
+    stamp = clock.now()
+    opened = opening.open_file(path, store_id, schemas, stamp)
+    db = opened.db
+    try:
+        salvaged: Salvaged | None = None
+        name = salvage_pending(db)
+        if name is not None:
+            damaged = path.with_name(name)
+            (reason,) = db.execute("SELECT value FROM meta WHERE key = 'salvaged_because'").fetchone()
+            salvaged = Salvaged(damaged, reason, salvage(db, damaged, stamp))
+        if max_pages is not None:
+            db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
+        room = Room(db, opened.epoch, free_bytes, reserve_bytes)
+        return Writer(db, clock, store_id, opened.epoch, room), salvaged
+    except BaseException:
+        db.close()
+        raise
+
+
+def _resolve(future: asyncio.Future[Any], outcome: Outcome) -> None:
+    if future.done():  # its owner was cancelled; what it asked for is on disk all the same
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def _fetch_all(db: sqlite3.Connection, sql: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+    return db.execute(sql, parameters).fetchall()
+
+
+def _free_bytes(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+def _log_lost_quarantine(future: asyncio.Future[None]) -> None:
+    error = future.exception() if not future.cancelled() else None
+    if error is not None:
+        log.error("bad input could not be kept in quarantine: %s", error)

@@ -1,0 +1,458 @@
+"""The one writer of ``store.db``: turns a batch of facts and statements into one commit.
+
+Strategy: everything here runs on one thread and is plain sequential code; `Store` brings the batches. A commit is:
+look up which ids are known (one query), decide fact by fact (new, repeat, conflict), give sequences and hashes, insert
+all rows with few many-row statements, commit. Few statements matter: each one lets go of the interpreter lock and has
+to win it back from the event loop.
+
+What stands in memory (heads, lanes) is only ever what is on disk: when a commit fails it is read again from the file.
+A full disk is not a fault: the batch is rolled back, room is made, and what still does not fit is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from edge.bus import envelope
+from edge.bus.messages.facts import FactClass
+from edge.journal import chain
+from edge.journal.clock import Clock, ClockTrust, Stamp
+from edge.journal.entries import (
+    Accepted,
+    Conflict,
+    ConflictKind,
+    NewFact,
+    Prepared,
+    Statement,
+    StorageFull,
+    prepare,
+)
+from edge.journal.lanes import Gap, GapChange, LaneProgress, ranges
+from edge.journal.room import Room, Tombstone, TombstoneReason
+
+TOMBSTONE_TYPE = "tillgate.journal.tombstone.v1"
+ROW_OVERHEAD_BYTES = 700
+"""What a row takes beside its content: the journal's own attributes, columns and indexes."""
+
+_COLUMNS = (
+    "row, class, seq, id, lane, lane_seq, type, recorded_at, boot, mono_ms, clock, digest, body, hash,"
+    " conflict, conflict_row"
+)
+_INSERT_SIZES = (256, 64, 16, 4, 1)
+_INSERTS = {
+    count: f"INSERT INTO facts ({_COLUMNS}) VALUES " + ", ".join(["(" + ", ".join("?" * 16) + ")"] * count)  # noqa: S608
+    for count in _INSERT_SIZES
+}
+_EVICTIONS_PER_COMMIT = 8
+_FATAL = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
+}
+
+_KnownRow = tuple[int | None, str, str, int, bytes, ConflictKind | None, int | None, str | None]
+
+Outcome = Accepted | Conflict | Exception | None
+"""What became of one item: None for statements without a fact that were carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One piece of work: a fact, statements, or both (then both or neither are carried out)."""
+
+    fact: NewFact | None
+    prepared: Prepared | None
+    statements: Sequence[Statement] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Roughly what it adds to the file."""
+        return (self.prepared.size_bytes + ROW_OVERHEAD_BYTES) if self.prepared else 0
+
+
+@dataclass(slots=True)
+class Done:
+    """What one commit did. `outcomes` stand in the order of the batch; `heads` holds the classes that moved."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    heads: dict[FactClass, int] = field(default_factory=dict)
+    gaps_opened: list[tuple[str, int, int]] = field(default_factory=list)
+    gaps_filled: list[tuple[str, int, int]] = field(default_factory=list)
+    conflicts: list[tuple[NewFact, Conflict]] = field(default_factory=list)
+    tombstones: list[Tombstone] = field(default_factory=list)
+    clock_trusted: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A fact that is recorded already; `row` is None for one from an earlier epoch."""
+
+    row: int | None
+    id: str
+    fact_class: FactClass
+    seq: int
+    digest: bytes
+    conflict: ConflictKind | None
+    conflict_row: int | None
+    epoch: str
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The commit being put together."""
+
+    stamp: Stamp
+    room: bool
+    known: dict[str, list[_Known]]
+    by_lane: dict[tuple[str, int], _Known] = field(default_factory=dict)
+    rows: list[object] = field(default_factory=list)
+    filled: dict[str, list[int]] = field(default_factory=dict)
+    done: Done = field(default_factory=Done)
+
+
+class Writer:
+    """Sequential access to the open file. Not thread-safe: one thread only."""
+
+    def __init__(self, db: sqlite3.Connection, clock: Clock, store_id: str, epoch: str, room: Room) -> None:
+        self.db = db
+        self.epoch = epoch
+        self.room = room
+        self.clock = clock
+        self._source = envelope.gateway_source(store_id)
+        self.heads: dict[FactClass, int] = {}
+        self.lanes: dict[str, LaneProgress] = {}
+        self._hashes: dict[FactClass, bytes] = {}
+        self._next_row = 1
+        self._trust_recorded = False
+        self._salvaged = False
+        self.load()
+
+    def load(self) -> None:
+        """Read from the file what is kept in memory."""
+        for fact_class in FactClass:
+            row = self.db.execute(
+                "SELECT seq, hash FROM facts WHERE class = ? ORDER BY seq DESC LIMIT 1", (fact_class.value,)
+            ).fetchone()
+            self.heads[fact_class] = row[0] if row else 0
+            self._hashes[fact_class] = row[1] if row else chain.genesis(self.epoch, fact_class.value)
+        self._next_row = (self.db.execute("SELECT max(row) FROM facts").fetchone()[0] or 0) + 1
+        gaps: dict[str, list[Gap]] = {}
+        for lane, first, last, noticed_at in self.db.execute("SELECT lane, first, last, noticed_at FROM lane_gaps"):
+            gaps.setdefault(lane, []).append(Gap(first, last, noticed_at))
+        self.lanes.clear()
+        for lane, floor in self.db.execute("SELECT lane, floor FROM lanes").fetchall():
+            highest = self.db.execute("SELECT max(lane_seq) FROM facts WHERE lane = ?", (lane,)).fetchone()[0]
+            self.lanes[lane] = LaneProgress(max(floor, highest or 0), gaps.get(lane, ()))
+        stamp = self.clock.now()
+        trusted = self.db.execute("SELECT offset_ms IS NOT NULL FROM boots WHERE boot = ?", (stamp.boot,)).fetchone()
+        self._trust_recorded = bool(trusted and trusted[0])
+        if self._trust_recorded:
+            self.clock.remember_synced()
+        self._salvaged = self.db.execute("SELECT 1 FROM salvaged LIMIT 1").fetchone() is not None
+
+    # -- one commit ---------------------------------------------------------------------------------------
+
+    def commit(self, batch: Sequence[Item]) -> Done:
+        """Carry out `batch`. Raises sqlite3.Error only when the file cannot be written any more."""
+        need_bytes = 3 * sum(item.size_bytes for item in batch)
+        before = dict(self.heads)
+        tombstones: list[Tombstone] = []
+        room = self._make_room(need_bytes, tombstones)
+        for attempt in range(3):
+            try:
+                done = self._attempt(batch, room=room and attempt < 2, write=attempt < 2)
+            except sqlite3.Error as error:
+                self._abandon()
+                if not is_full(error) or attempt == 2:
+                    raise
+                room = self._evict_once(tombstones)
+                continue
+            done.tombstones = tombstones
+            done.heads = {name: seq for name, seq in self.heads.items() if seq != before[name]}
+            return done
+        raise AssertionError("the last attempt writes nothing and cannot find the disk full")
+
+    def _attempt(self, batch: Sequence[Item], *, room: bool, write: bool) -> Done:
+        ids = [item.fact.id for item in batch if item.fact is not None]
+        draft = _Draft(self.clock.now(), room, self._find_known(ids))
+        if not write:
+            draft.done.outcomes = [self._without_writing(item, draft) for item in batch]
+            return draft.done
+        self.db.execute("BEGIN IMMEDIATE")
+        draft.done.outcomes = [self._carry_out(item, draft) for item in batch]
+        self._finish(draft)
+        return draft.done
+
+    def _finish(self, draft: _Draft) -> None:
+        self._insert_rows(draft.rows)
+        stamp = draft.stamp
+        if stamp.trust is ClockTrust.SYNCED and not self._trust_recorded:
+            self.db.execute(
+                "INSERT INTO boots (boot, first_seen, offset_ms, trusted_at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (boot) DO UPDATE SET offset_ms = excluded.offset_ms, trusted_at = excluded.trusted_at",
+                (stamp.boot, stamp.wall, stamp.offset_ms, stamp.wall),
+            )
+            draft.done.clock_trusted = (stamp.boot, stamp.offset_ms)
+        self.db.execute("COMMIT")
+        if draft.done.clock_trusted is not None:
+            self._trust_recorded = True
+        for lane, numbers in draft.filled.items():
+            draft.done.gaps_filled += [(lane, first, last) for first, last in ranges(numbers)]
+
+    def _insert_rows(self, values: list[object]) -> None:
+        at = 0
+        for count in _INSERT_SIZES:
+            width = count * 16
+            while len(values) - at >= width:
+                self.db.execute(_INSERTS[count], values[at : at + width])
+                at += width
+
+    def _abandon(self) -> None:
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+        self.load()
+
+    # -- one item -----------------------------------------------------------------------------------------
+
+    def _carry_out(self, item: Item, draft: _Draft) -> Outcome:
+        fact = item.fact
+        if fact is None or item.prepared is None:
+            return self._run(item.statements)
+        earlier = draft.known.get(fact.id, [])
+        for known in earlier:
+            if known.digest == item.prepared.digest:
+                return self._repeat(known)
+        clash = self._clash(fact, earlier, draft)
+        if not draft.room:
+            return self._full()
+        if item.statements and clash is None:
+            failure = self._run(item.statements)
+            if failure is not None:
+                return failure
+        known = self._place(fact, item.prepared, draft, clash)
+        if clash is None:
+            return Accepted(known.fact_class, known.seq, self.epoch, repeated=False)
+        conflict = self._conflict(known, clash[1], repeated=False)
+        draft.done.conflicts.append((fact, conflict))
+        return conflict
+
+    def _without_writing(self, item: Item, draft: _Draft) -> Outcome:
+        if item.fact is not None and item.prepared is not None:
+            for known in draft.known.get(item.fact.id, []):
+                if known.digest == item.prepared.digest:
+                    return self._repeat(known)
+        return self._full()
+
+    def _run(self, statements: Sequence[Statement]) -> Exception | None:
+        """All of the statements or none; the reason when none. A file that cannot be written raises."""
+        self.db.execute("SAVEPOINT item")
+        failure: Exception | None = None
+        try:
+            for sql, parameters in statements:
+                self.db.execute(sql, parameters)
+        except (sqlite3.Error, sqlite3.Warning, OverflowError, ValueError) as error:
+            if is_full(error) or is_fatal(error):
+                raise
+            self.db.execute("ROLLBACK TO item")
+            failure = error
+        self.db.execute("RELEASE item")
+        return failure
+
+    def _place(
+        self, fact: NewFact, prepared: Prepared, draft: _Draft, clash: tuple[ConflictKind, _Known | None] | None
+    ) -> _Known:
+        """Give the fact its sequence, hash and row; note its lane sequence."""
+        fact_class, stamp = fact.fact_class, draft.stamp
+        kind, other = clash if clash is not None else (None, None)
+        seq = self.heads[fact_class] + 1
+        body = prepared.body(fact_class, seq, stamp, kind)
+        row_hash = chain.link(self._hashes[fact_class], body)
+        row, other_row = self._next_row, other.row if other is not None else None
+        draft.rows += (
+            row, fact_class.value, seq, fact.id, fact.lane, fact.lane_seq, fact.type, stamp.wall, stamp.boot,
+            stamp.mono_ms, stamp.trust.value, prepared.digest, body, row_hash, kind, other_row,
+        )  # fmt: skip
+        self.heads[fact_class], self._hashes[fact_class], self._next_row = seq, row_hash, row + 1
+        known = _Known(row, fact.id, fact_class, seq, prepared.digest, kind, other_row, self.epoch)
+        draft.known.setdefault(fact.id, []).append(known)
+        if fact.lane is not None and fact.lane_seq is not None:
+            draft.by_lane.setdefault((fact.lane, fact.lane_seq), known)
+            self._observe(fact.lane, fact.lane_seq, draft)
+        return known
+
+    def _observe(self, lane: str, lane_seq: int, draft: _Draft) -> None:
+        progress = self.lanes.get(lane)
+        if progress is None:
+            progress = self.lanes[lane] = LaneProgress()
+            self.db.execute("INSERT INTO lanes (lane, first_seen, floor) VALUES (?, ?, 0)", (lane, draft.stamp.wall))
+        change = progress.observe(lane_seq, draft.stamp.wall)
+        if change is not None:
+            self._keep_gap(lane, change)
+            if change.removed is None:
+                draft.done.gaps_opened += [(lane, gap.first, gap.last) for gap in change.added]
+            else:
+                draft.filled.setdefault(lane, []).append(lane_seq)
+
+    def _keep_gap(self, lane: str, change: GapChange) -> None:
+        if change.removed is not None:
+            self.db.execute("DELETE FROM lane_gaps WHERE lane = ? AND first = ?", (lane, change.removed.first))
+        for gap in change.added:
+            self.db.execute(
+                "INSERT INTO lane_gaps (lane, first, last, noticed_at) VALUES (?, ?, ?, ?)",
+                (lane, gap.first, gap.last, gap.noticed_at),
+            )
+
+    # -- repeats and conflicts ----------------------------------------------------------------------------
+
+    def _find_known(self, ids: list[str]) -> dict[str, list[_Known]]:
+        known: dict[str, list[_Known]] = {}
+        if not ids:
+            return known
+        wanted = orjson.dumps(ids).decode()
+        rows = self.db.execute(
+            "SELECT row, id, class, seq, digest, conflict, conflict_row, NULL FROM facts"
+            " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY row",
+            (wanted,),
+        ).fetchall()
+        if self._salvaged:
+            rows = (
+                self.db.execute(
+                    "SELECT NULL, id, class, seq, digest, conflict, NULL, epoch FROM salvaged"
+                    " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rowid",
+                    (wanted,),
+                ).fetchall()
+                + rows
+            )
+        for row in rows:
+            known.setdefault(row[1], []).append(self._known(row))
+        return known
+
+    def _known(self, row: _KnownRow) -> _Known:
+        return _Known(row[0], row[1], FactClass(row[2]), row[3], row[4], row[5], row[6], row[7] or self.epoch)
+
+    def _clash(self, fact: NewFact, earlier: list[_Known], draft: _Draft) -> tuple[ConflictKind, _Known | None] | None:
+        if earlier:
+            return "id", next((known for known in earlier if known.conflict is None), earlier[0])
+        if fact.lane is None or fact.lane_seq is None:
+            return None
+        progress = self.lanes.get(fact.lane)
+        if progress is None or not progress.seen(fact.lane_seq):
+            return None
+        first = draft.by_lane.get((fact.lane, fact.lane_seq))
+        row = self.db.execute(
+            "SELECT row, id, class, seq, digest, conflict, conflict_row, NULL FROM facts"
+            " WHERE lane = ? AND lane_seq = ? ORDER BY row LIMIT 1",
+            (fact.lane, fact.lane_seq),
+        ).fetchone()
+        return "sequence", self._known(row) if row is not None else first
+
+    def _repeat(self, known: _Known) -> Accepted | Conflict:
+        if known.conflict is None:
+            return Accepted(known.fact_class, known.seq, known.epoch, repeated=True)
+        row = self.db.execute(
+            "SELECT row, id, class, seq, digest, conflict, conflict_row, NULL FROM facts WHERE row = ?",
+            (known.conflict_row,),
+        ).fetchone()
+        return self._conflict(known, self._known(row) if row is not None else None, repeated=True)
+
+    def _conflict(self, newcomer: _Known, other: _Known | None, *, repeated: bool) -> Conflict:
+        return Conflict(
+            kind=newcomer.conflict or "id",
+            fact_class=newcomer.fact_class,
+            seq=newcomer.seq,
+            other_id=other.id if other is not None else None,
+            other_class=other.fact_class if other is not None else newcomer.fact_class,
+            other_seq=other.seq if other is not None else 0,
+            repeated=repeated,
+        )
+
+    # -- room ---------------------------------------------------------------------------------------------
+
+    def _full(self) -> StorageFull:
+        return StorageFull(self.room.free_bytes(), self.room.reserve_bytes)
+
+    def _make_room(self, need_bytes: int, tombstones: list[Tombstone]) -> bool:
+        if need_bytes == 0:
+            return True
+        for _ in range(_EVICTIONS_PER_COMMIT):
+            if self.room.enough(need_bytes):
+                return True
+            if not self._evict_once(tombstones):
+                return False
+        return self.room.enough(need_bytes)
+
+    def _evict_once(self, tombstones: list[Tombstone]) -> bool:
+        """Remove one slice for want of room; False when nothing may go or even that does not fit."""
+        choice = self.room.evictable()
+        if choice is None:
+            return False
+        try:
+            _, tombstone = self._drop(*choice, "evicted")
+        except sqlite3.Error as error:
+            self._abandon()
+            if not is_full(error):
+                raise
+            return False
+        if tombstone is not None:
+            tombstones.append(tombstone)
+        return True
+
+    def _drop(self, fact_class: FactClass, last: int, reason: TombstoneReason) -> tuple[int, Tombstone | None]:
+        draft = _Draft(self.clock.now(), room=True, known={})
+        self.db.execute("BEGIN IMMEDIATE")
+        removed, tombstone = self.room.drop(fact_class, last, reason, draft.stamp)
+        if tombstone is not None:
+            data = {
+                "of_class": tombstone.fact_class.value,
+                "first": tombstone.first,
+                "last": tombstone.last,
+                "reason": tombstone.reason,
+            }
+            event = envelope.build(TOMBSTONE_TYPE, self._source, data)
+            fact = NewFact(
+                event["id"], TOMBSTONE_TYPE, FactClass.OPERATION, self._source, event["time"], None, None, event
+            )
+            self._place(fact, prepare(event), draft, None)
+        self._finish(draft)
+        return removed, tombstone
+
+    def trim(self, fact_class: FactClass, retention_ms: int, expire_ms: int | None) -> Done | None:
+        """One slice of routine trimming: confirmed facts past their retention, else unconfirmed ones past their expiry.
+
+        Returns None when nothing of this class is due.
+        """
+        before = dict(self.heads)
+        now = self.clock.now()
+        last = self.room.aged(fact_class, self.room.confirmed.get(fact_class, 0), retention_ms, now)
+        if last is None and expire_ms is not None:
+            last = self.room.aged(fact_class, self.heads[fact_class], expire_ms, now)
+        if last is None:
+            return None
+        try:
+            removed, tombstone = self._drop(fact_class, last, "expired")
+        except sqlite3.Error as error:
+            self._abandon()
+            if not is_full(error):
+                raise
+            return None
+        done = Done(outcomes=[None] * removed, tombstones=[tombstone] if tombstone is not None else [])
+        done.heads = {name: seq for name, seq in self.heads.items() if seq != before[name]}
+        return done
+
+
+def is_full(error: Exception) -> bool:
+    """Whether this is SQLite's "database or disk is full"."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def is_fatal(error: Exception) -> bool:
+    """Whether the file itself cannot be trusted or written any more."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _FATAL
