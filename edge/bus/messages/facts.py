@@ -4,7 +4,7 @@ Strategy: `FACTS` is the one table from fact type to class, data model and who m
 it was parsed and either returns its `FactType` or raises `BadFact` with what would be right. The event itself is never
 rebuilt from the model: what the till sent is what is journalled.
 
-Source: design pages "The local bus" (facts) and "Journal, bridge, HQ" (classes). Names of business keys: ARTS POSLog 6.0.
+Source: design pages "The local bus" (facts) and "Journal, bridge, HQ" (classes). Business keys: ARTS POSLog 6.0.
 """
 
 from __future__ import annotations

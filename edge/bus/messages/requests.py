@@ -30,46 +30,71 @@ class Request(Message):
 # -- printing ----------------------------------------------------------------------------------------------------------
 
 
+# The elements of a document have the same names and fields as those of the receipt encoder
+# (drivers/printers/document.py), but for the drawer: it is opened by `drawer.open`, where it leaves a fact.
+
+Multiple = Annotated[int, Field(ge=1, le=8)]
+"""Of the normal character's width or height."""
+
+
 class Text(Message):
     kind: Literal["text"]
     text: str = Field(max_length=4000)
     align: Literal["left", "center", "right"] = "left"
     bold: bool = False
-    size: int = Field(default=1, ge=1, le=4, description="1 normal, 2 double width and height, ...")
+    underline: bool = False
+    invert: bool = False
+    width: Multiple = 1
+    height: Multiple = 1
 
 
-class Columns(Message):
-    kind: Literal["columns"]
+class Row(Message):
+    kind: Literal["row"]
     left: str = Field(max_length=200)
     right: str = Field(max_length=200)
     bold: bool = False
+    width: Multiple = 1
+    height: Multiple = 1
 
 
 class Rule(Message):
     kind: Literal["rule"]
+    character: str = Field(default="-", min_length=1, max_length=1)
 
 
 class Barcode(Message):
     kind: Literal["barcode"]
-    symbology: Literal["EAN13", "CODE128"]
     data: str = Field(min_length=1, max_length=80)
+    symbology: Literal["EAN13", "EAN8", "UPC-A", "CODE39", "CODE128", "ITF"] = "CODE128"
+    height_dots: int = Field(default=64, ge=1, le=255)
+    width: int = Field(default=2, ge=2, le=6)
+    text: Literal["below", "above", "none"] = "below"
 
 
 class Qr(Message):
     kind: Literal["qr"]
     data: str = Field(min_length=1, max_length=1000)
+    size: int = Field(default=4, ge=1, le=16)
+    level: Literal["L", "M", "Q", "H"] = "M"
+
+
+class Image(Message):
+    kind: Literal["image"]
+    png: str = Field(max_length=200_000, description="a PNG picture in base64")
+    align: Literal["left", "center", "right"] = "center"
 
 
 class Feed(Message):
     kind: Literal["feed"]
-    lines: int = Field(default=1, ge=1, le=20)
+    lines: int = Field(default=1, ge=1, le=255)
 
 
 class Cut(Message):
     kind: Literal["cut"]
+    partial: bool = True
 
 
-Element = Annotated[Text | Columns | Rule | Barcode | Qr | Feed | Cut, Field(discriminator="kind")]
+Element = Annotated[Text | Row | Rule | Barcode | Qr | Image | Feed | Cut, Field(discriminator="kind")]
 
 
 class Print(Message):
@@ -89,7 +114,7 @@ class PrintReprint(Message):
     reason: str = Field(min_length=1, max_length=200)
 
 
-# -- drawer, scale, scans, prices ----------------------------------------------------------------------------------------
+# -- drawer, scale, scans, prices --------------------------------------------------------------------------------------
 
 
 class DrawerOpen(Message):

@@ -1,0 +1,348 @@
+"""``store.toml`` to a frozen, typed configuration. An error names the file, the key, the line and what would be right.
+
+Strategy: TOML is read by the standard library, shape and ranges are checked by pydantic, and what only the whole can
+tell (two devices of one name, a device on a lane that is not there) is checked last. Whatever fails becomes a
+`Complaint`; a file with complaints is never half used. Relative paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from edge.bus.topics import ID_PATTERN
+from edge.config_lines import line_of
+
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Store(Section):
+    """Who this store is. `timezone` is where its business day begins and its prices change."""
+
+    id: Id
+    name: str = ""
+    timezone: str = "UTC"
+    currency: str = Field(default="EUR", pattern=r"^[A-Z]{3}$")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("not a time zone; write one such as 'Europe/Berlin' or 'UTC'")
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+class Tls(Section):
+    """PEM files of a TLS end. `ca` is the authority whose certificates are believed."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Bus(Section):
+    """The store's own broker. Tills reach it on `host`:`port`; edge and bridge on a unix socket in the state folder."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    tls: Tls | None = None
+    advertise: bool = Field(default=True, description="tell tills by mDNS where the broker is")
+    interfaces: tuple[str, ...] = Field(default=(), description="addresses to advertise on; empty: all")
+
+
+class Limits(Section):
+    """What one lane may do, so that one that runs wild does not slow the others."""
+
+    messages_per_s: int = Field(default=200, ge=1)
+    burst: int = Field(default=2_000, ge=1, description="messages above the rate that are let through at once")
+    message_bytes: int = Field(default=65_536, ge=1_024, le=262_144)
+    requests_in_flight: int = Field(default=32, ge=1)
+
+
+class Lane(Section):
+    """One checkout position. `secret` is what its till gives as password until certificates are used."""
+
+    id: Id
+    name: str = ""
+    secret: str | None = Field(default=None, min_length=8)
+
+
+class Device(Section):
+    """One physical device. `transport` (with its `kind`) and `options` are checked against the catalogue of drivers.
+
+    A device without a link of its own, such as a drawer behind a printer, has no `transport`.
+    """
+
+    id: Id
+    protocol: str
+    lanes: tuple[Id, ...] = Field(min_length=1, description="the lanes that use it; the first is its home")
+    transport: dict[str, Any] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class VariableMeasure(Section):
+    """How a restricted circulation number is cut: GS1 General Specifications 24, section 2.1.11 (prefixes 02, 20-29).
+
+    ``prefix``, then `item_digits` of item, then (with `verifier`) one price verifier digit, then `value_digits` of
+    price or weight with `decimals` behind the point, then the EAN-13 check digit.
+    """
+
+    prefix: str = Field(pattern=r"^(02|2[0-9])$")
+    item_digits: int = Field(ge=1, le=9)
+    value: Literal["price", "weight"]
+    value_digits: int = Field(ge=3, le=6)
+    decimals: int = Field(ge=0, le=5)
+    verifier: bool = False
+
+    @field_validator("verifier")
+    @classmethod
+    def _thirteen(cls, value: bool, info: Any) -> bool:
+        data = info.data
+        if {"item_digits", "value_digits"} <= data.keys():
+            digits = 2 + data["item_digits"] + data["value_digits"] + int(value) + 1
+            if digits != 13:
+                raise ValueError(f"prefix, item, verifier, value and check digit make {digits} digits; must be 13")
+        return value
+
+
+class Scanning(Section):
+    """How codes are read: the country's table of codes that carry a price or a weight."""
+
+    variable_measure: tuple[VariableMeasure, ...] = ()
+
+
+class Cloud(Section):
+    """The link to HQ. Without this table the store works alone and keeps everything."""
+
+    host: str
+    port: Port = 8883
+    tls: Tls | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    protocol: Literal["5", "3.1.1"] = "5"
+    profile: str = "safe"
+    confirm: Literal["hq", "broker"] = "hq"
+    wire: Literal["batch", "single"] = "batch"
+    link: Literal["fibre", "lte"] = "fibre"
+    groups: tuple[Id, ...] = ()
+    price_key: str | None = Field(default=None, description="HQ's Ed25519 public key for prices, base64")
+    probes: tuple[str, ...] = Field(
+        default=(), description="host:port pairs on the internet, asked only to tell 'wan' from 'cloud' when it fails"
+    )
+
+
+class Journal(Section):
+    """How long confirmed facts stay, and how much disk is never filled."""
+
+    retention_days: int = Field(default=90, ge=1)
+    reserve_mb: int = Field(default=64, ge=1)
+
+
+class StoreConfig(Section):
+    """All of ``store.toml``. `file` is where it was read from."""
+
+    file: Path
+    state_dir: Path = Path("/var/lib/tillgate")
+    store: Store
+    bus: Bus = Bus()
+    limits: Limits = Limits()
+    lanes: tuple[Lane, ...] = Field(min_length=1)
+    devices: tuple[Device, ...] = ()
+    scanning: Scanning = Scanning()
+    cloud: Cloud | None = None
+    journal: Journal = Journal()
+
+    @property
+    def store_db(self) -> Path:
+        return self.state_dir / "store.db"
+
+    @property
+    def bridge_db(self) -> Path:
+        return self.state_dir / "bridge.db"
+
+    @property
+    def broker_socket(self) -> Path:
+        return self.state_dir / "run" / "broker.sock"
+
+    def lane(self, lane_id: str) -> Lane | None:
+        return next((lane for lane in self.lanes if lane.id == lane_id), None)
+
+    def rooted(self) -> Self:
+        """The same with every relative path made absolute against the file's folder."""
+        return self.model_copy(update={"state_dir": (self.file.parent / self.state_dir).resolve()})
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing wrong with the file: `key` dotted (``devices[1].protocol``), `line` from 1 or None where not known."""
+
+    file: Path
+    line: int | None
+    key: str
+    what: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else str(self.file)
+        return f"{where}: {self.key}: {self.what}" if self.key else f"{where}: {self.what}"
+
+
+class BadConfig(Exception):
+    """The file cannot be used; `complaints` says everything that is wrong, not only the first thing."""
+
+    def __init__(self, complaints: list[Complaint]) -> None:
+        super().__init__("\n".join(str(complaint) for complaint in complaints))
+        self.complaints = complaints
+
+
+def load(file: Path) -> StoreConfig:
+    """Read and check `file`; BadConfig with every complaint when it cannot be used."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except OSError as error:
+        raise BadConfig([Complaint(file, None, "", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise BadConfig([Complaint(file, None, "", f"is not UTF-8: {error.reason} at byte {error.start}")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig([_syntax(file, error)]) from None
+    try:
+        config = StoreConfig.model_validate({**table, "file": file}).rooted()
+    except ValidationError as error:
+        raise BadConfig([_complaint(file, text, item) for item in error.errors(include_url=False)]) from None
+    wrong = [Complaint(file, line_of(text, place), _dotted(place), what) for place, what in _whole(config)]
+    if wrong:
+        raise BadConfig(wrong)
+    return config
+
+
+Place = tuple[str | int, ...]
+
+
+def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
+    """What is wrong although every key by itself is right."""
+    wrong: list[tuple[Place, str]] = []
+    lanes = [lane.id for lane in config.lanes]
+    for index, lane_id in enumerate(lanes):
+        if lane_id in lanes[:index]:
+            wrong.append((("lanes", index, "id"), f"there is a lane {lane_id!r} already; every lane has its own id"))
+    for index, device in enumerate(config.devices):
+        if device.id in [other.id for other in config.devices[:index]]:
+            wrong.append((("devices", index, "id"), f"there is a device {device.id!r} already; give it its own id"))
+        for lane_id in device.lanes:
+            if lane_id not in lanes:
+                wrong.append((("devices", index, "lanes"), f"there is no lane {lane_id!r}; lanes: {', '.join(lanes)}"))
+        wrong += [(("devices", index, *place), what) for place, what in _driver(device)] + _behind(config, index)
+    if config.bus.host not in ("127.0.0.1", "::1", "localhost") and config.bus.tls is None:
+        unguarded = [lane.id for lane in config.lanes if lane.secret is None]
+        if unguarded:
+            wrong.append((("bus", "host"), f"tills on the network need a secret each; lanes without: {unguarded}"))
+    return wrong
+
+
+def _driver(device: Device) -> list[tuple[Place, str]]:
+    """What the catalogue of drivers says of this device's protocol, options and transport."""
+    from drivers import catalog
+    from drivers.errors import BadOption
+
+    kind = catalog.DEVICES.get(device.protocol)
+    if kind is None:
+        return [(("protocol",), f"there is no protocol {device.protocol!r}; known: {', '.join(catalog.DEVICES)}")]
+    wrong: list[tuple[Place, str]] = []
+    try:
+        catalog.read_device(device.protocol, device.options)
+    except BadOption as error:
+        wrong.append((("options", error.key), error.expected))
+    choices = ", ".join(kind.transports)
+    if not kind.transports:
+        if device.transport is not None:
+            wrong.append((("transport",), f"a {device.protocol} has no link of its own; leave transport out"))
+    elif device.transport is None:
+        wrong.append((("transport",), f"is missing; write transport = {{ kind = ... }} with one of {choices}"))
+    else:
+        settings = dict(device.transport)
+        name = settings.pop("kind", None)
+        if name not in kind.transports:
+            wrong.append((("transport", "kind"), f"is {name!r}; a {device.protocol} takes one of {choices}"))
+        else:
+            try:
+                catalog.read_transport(device.protocol, name, settings)
+            except BadOption as error:
+                wrong.append((("transport", error.key), error.expected))
+    return wrong
+
+
+def _behind(config: StoreConfig, index: int) -> list[tuple[Place, str]]:
+    """A drawer is reached through a printer: that printer must be there."""
+    device = config.devices[index]
+    through = device.options.get("printer")
+    if device.protocol != "printer-drawer" or through is None:
+        return []
+    printers = [other.id for other in config.devices if other.protocol == "escpos-printer"]
+    if through in printers:
+        return []
+    return [(("devices", index, "options", "printer"), f"there is no printer {through!r}; printers: {printers}")]
+
+
+_HINTS = {
+    "missing": "is missing; it must be given",
+    "extra_forbidden": "is not a key that is known here; check its spelling",
+}
+
+
+def _complaint(file: Path, text: str, item: Any) -> Complaint:
+    place: Place = tuple(item["loc"])
+    kind = item["type"]
+    what = _HINTS.get(kind) or f"{item['msg'].removeprefix('Value error, ')}; found {item['input']!r}"
+    if kind == "extra_forbidden":
+        what += _nearest(place)
+    return Complaint(file, line_of(text, place), _dotted(place), what)
+
+
+def _nearest(place: Place) -> str:
+    """``; known: a, b, c`` for the table that holds the unknown key."""
+    import difflib
+    import typing
+
+    model: Any = StoreConfig
+    for part in place[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        choices = [annotation, *typing.get_args(annotation)]
+        model = next((c for c in choices if isinstance(c, type) and issubclass(c, Section)), None)
+        if model is None:
+            return ""
+    known = [name for name in model.model_fields if name != "file"]
+    close = difflib.get_close_matches(str(place[-1]), known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _syntax(file: Path, error: tomllib.TOMLDecodeError) -> Complaint:
+    """TOML's own complaint, its line taken out of the text: ``... (at line 3, column 5)``."""
+    message = str(error)
+    head, _, tail = message.partition(" (at line ")
+    digits = tail.split(",")[0]
+    return Complaint(file, int(digits) if digits.isdigit() else None, "", f"is not TOML: {head}")
+
+
+def _dotted(place: Place) -> str:
+    out = ""
+    for part in place:
+        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else str(part)
+    return out

@@ -1,0 +1,159 @@
+"""Facts of tills into the journal, and the gateway's own facts beside them.
+
+Strategy: the hot path of the gateway. A message is checked and handed to the journal in one go, without a task or a
+queue of its own; the journal's group commit gathers whatever arrives meanwhile. When the commit is on disk, the reply
+leaves and the broker's copy is acknowledged. A fact that cannot be kept as such is answered with a problem, kept in
+quarantine, and acknowledged too: it blocks nothing.
+
+Source: design pages "The local bus" (facts) and "Journal, bridge, HQ" (what accepted promises).
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from edge.bus import envelope, topics
+from edge.bus.client import Message
+from edge.bus.messages import facts, replies
+from edge.bus.messages.base import Recorded
+from edge.bus.messages.replies import Code, ProblemError
+from edge.journal.store import Accepted, Conflict, NewFact, Statement, StorageFull, Store
+from edge.services.limits import LaneBudget
+from edge.services.quarantine import Quarantine
+from edge.services.replies import Replies
+from edge.supervisor import report_bug
+
+RETRY_STORAGE_MS = 10_000
+
+Outcome = Accepted | Conflict
+
+
+class FactIntake:
+    """Takes ``lanes/{lane}/facts``; answers each with `accepted` or a problem."""
+
+    def __init__(
+        self,
+        store: Store,
+        store_id: str,
+        lanes: frozenset[str],
+        replies_: Replies,
+        quarantine: Quarantine,
+        budget: LaneBudget,
+        *,
+        message_bytes: int,
+    ) -> None:
+        self._store = store
+        self._sources = {lane: envelope.lane_source(store_id, lane) for lane in lanes}
+        self._replies = replies_
+        self._quarantine = quarantine
+        self._budget = budget
+        self._message_bytes = message_bytes
+        self.full = False
+        """Whether the last fact was refused because the disk is full."""
+
+    def on_message(self, message: Message) -> None:
+        """Take one fact; the answer follows its commit."""
+        lane = topics.lane_of(message.topic)
+        fact_id: str | None = None
+        try:
+            source = self._sources.get(lane)
+            if source is None:
+                raise ProblemError(Code.NOT_YOURS, f"there is no lane {lane!r} in this store")
+            if len(message.payload) > self._message_bytes:
+                raise ProblemError(Code.TOO_LARGE, f"at most {self._message_bytes} bytes")
+            event = _parsed(message.payload)
+            fact_id = event["id"] if isinstance(event.get("id"), str) else None
+            if wait_ms := self._budget.wait_ms(lane):
+                raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
+            new = _checked(event, source, lane)
+        except ProblemError as problem:
+            self._refuse(message, lane, fact_id, problem)
+            return
+        self._store.append(new).add_done_callback(partial(self._committed, message, lane, new.id))
+
+    def _committed(self, message: Message, lane: str, fact_id: str, done: Future[Outcome]) -> None:
+        """The journal has an answer: pass it on. Runs in the event loop, once per fact."""
+        if done.cancelled():
+            return  # stopping: the broker still has the fact and gives it to our next life
+        error = done.exception()
+        self.full = isinstance(error, StorageFull)
+        if error is None:
+            outcome = done.result()
+            if isinstance(outcome, Accepted):
+                payload = replies.accepted(fact_id, outcome.fact_class, outcome.seq, outcome.epoch)
+            else:
+                kept = f"{outcome.fact_class}/{outcome.seq}"
+                payload = replies.refused(
+                    fact_id,
+                    ProblemError(
+                        Code.CONFLICT, f"same {outcome.kind} as {outcome.other_id}, other content; kept as {kept}"
+                    ),
+                )
+        elif isinstance(error, StorageFull):
+            payload = replies.refused(
+                fact_id, ProblemError(Code.STORAGE_FULL, str(error), retry_after_ms=RETRY_STORAGE_MS)
+            )
+        else:
+            problem = report_bug(f"fact {fact_id} of lane {lane}", error)
+            payload = replies.refused(fact_id, problem)
+        self._replies.send(message, lane, payload)
+        message.ack()
+
+    def _refuse(self, message: Message, lane: str, fact_id: str | None, problem: ProblemError) -> None:
+        if problem.code is not Code.TOO_FAST:  # the till sends that one again, whole
+            self._quarantine.keep(message.topic, lane, problem.code, problem.detail, message.payload)
+        if lane in self._sources:
+            self._replies.send(message, lane, replies.refused(fact_id, problem))
+        message.ack()
+
+
+def _parsed(payload: bytes) -> envelope.Event:
+    try:
+        return envelope.parse(payload)
+    except ValueError as error:
+        raise ProblemError(Code.BAD_MESSAGE, str(error)) from None
+
+
+def _checked(event: envelope.Event, source: str, lane: str) -> NewFact:
+    try:
+        row, sequence = facts.check(event, source)
+    except facts.BadFact as error:
+        raise ProblemError(Code.BAD_MESSAGE, str(error)) from None
+    return NewFact(
+        id=event["id"],
+        type=row.name,
+        fact_class=row.fact_class,
+        source=source,
+        time=event["time"],
+        lane=lane,
+        lane_seq=sequence,
+        event=event,
+    )
+
+
+class Reporter:
+    """Records the gateway's own facts: a drawer that opened, a price version in force, a hole in a lane's sequence."""
+
+    def __init__(self, store: Store, store_id: str) -> None:
+        self._store = store
+        self._source = envelope.gateway_source(store_id)
+
+    def __call__(self, data: Recorded, *, also: Sequence[Statement] = ()) -> Future[Outcome]:
+        """Record `data`; `also` is committed in the same transaction. Done when it is on disk."""
+        row = facts.FACTS[facts.TYPE_OF[type(data)]]
+        body: dict[str, Any] = data.model_dump(mode="json")
+        event = envelope.build(row.name, self._source, body)
+        new = NewFact(
+            id=event["id"],
+            type=row.name,
+            fact_class=row.fact_class,
+            source=self._source,
+            time=event["time"],
+            lane=None,
+            lane_seq=None,
+            event=event,
+        )
+        return self._store.append_with(new, also) if also else self._store.append(new)

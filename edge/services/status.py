@@ -1,0 +1,168 @@
+"""The gateway's own status, and the journal's heads for the bridge.
+
+Strategy: whatever changes calls `changed`; one task publishes at most once a second, and every ten seconds while facts
+wait for HQ, because their age grows. Heads go out at once, at most twenty times a second: the bridge waits for them.
+
+Source: design page "The local bus" (gateway/status).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from edge import __version__
+from edge.bus import topics
+from edge.bus.client import Message
+from edge.bus.envelope import now_utc
+from edge.bus.messages.facts import FactClass, first_error
+from edge.bus.messages.links import BridgeStatus, JournalHeads
+from edge.bus.messages.statuses import Backlog, GatewayStatus
+from edge.journal.clock import Clock
+from edge.journal.store import Store
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 1.0
+"""At most one status in this time."""
+
+AGEING_S = 10.0
+"""How often the age of the oldest waiting fact is told again."""
+
+HEADS_QUIET_S = 0.05
+
+
+class StatusBoard:
+    """Composes `GatewayStatus` from the journal, the bridge and the services."""
+
+    def __init__(
+        self,
+        store: Store,
+        publish: Callable[..., None],
+        clock: Clock,
+        *,
+        price_version: Callable[[], str | None],
+        quarantined: Callable[[], int],
+        full: Callable[[], bool],
+        busy: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._publish = publish
+        self._price_version = price_version
+        self._quarantined = quarantined
+        self._full = full
+        self._busy = busy
+        self._clock = clock
+        self._bridge = BridgeStatus(link="unknown", since=now_utc())
+        self._dirty = asyncio.Event()
+        self._heads_due: asyncio.TimerHandle | None = None
+        self._heads_sent_at = 0.0
+        self._last = b""
+
+    def changed(self) -> None:
+        """Something that the status tells has changed."""
+        self._dirty.set()
+
+    def on_bridge(self, message: Message) -> None:
+        """Take the bridge's status from ``bridge/status``."""
+        try:
+            self._bridge = BridgeStatus.model_validate_json(message.payload)
+        except ValidationError as error:
+            log.error("the bridge's status cannot be read: %s", first_error(error))
+        message.ack()
+        self.changed()
+
+    @property
+    def confirmed(self) -> dict[FactClass, int]:
+        """What HQ has confirmed of the journal's present epoch."""
+        return self._bridge.confirmed if self._bridge.epoch == self._store.epoch else {}
+
+    # -- heads ---------------------------------------------------------------------------------------------------------
+
+    def on_commit(self, heads: dict[FactClass, int]) -> None:
+        """The journal has grown: tell the bridge, soon but not more often than it can use."""
+        self.changed()
+        if self._heads_due is not None:
+            return
+        loop = asyncio.get_running_loop()
+        wait = max(0.0, self._heads_sent_at + HEADS_QUIET_S - loop.time())
+        self._heads_due = loop.call_later(wait, self.publish_heads)
+
+    def publish_heads(self) -> None:
+        """Tell the bridge how far the journal goes (retained)."""
+        self._heads_due = None
+        self._heads_sent_at = asyncio.get_running_loop().time()
+        message = JournalHeads(epoch=self._store.epoch, heads=self._store.heads)
+        self._publish(topics.JOURNAL_HEADS, message.model_dump_json().encode(), qos=0, retain=True)
+
+    # -- status --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> NoReturn:
+        """Publish the status whenever it changed, and now and then while facts wait."""
+        while True:
+            waiting = await self.publish()
+            await asyncio.sleep(QUIET_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGEING_S if waiting else None):
+                    await self._dirty.wait()
+
+    async def publish(self, *, again: bool = False) -> bool:
+        """Publish the status if it differs from the last one, or `again`; returns whether facts wait for HQ."""
+        self._dirty.clear()
+        status = await self._compose()
+        payload = status.model_dump_json().encode()
+        if payload != self._last or again:
+            self._publish(topics.GATEWAY_STATUS, payload, qos=1, retain=True)
+            self._last = payload
+        return any(backlog.facts for backlog in status.backlog.values())
+
+    async def _compose(self) -> GatewayStatus:
+        heads, confirmed = self._store.heads, self.confirmed
+        backlog: dict[FactClass, Backlog] = {}
+        for fact_class in FactClass:
+            after = confirmed.get(fact_class, 0)
+            facts = max(0, heads.get(fact_class, 0) - after)
+            age_s = await self._age_s(fact_class, after) if facts else None
+            backlog[fact_class] = Backlog(facts=facts, oldest_s=age_s)
+        missing = await self._store.fetch_one("SELECT coalesce(sum(last - first + 1), 0) FROM lane_gaps")
+        return GatewayStatus(
+            state="faulted" if self._store.faulted else "storage_full" if self._full() else "serving",
+            link=self._bridge.link,
+            since=self._bridge.since,
+            backlog=backlog,
+            eta_s=self._bridge.eta_s,
+            epoch=self._store.epoch,
+            clock=self._clock.now().trust.value,
+            version=__version__,
+            confirm=self._bridge.confirm,
+            lane_gaps=missing[0] if missing else 0,
+            quarantined=self._quarantined(),
+            price_version=self._price_version(),
+            safe_to_switch_off=not self._busy() and not any(entry.facts for entry in backlog.values()),
+        )
+
+    async def _age_s(self, fact_class: FactClass, after: int) -> int | None:
+        """Age of the first fact above `after` in seconds: by the monotonic clock within one boot, else by the wall."""
+        row = await self._store.fetch_one(
+            "SELECT boot, mono_ms, recorded_at FROM facts WHERE class = ? AND seq > ? ORDER BY seq LIMIT 1",
+            (fact_class.value, after),
+        )
+        if row is None:
+            return None
+        boot, mono_ms, recorded_at = row
+        now = self._clock.now()
+        if boot == now.boot:
+            return max(0, (now.mono_ms - mono_ms) // 1000)
+        return max(0, int((datetime.fromisoformat(now.wall) - datetime.fromisoformat(recorded_at)).total_seconds()))
+
+
+def stopped() -> bytes:
+    """The status that the broker publishes for a gateway that is gone: its last will."""
+    status = GatewayStatus(state="stopped", link="unknown", since=now_utc(), version=__version__)
+    return status.model_dump_json().encode()
