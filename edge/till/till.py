@@ -1,0 +1,390 @@
+"""A till's end of the store's bus: what a till developer would otherwise get wrong.
+
+Strategy: three parts that know nothing of MQTT do the thinking: `Outbox` (facts, from the ledger on this machine's
+disk), `Asking` (requests) and `ScanInbox`. This module joins them to the bus client: it finds the gateway, keeps the
+connection, passes messages on, and tells the parts when the connection or the gateway goes and comes. A till sells on
+without a gateway: facts wait in the ledger, prices come from the ledger's memory, requests end at their deadline.
+
+Presence is a retained message with a last will, so that everybody sees within the keep-alive that a till has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from edge.bus import topics
+from edge.bus.address import Address
+from edge.bus.client import Client, Disconnected, Message, PublishRejected, Will
+from edge.bus.envelope import now_utc
+from edge.bus.messages.base import Recorded
+from edge.bus.messages.facts import FACTS, TYPE_OF
+from edge.bus.messages.replies import Code, ProblemError
+from edge.bus.messages.requests import DEFAULT_DEADLINE_MS
+from edge.bus.messages.statuses import Presence
+from edge.till.asking import Asking
+from edge.till.finding import find_gateway
+from edge.till.ledger import Ledger
+from edge.till.outbox import Outbox, Pending, Refused
+from edge.till.prices import Price, read_price
+from edge.till.scans import Scan, ScanInbox
+
+log = logging.getLogger(__name__)
+
+AWAY_STATES = frozenset({"starting", "stopped"})
+"""States of the gateway in which it answers nothing; ``stopped`` is also its last will."""
+
+MAX_FACT_BYTES = 262_144
+"""No gateway can be configured to take more."""
+
+PUBLISH_S = 5.0
+PRICE_DEADLINE_MS = 2_000
+FAREWELL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayView:
+    """What the gateway last said of itself; `state` is ``unknown`` until it has."""
+
+    state: str = "unknown"
+    link: str = "unknown"
+    price_version: str | None = None
+    table: dict[str, Any] | None = None
+
+
+class Till:
+    """One lane's till. Use it as ``async with``; it is ready to record facts at once, gateway or not.
+
+    `address` as ``host:port`` (or an `Address`, with TLS files); left out, the gateway of `store` is found by mDNS.
+    `secret` is the lane's password where the store has given it one. `on_gateway` is called when the gateway comes or
+    goes, `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
+    never take. WrongLedger when the ledger's file is another lane's or already in use.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: str,
+        lane: str,
+        ledger_path: Path,
+        address: Address | str | None = None,
+        secret: str | None = None,
+        app: str = "",
+        version: str = "",
+        protocol: int = 5,
+        scan_age_s: float = 3.0,
+        on_gateway: Callable[[bool], None] | None = None,
+        on_store: Callable[[str, bytes], None] | None = None,
+        on_refused: Callable[[Refused], None] | None = None,
+    ) -> None:
+        self.store = store
+        self.lane = lane
+        self.gateway = GatewayView()
+        self._ledger_path = ledger_path
+        self._address = Address.parse(address) if isinstance(address, str) else address
+        self._secret = secret
+        self._app = app
+        self._version = version
+        self._protocol = protocol
+        self._inbox = ScanInbox(scan_age_s)
+        self._asking = Asking(self._send_request)
+        self._on_gateway = on_gateway
+        self._on_store = on_store
+        self._on_refused = on_refused
+        self._client: Client | None = None
+        self._was_online = False
+        self._closing = asyncio.Event()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._prices: dict[str, dict[str, Any]] = {}
+
+    async def __aenter__(self) -> Self:
+        self.ledger = await Ledger.open(self._ledger_path, self.store, self.lane)
+        self._outbox = Outbox(self.ledger, self._send_fact, self._on_refused)
+        self._tasks = [
+            asyncio.create_task(self._outbox.run(), name=f"till outbox {self.lane}"),
+            asyncio.create_task(self._stay_linked(), name=f"till link {self.lane}"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        _, link = self._tasks
+        await asyncio.wait([link], timeout=FAREWELL_S)
+        for task in self._tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ledger.close()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception) and error is None:
+                raise outcome
+
+    # -- facts ---------------------------------------------------------------------------------------------------------
+
+    async def fact(self, data: Recorded) -> Pending:
+        """Record what happened. On this machine's disk when it returns; `Pending.accepted()` waits for the gateway.
+
+        `data` is one of the models of `edge.bus.messages.facts` that a till may report (ValueError otherwise).
+        """
+        self._raise_fault()
+        row = FACTS.get(TYPE_OF.get(type(data), ""))
+        if row is None or not row.from_till:
+            known = ", ".join(sorted(row.data.__name__ for row in FACTS.values() if row.from_till))
+            raise ValueError(f"{type(data).__name__} is not a fact a till reports; those are {known}")
+        table = data.model_dump(mode="json", exclude_none=True)
+        if len(orjson.dumps(table)) > MAX_FACT_BYTES:
+            raise ValueError(f"a fact holds at most {MAX_FACT_BYTES} bytes: record it in parts")
+        return await self._outbox.add(row.name, table)
+
+    async def all_answered(self) -> None:
+        """Wait until the gateway has answered every fact of the ledger, as at the end of the day."""
+        await self._outbox.nothing_left()
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        operation: str,
+        parameters: dict[str, Any] | None = None,
+        *,
+        deadline_ms: int = DEFAULT_DEADLINE_MS,
+        id_: str | None = None,
+    ) -> dict[str, Any]:
+        """Ask the gateway to do something; returns the reply's result.
+
+        ProblemError with the gateway's code, or ``timed_out`` when no answer came within the deadline: then nobody
+        here knows whether it was done. Asking again with the same `id_` is safe: it is done at most once.
+        """
+        return await self._asking.ask(operation, parameters or {}, deadline_ms=deadline_ms, id_=id_)
+
+    async def price(self, code: str, *, deadline_ms: int = PRICE_DEADLINE_MS) -> Price:
+        """The price of `code`: from the gateway, or remembered (``confidence="local"``) while that is away.
+
+        ProblemError ``not_found`` when the store does not sell it, ``timed_out`` when the gateway is away and this
+        till has never asked for it before.
+        """
+        if self.gateway_online:
+            try:
+                item = await self.request("price.lookup", {"code": code}, deadline_ms=deadline_ms)
+            except ProblemError as problem:
+                if problem.code is Code.NOT_FOUND:
+                    self._prices.pop(code, None)
+                    await self.ledger.forget_price(code)
+                if problem.code not in (Code.TIMED_OUT, Code.TOO_FAST, Code.FAULTED):
+                    raise
+            else:
+                if self._prices.get(code) != item:  # unchanged: spare the disk
+                    await self.ledger.remember_price(code, item)
+                    self._prices[code] = item
+                return read_price(item, now_utc(), "confirmed")
+        remembered = await self.ledger.recall_price(code)
+        if remembered is None:
+            raise ProblemError(Code.TIMED_OUT, f"the gateway is away and {code!r} was not sold here before")
+        return read_price(*remembered, "local")
+
+    # -- scans ---------------------------------------------------------------------------------------------------------
+
+    async def next_scan(self) -> Scan:
+        """The next scan that is still fresh; waits as long as it takes."""
+        return await self._inbox.next()
+
+    async def scans(self) -> AsyncIterator[Scan]:
+        """Every fresh scan, for ever: ``async for scan in till.scans()``."""
+        while True:
+            yield await self._inbox.next()
+
+    def discard_scans(self) -> int:
+        """Forget scans nobody has taken, as between two customers; returns how many there were."""
+        return self._inbox.discard()
+
+    @property
+    def scan_counts(self) -> Any:
+        """Counters since start: received, repeated, stale, missed, unreadable."""
+        return self._inbox.counts
+
+    # -- who is there --------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is reached."""
+        return self._client is not None and self._client.connected
+
+    @property
+    def gateway_online(self) -> bool:
+        """Whether the gateway can be asked now: the broker is reached and the gateway says that it serves."""
+        return self.connected and self.gateway.state not in AWAY_STATES | {"unknown"}
+
+    # -- the link ------------------------------------------------------------------------------------------------------
+
+    async def _stay_linked(self) -> None:
+        """Find the gateway, keep the connection, and say goodbye at the end."""
+        while not self._closing.is_set():
+            address = self._address or await find_gateway(self.store, self.ledger)
+            client = self._new_client(address)
+            async with client:
+                self._client = client
+                lost_for_good = asyncio.create_task(self._lost_for_good(client), name=f"till watch {self.lane}")
+                closing = asyncio.create_task(self._closing.wait(), name=f"till closing {self.lane}")
+                try:
+                    await asyncio.wait([lost_for_good, closing], return_when=asyncio.FIRST_COMPLETED)
+                    if self._closing.is_set() and client.connected:
+                        await self._farewell(client)
+                finally:
+                    lost_for_good.cancel()
+                    closing.cancel()
+                    self._client = None
+            self._changed()
+
+    def _new_client(self, address: Address) -> Client:
+        client = Client(
+            address,
+            client_id=f"till-{self.lane}",
+            username=self.lane,
+            password=self._secret,
+            protocol=self._protocol,
+            clean_start=False,
+            session_expiry_s=60,
+            will=Will(topics.lane_presence(self.lane), self._presence(online=False), qos=1, retain=True),
+        )
+        client.on_message(topics.lane_scans(self.lane), self._scan_came, qos=1)
+        client.on_message(topics.lane_replies(self.lane), self._reply_came, qos=1)
+        client.on_message(topics.GATEWAY_STATUS, self._status_came, qos=1)
+        client.on_message(topics.STORE_ANY, self._store_came, qos=1)
+        client.on_connect.append(self._linked)
+        client.on_disconnect.append(lambda _: self._changed())
+        return client
+
+    async def _lost_for_good(self, client: Client) -> None:
+        """Return when a gateway that was found by mDNS has been out of reach for long: it may have moved."""
+        if self._address is not None:
+            await asyncio.Event().wait()
+        while True:
+            try:
+                async with asyncio.timeout(30):
+                    await client.wait_connected()
+            except TimeoutError:
+                return
+            await asyncio.sleep(30)
+
+    def _linked(self, session_present: bool) -> None:
+        client = self._client
+        if client is not None:
+            topic = topics.lane_presence(self.lane)
+            client.publish_soon(topic, self._presence(online=True), qos=1, retain=True)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Tell the parts, and who asked for it, what can be reached now."""
+        connected, online = self.connected, self.gateway_online
+        self._outbox.state(connected=connected, away=self.gateway.state in AWAY_STATES)
+        self._asking.state(reachable=online)
+        if online != self._was_online:
+            self._was_online = online
+            log.info("lane %s: the gateway is %s", self.lane, "here" if online else "away; selling on")
+            if self._on_gateway is not None:
+                self._on_gateway(online)
+
+    def _presence(self, *, online: bool) -> bytes:
+        presence = Presence(
+            online=online, app=self._app, version=self._version, last_sequence=self.ledger.last_sequence
+        )
+        return presence.model_dump_json().encode()
+
+    async def _farewell(self, client: Client) -> None:
+        try:
+            async with asyncio.timeout(FAREWELL_S / 2):
+                topic = topics.lane_presence(self.lane)
+                await client.publish(topic, self._presence(online=False), qos=1, retain=True)
+        except (TimeoutError, Disconnected, PublishRejected) as error:
+            log.warning("lane %s: could not say goodbye (%s); the last will does", self.lane, error)
+
+    # -- messages in ---------------------------------------------------------------------------------------------------
+
+    def _scan_came(self, message: Message) -> None:
+        self._inbox.receive(message.payload)
+        message.ack()
+
+    def _reply_came(self, message: Message) -> None:
+        message.ack()
+        table = _table(message)
+        to, problem = table.get("to"), table.get("problem")
+        if not isinstance(to, str):
+            if problem:
+                log.error("lane %s: the gateway could not read a message: %s", self.lane, problem)
+            return
+        error = _problem(problem) if table.get("ok") is not True else None
+        result = table.get("result")
+        if not self._outbox.on_reply(to, result, error):
+            self._asking.on_reply(to, result, error)
+
+    def _status_came(self, message: Message) -> None:
+        message.ack()
+        table = _table(message)
+        self.gateway = GatewayView(
+            state=str(table.get("state", "unknown")),
+            link=str(table.get("link", "unknown")),
+            price_version=table.get("price_version"),
+            table=table,
+        )
+        self._changed()
+
+    def _store_came(self, message: Message) -> None:
+        message.ack()
+        if self._on_store is not None:
+            self._on_store(topics.last_level(message.topic), message.payload)
+
+    # -- messages out --------------------------------------------------------------------------------------------------
+
+    async def _send_fact(self, body: bytes) -> bool:
+        return await self._publish(topics.lane_facts(self.lane), body, None)
+
+    async def _send_request(self, operation: str, payload: bytes, expiry_s: float) -> bool:
+        return await self._publish(topics.lane_request(self.lane, operation), payload, max(1, int(expiry_s) + 1))
+
+    async def _publish(self, topic: str, payload: bytes, expiry_s: int | None) -> bool:
+        client = self._client
+        if client is None or not client.connected:
+            return False
+        try:
+            async with asyncio.timeout(PUBLISH_S):
+                await client.publish(topic, payload, qos=1, expiry_s=expiry_s)
+        except TimeoutError:
+            return False
+        except (Disconnected, PublishRejected) as error:
+            log.warning("lane %s: not sent, will be sent again: %s", self.lane, error)
+            return False
+        return True
+
+    def _raise_fault(self) -> None:
+        """A till whose disk fails must not go on as if facts were kept: tell its program at the next fact."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+
+def _table(message: Message) -> dict[str, Any]:
+    """The JSON object of a message, {} when it holds none: a message that we cannot read must not stop a till."""
+    try:
+        table = orjson.loads(message.payload)
+    except orjson.JSONDecodeError:
+        log.warning("a message on %s is not JSON", message.topic)
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def _problem(table: Any) -> ProblemError:
+    """The reply's problem; a code from a newer gateway than this till counts as ``faulted`` with that code named."""
+    fields: dict[str, Any] = table if isinstance(table, dict) else {}
+    detail, code = str(fields.get("detail", "")), fields.get("code")
+    retry_after_ms = fields.get("retry_after_ms")
+    if code not in list(Code):
+        return ProblemError(Code.FAULTED, f"unknown problem {code!r}: {detail}", retry_after_ms=retry_after_ms)
+    return ProblemError(Code(code), detail, retry_after_ms=retry_after_ms)
