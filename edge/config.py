@@ -7,13 +7,15 @@ tell (two devices of one name, a device on a lane that is not there) is checked 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from edge.bus.topics import ID_PATTERN
 from edge.config_lines import line_of
@@ -110,15 +112,12 @@ class VariableMeasure(Section):
     decimals: int = Field(ge=0, le=5)
     verifier: bool = False
 
-    @field_validator("verifier")
-    @classmethod
-    def _thirteen(cls, value: bool, info: Any) -> bool:
-        data = info.data
-        if {"item_digits", "value_digits"} <= data.keys():
-            digits = 2 + data["item_digits"] + data["value_digits"] + int(value) + 1
-            if digits != 13:
-                raise ValueError(f"prefix, item, verifier, value and check digit make {digits} digits; must be 13")
-        return value
+    @model_validator(mode="after")
+    def _thirteen(self) -> Self:
+        digits = 2 + self.item_digits + int(self.verifier) + self.value_digits + 1
+        if digits != 13:
+            raise ValueError(f"prefix, item, verifier, value and check digit make {digits} digits; must be 13")
+        return self
 
 
 class Scanning(Section):
@@ -145,6 +144,18 @@ class Cloud(Section):
     probes: tuple[str, ...] = Field(
         default=(), description="host:port pairs on the internet, asked only to tell 'wan' from 'cloud' when it fails"
     )
+
+    @field_validator("price_key")
+    @classmethod
+    def _ed25519(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                size = len(base64.b64decode(value, validate=True))
+            except binascii.Error:
+                size = 0
+            if size != 32:
+                raise ValueError("not an Ed25519 public key: 32 bytes in base64, as `tillgate hq keygen` prints it")
+        return value
 
 
 class Journal(Section):

@@ -1,0 +1,190 @@
+"""The `tillgate` command.
+
+Strategy: each sub-command is an ``add_...`` function that puts its arguments and its `run` on the parser; imports that
+cost something stand inside `run`. What other packages add (`tillgate hq`, `tillgate bridge`) is found through the
+entry-point group ``tillgate.commands``, so that edge never imports the bridge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge import __version__
+
+if TYPE_CHECKING:
+    from edge.config import StoreConfig
+
+DEFAULT_CONFIG = Path("/etc/tillgate/store.toml")
+
+SubParsers = Any
+"""What `ArgumentParser.add_subparsers` returns; argparse keeps its type to itself."""
+
+EPILOG = """
+examples:
+  tillgate check store.toml              is the configuration right?
+  tillgate run --config store.toml       run the whole store here: broker, edge, bridge
+  tillgate status --config store.toml    how is it, and what is promised?
+  tillgate journal verify store.db       is everything that was recorded still there, unchanged?
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="tillgate",
+        description="The gateway of a store: devices, tills' bus, journal, and the link to HQ.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tillgate {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_run, _add_check, _add_status, _add_edge):
+        add(commands)
+    from edge.journal.commands import add_commands
+
+    add_commands(commands)
+    for point in sorted(metadata.entry_points(group="tillgate.commands"), key=lambda point: point.name):
+        point.load()(commands)
+    chosen = parser.parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except BrokenPipeError:
+        return 0  # whoever read our output has seen enough
+    except KeyboardInterrupt:
+        return 130
+
+
+def _add_run(commands: SubParsers) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run the whole store: broker, edge and bridge as children",
+        description="Runs broker, edge and bridge of one store as children of this process and starts again what ends. "
+        "For a laptop or a container; in the field systemd runs the three. Ctrl-C stops them.",
+    )
+    _config_argument(parser)
+    parser.add_argument("--log-dir", type=Path, metavar="DIR", help="one log file per process (default: this terminal)")
+    parser.set_defaults(run=_run)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    config = _loaded(chosen.config)
+    if config is None:
+        return 2
+    from edge import children
+    from edge.bus.errors import BrokerMissing
+    from edge.daemon import broker_settings
+
+    start_logging()
+    try:
+        asyncio.run(children.run(chosen.config.resolve(), broker_settings(config), config.state_dir, chosen.log_dir))
+    except BrokerMissing as error:
+        return complain(str(error))
+    return 0
+
+
+def _add_check(commands: SubParsers) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="check a configuration file",
+        description="Reads FILE as the gateway would and says everything that is wrong: file, line, key, what would "
+        "be right. Exit status 0: it can be used; 2: it cannot.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the store.toml to check")
+    parser.set_defaults(run=_check)
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    config = _loaded(chosen.file)
+    if config is None:
+        return 2
+    cloud = f"HQ at {config.cloud.host}:{config.cloud.port}" if config.cloud else "no HQ"
+    print(
+        f"{chosen.file}: good. Store {config.store.id}: {len(config.lanes)} lanes, {len(config.devices)} devices, {cloud}."
+    )
+    return 0
+
+
+def _add_status(commands: SubParsers) -> None:
+    parser = commands.add_parser(
+        "status",
+        help="how the running gateway is, and what it promises",
+        description="Asks the store's broker for the gateway's and the devices' status. "
+        "Exit status 0: serving and online; 1: running with something wrong; 2: it does not answer.",
+    )
+    _config_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=_status)
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    config = _loaded(chosen.config)
+    if config is None:
+        return 2
+    from edge import status_report
+
+    try:
+        report = asyncio.run(status_report.ask(config))
+    except status_report.NoAnswer as error:
+        return complain(str(error))
+    print(json.dumps(report.as_json(), indent=1) if chosen.json else report.as_text())
+    return 0 if report.good else 1
+
+
+def _add_edge(commands: SubParsers) -> None:
+    parser = commands.add_parser(
+        "edge",
+        help="run only the edge process (what systemd starts)",
+        description="Runs the edge process: devices, journal and services. The store's broker must be running.",
+    )
+    _config_argument(parser)
+    parser.set_defaults(run=_edge)
+
+
+def _edge(chosen: argparse.Namespace) -> int:
+    from edge import daemon
+
+    return daemon.main(["--config", str(chosen.config)])
+
+
+# -- shared by the commands --------------------------------------------------------------------------------------------
+
+
+def _config_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"the store.toml (default {DEFAULT_CONFIG})"
+    )
+
+
+def _loaded(file: Path) -> StoreConfig | None:
+    """The configuration, or None after its complaints have been printed."""
+    from edge.config import BadConfig, load
+
+    try:
+        return load(file)
+    except BadConfig as error:
+        complain(str(error))
+        return None
+
+
+def complain(what: str) -> int:
+    """Print what is wrong where errors go; returns exit status 2."""
+    print(what, file=sys.stderr)
+    return 2
+
+
+def start_logging() -> None:
+    """Log lines to stderr, where systemd's journal (or a log file) takes them with its own time stamp."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

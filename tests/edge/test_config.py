@@ -1,0 +1,119 @@
+"""store.toml: what is right is read, what is wrong is named by file, line and key."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main
+from edge.config import BadConfig, StoreConfig, load
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "store.example.toml"
+
+SMALL = """\
+[store]
+id = "S1"
+
+[[lanes]]
+id = "1"
+
+[[lanes]]
+id = "2"
+
+[[devices]]
+id = "scale-1"
+protocol = "toledo-8217"
+lanes = ["1"]
+transport = { kind = "serial", path = "/dev/ttyS0" }
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "store.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def complaints(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(BadConfig) as caught:
+        load(written(tmp_path, text))
+    return [str(complaint).removeprefix(str(tmp_path) + "/") for complaint in caught.value.complaints]
+
+
+def test_the_example_is_right_and_complete() -> None:
+    config = load(EXAMPLE)
+    assert config.store.id == "S0042"
+    assert len(config.devices) == 5
+    text = EXAMPLE.read_text(encoding="utf-8")
+    for section in ("store", "bus", "limits", "cloud", "journal"):
+        model = StoreConfig.model_fields[section].annotation
+        for part in getattr(model, "__args__", (model,)):
+            for key in getattr(part, "model_fields", {}):
+                assert f"{key} =" in text or f".{key}]" in text, f"the example does not show [{section}] {key}"
+
+
+def test_every_default_shown_in_the_example_is_the_default(tmp_path: Path) -> None:
+    """A key that is commented out shows its default: with the comment taken away, nothing may change."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    shown = [line for line in text.splitlines() if line.startswith("# ") and " = " in line.split("#")[1]]
+    skip = ("username", "password_file", "[bus.tls]", "ca =", "certificate =", "key =", "groups", "probes", "profile")
+    uncommented = text
+    for line in shown:
+        bare = line.removeprefix("# ")
+        if bare.startswith(skip) or not bare.split(" = ")[0].isidentifier():
+            continue
+        uncommented = uncommented.replace(line, bare)
+    assert uncommented.count("\n# ") < text.count("\n# ")
+    changed = load(written(tmp_path, uncommented))
+    assert changed.model_copy(update={"file": EXAMPLE}) == load(EXAMPLE)
+
+
+def test_relative_state_is_beside_the_file(tmp_path: Path) -> None:
+    config = load(written(tmp_path, 'state_dir = "state"\n' + SMALL))
+    assert config.state_dir == tmp_path / "state"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('id = "S1"', 'id = "S 1"'), "store.toml:2: store.id: "),
+        (('id = "S1"', 'id = "S1"\ncolour = "red"'), "store.toml:3: store.colour: is not a key that is known here"),
+        (('id = "S1"', 'id = "S1"\ntimezon = "UTC"'), "did you mean 'timezone'?"),
+        (('id = "S1"', 'id = "S1"\ntimezone = "Mars"'), "store.toml:3: store.timezone: not a time zone"),
+        (('[store]\nid = "S1"', "[store]"), "store.toml:1: store.id: is missing"),
+        (('id = "2"', 'id = "1"'), "store.toml:8: lanes[1].id: there is a lane '1' already"),
+        (('lanes = ["1"]', 'lanes = ["9"]'), "store.toml:13: devices[0].lanes: there is no lane '9'; lanes: 1, 2"),
+        (("toledo-8217", "toledo"), "store.toml:12: devices[0].protocol: there is no protocol 'toledo'; known: "),
+        (('kind = "serial"', 'kind = "usb"'), "store.toml:14: devices[0].transport.kind: is 'usb'"),
+        (('path = "/dev/ttyS0"', "path = 7"), "store.toml:14: devices[0].transport.path: is 7; expected a text"),
+        (('path = "/dev/ttyS0"', 'path = "/dev/ttyS0", bauds = 1'), "devices[0].transport.bauds: is not known here"),
+        (('transport = { kind = "serial", path = "/dev/ttyS0" }', ""), "devices[0].transport: is missing"),
+        (("[store]", "[store"), "store.toml:1: is not TOML"),
+        (('id = "S1"', 'id = "S1"\n[bus]\nhost = "0.0.0.0"'), "store.toml:4: bus.host: tills on the network need"),
+        (('id = "S1"', 'id = "S1"\n[bus]\nport = 99999'), "store.toml:4: bus.port: "),
+        (
+            ('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nprice_key = "abc"'),
+            "store.toml:5: cloud.price_key: not an Ed",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
+    found = complaints(tmp_path, SMALL.replace(*change, 1))
+    assert any(expected in complaint for complaint in found), found
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+    text = SMALL.replace('lanes = ["1"]', 'lanes = ["9"]').replace("toledo-8217", "nothing")
+    assert len(complaints(tmp_path, text)) == 2
+
+
+def test_variable_measure_codes_must_come_to_thirteen_digits(tmp_path: Path) -> None:
+    table = '[[scanning.variable_measure]]\nprefix = "21"\nitem_digits = 4\nvalue = "price"\nvalue_digits = 5\ndecimals = 2\n'
+    assert any("must be 13" in complaint for complaint in complaints(tmp_path, SMALL + table))
+    assert load(written(tmp_path, SMALL + table + "verifier = true\n")).scanning.variable_measure[0].verifier
+
+
+def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(EXAMPLE)]) == 0
+    assert "good" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "missing.toml")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
