@@ -39,15 +39,15 @@ class Child:
     pid_file: Path
     log_file: Path | None = None
     process: asyncio.subprocess.Process | None = field(default=None, init=False)
-    _stopping: bool = field(default=False, init=False)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def keep(self) -> None:
         """Start it, and start it again whenever it ends, until `stop`."""
         backoff_s = FIRST_BACKOFF_S
-        while not self._stopping:
+        while not self.stopping.is_set():
             started = time.monotonic()
             code = await self._live_once()
-            if self._stopping:
+            if self.stopping.is_set():
                 return
             if time.monotonic() - started > GOOD_LIFE_S:
                 backoff_s = FIRST_BACKOFF_S
@@ -71,7 +71,7 @@ class Child:
 
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL when it has not ended in time."""
-        self._stopping = True
+        self.stopping.set()
         process = self.process
         if process is None or process.returncode is not None:
             return

@@ -74,7 +74,7 @@ def _add_run(commands: SubParsers) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    config = _loaded(chosen.config)
+    config = loaded(chosen.config)
     if config is None:
         return 2
     from edge import children
@@ -101,13 +101,12 @@ def _add_check(commands: SubParsers) -> None:
 
 
 def _check(chosen: argparse.Namespace) -> int:
-    config = _loaded(chosen.file)
+    config = loaded(chosen.file)
     if config is None:
         return 2
     cloud = f"HQ at {config.cloud.host}:{config.cloud.port}" if config.cloud else "no HQ"
-    print(
-        f"{chosen.file}: good. Store {config.store.id}: {len(config.lanes)} lanes, {len(config.devices)} devices, {cloud}."
-    )
+    counts = f"{len(config.lanes)} lanes, {len(config.devices)} devices"
+    print(f"{chosen.file}: good. Store {config.store.id}: {counts}, {cloud}.")
     return 0
 
 
@@ -124,7 +123,7 @@ def _add_status(commands: SubParsers) -> None:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    config = _loaded(chosen.config)
+    config = loaded(chosen.config)
     if config is None:
         return 2
     from edge import status_report
@@ -162,7 +161,7 @@ def _config_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _loaded(file: Path) -> StoreConfig | None:
+def loaded(file: Path) -> StoreConfig | None:
     """The configuration, or None after its complaints have been printed."""
     from edge.config import BadConfig, load
 

@@ -7,6 +7,7 @@ gateway's back, so what it shows is what the tills see.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,12 @@ async def ask(config: StoreConfig) -> Report:
         device = DeviceStatus.model_validate_json(message.payload)
         devices[device.device] = device
 
-    client = Client(Address(socket=config.broker_socket), client_id="", clean_start=True, session_expiry_s=0)
+    client = Client(
+        Address(socket=config.broker_socket),
+        client_id=f"status-{secrets.token_hex(6)}",
+        clean_start=True,
+        session_expiry_s=0,
+    )
     client.on_message(topics.GATEWAY_STATUS, on_gateway)
     client.on_message(topics.DEVICES_STATUS_ANY, on_device)
     try:
@@ -111,7 +117,8 @@ async def ask(config: StoreConfig) -> Report:
             await asyncio.sleep(DEVICES_SETTLE_S)
     except TimeoutError:
         raise NoAnswer(
-            f"no gateway answers on {config.broker_socket}: is it running (tillgate run, or systemctl status tillgate.target)?"
+            f"no gateway answers on {config.broker_socket}: is it running?"
+            " (tillgate run, or systemctl status tillgate.target)"
         ) from None
     except (BusError, PermissionError) as error:
         raise NoAnswer(f"cannot ask {config.broker_socket}: {error}") from None

@@ -24,7 +24,7 @@ from edge.journal.store import Accepted, Conflict, NewFact, Statement, StorageFu
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
-from edge.supervisor import report_bug
+from edge.supervisor import bug
 
 RETRY_STORAGE_MS = 10_000
 
@@ -97,7 +97,10 @@ class FactIntake:
                 fact_id, ProblemError(Code.STORAGE_FULL, str(error), retry_after_ms=RETRY_STORAGE_MS)
             )
         else:
-            problem = report_bug(f"fact {fact_id} of lane {lane}", error)
+            bug(f"fact {fact_id} of lane {lane}", error)
+            problem = ProblemError(
+                Code.FAULTED, "a fault of the gateway's own; it is logged. Send the fact again later"
+            )
             payload = replies.refused(fact_id, problem)
         self._replies.send(message, lane, payload)
         message.ack()

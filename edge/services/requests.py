@@ -18,6 +18,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -33,10 +34,10 @@ from edge.bus.messages.requests import OPERATIONS, Operation, Request
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
-from edge.supervisor import report_bug
+from edge.supervisor import Bug, caught
 
 if TYPE_CHECKING:
-    from edge.journal.store import Store
+    from edge.journal.store import Statement, Store
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +87,13 @@ class Router:
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._busy: dict[str, int] = {}
 
-    def serve(self, operations: Mapping[str, Handler], recoveries: Mapping[str, Recovery] | None = None) -> None:
+    def serve(self, operations: Mapping[str, Handler]) -> None:
         """Let these handlers serve these operations."""
         self._handlers.update(operations)
-        self._recoveries.update(recoveries or {})
+
+    def recover(self, recoveries: Mapping[str, Recovery]) -> None:
+        """Let these tell what became of operations that a crash interrupted."""
+        self._recoveries.update(recoveries)
 
     @property
     def busy(self) -> bool:
@@ -143,28 +147,21 @@ class Router:
         if message.expiry_s is not None:
             deadline_s = min(deadline_s, float(message.expiry_s))
         asked = Asked(lane, request.id, asyncio.get_running_loop().time() + deadline_s)
-        try:
-            if operation.remembered:
-                payload = await self._remembered(asked, operation, request, parameters)
-            else:
-                payload = await self._outcome(asked, self._handlers[operation.name], parameters)
-        except asyncio.CancelledError:
-            raise  # stopping: the broker still has the request and gives it to our next life
+        if operation.remembered:
+            payload = await self._remembered(asked, operation, request, parameters)
+        else:
+            payload = await self._outcome(asked, self._handlers[operation.name], parameters)
         self._replies.send(message, lane, payload)
         message.ack()
 
     async def _outcome(self, asked: Asked, handler: Handler, parameters: Any) -> bytes:
         """The reply, whatever happens in the handler."""
-        try:
-            async with asyncio.timeout_at(asked.deadline_s):
-                return replies.done(asked.request_id, await handler(asked, parameters))
-        except TimeoutError:
-            problem = ProblemError(Code.TIMED_OUT, "not done within the deadline; ask for its state before repeating")
-        except ProblemError as error:
-            problem = error
-        except BaseException as error:
-            problem = report_bug(f"request {asked.request_id} of lane {asked.lane}", error)
-        return replies.refused(asked.request_id, problem)
+        outcome = await caught(f"request {asked.request_id} of lane {asked.lane}", _bounded(asked, handler, parameters))
+        if isinstance(outcome, Bug):
+            outcome = ProblemError(Code.FAULTED, "a fault of the gateway's own; it is logged")
+        if isinstance(outcome, ProblemError):
+            return replies.refused(asked.request_id, outcome)
+        return replies.done(asked.request_id, outcome)
 
     async def _remembered(self, asked: Asked, operation: Operation, request: Request, parameters: Any) -> bytes:
         digest = hashlib.sha256(
@@ -218,6 +215,12 @@ class Router:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def forget_old_answers() -> Statement:
+    """The statement that removes answers older than they are promised to be kept."""
+    before = datetime.now(UTC) - timedelta(seconds=REMEMBERED_S)
+    return "DELETE FROM requests WHERE asked_at < ?", (before.isoformat(timespec="milliseconds"),)
+
+
 REQUESTS_SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
     lane TEXT NOT NULL,
@@ -254,6 +257,17 @@ def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
         return request, operation, operation.parameters.model_validate(request.parameters)
     except ValidationError as error:
         raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error)}") from None
+
+
+async def _bounded(asked: Asked, handler: Handler, parameters: Any) -> dict[str, Any] | ProblemError:
+    """What the handler says within the deadline."""
+    try:
+        async with asyncio.timeout_at(asked.deadline_s):
+            return await handler(asked, parameters)
+    except TimeoutError:
+        return ProblemError(Code.TIMED_OUT, "not done within the deadline; ask for its state before repeating")
+    except ProblemError as problem:
+        return problem
 
 
 async def _unknown(asked: Asked, parameters: Any) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class StatusBoard:
         )
         if row is None:
             return None
-        boot, mono_ms, recorded_at = row
+        boot, mono_ms, recorded_at = str(row[0]), int(row[1]), str(row[2])
         now = self._clock.now()
         if boot == now.boot:
             return max(0, (now.mono_ms - mono_ms) // 1000)

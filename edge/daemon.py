@@ -1,0 +1,272 @@
+"""The edge process: its composition root. Start-up reads as a list; one TaskGroup owns everything that runs.
+
+Order matters twice: the journal is open before a till can reach us, and the drivers start before the slow things
+(mDNS, receipt encoder), so that the first scan of the day is not late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from edge import __version__
+from edge.bus import topics
+from edge.bus.address import Address, TlsFiles
+from edge.bus.broker import BrokerSettings, TillListener
+from edge.bus.client import Client, Will
+from edge.bus.messages.facts import (
+    ClockTrusted,
+    FactClass,
+    GatewayStarted,
+    LaneGapFilled,
+    LaneGapFound,
+    SequenceConflict,
+)
+from edge.config import StoreConfig, Tls
+from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.printing import PRINTING_SCHEMA, Printing
+from edge.devices.registry import Registry
+from edge.devices.scanning import Scanning
+from edge.devices.weighing import Weighing
+from edge.journal.clock import Clock
+from edge.journal.store import Conflict, NewFact, Store
+from edge.services.facts import FactIntake, Reporter
+from edge.services.limits import LaneBudget
+from edge.services.prices import PRICES_SCHEMA, Prices
+from edge.services.quarantine import Quarantine
+from edge.services.replies import Replies
+from edge.services.requests import REQUESTS_SCHEMA, Router, forget_old_answers
+from edge.services.status import StatusBoard, stopped
+from edge.supervisor import keep_running
+
+log = logging.getLogger("edge")
+
+START_WITHIN_S = 30.0
+TRIM_EVERY_S = 3600.0
+CLIENT_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS bus_client (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;"
+)
+
+
+async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
+    """Run the gateway's edge until `stop` is set. Raises what keeps it from starting; everything else it survives."""
+    clock = Clock()
+    schemas = [
+        ("requests-1", REQUESTS_SCHEMA),
+        ("printing-1", PRINTING_SCHEMA),
+        ("drawers-1", DRAWERS_SCHEMA),
+        ("prices-1", PRICES_SCHEMA),
+        ("bus-client-1", CLIENT_SCHEMA),
+    ]
+    reserve_bytes = config.journal.reserve_mb * 1024 * 1024
+    store = await Store.open(
+        config.store_db, config.store.id, clock=clock, schemas=schemas, reserve_bytes=reserve_bytes
+    )
+    try:
+        await _serve(config, store, clock, stop)
+    finally:
+        await store.close()
+
+
+async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.Event) -> None:
+    client = Client(
+        Address(socket=config.broker_socket),
+        client_id=await _client_id(store),
+        will=Will(topics.GATEWAY_STATUS, stopped(), retain=True),
+    )
+    publish = client.publish_soon
+    lanes = frozenset(lane.id for lane in config.lanes)
+    limits = config.limits
+
+    report = Reporter(store, config.store.id)
+    quarantine = Quarantine(store)
+    replies = Replies(publish)
+    budget = LaneBudget(limits.messages_per_s, limits.burst)
+    intake = FactIntake(store, config.store.id, lanes, replies, quarantine, budget, message_bytes=limits.message_bytes)
+    router = Router(
+        store,
+        lanes,
+        replies,
+        quarantine,
+        budget,
+        message_bytes=limits.message_bytes,
+        in_flight=limits.requests_in_flight,
+    )
+    registry = Registry(config.devices, publish, report, quarantine.keep)
+    scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep)
+    weighing = Weighing(registry)
+    printing = Printing(registry, store, report, clock)
+    drawers = CashDrawers(registry, store, report)
+    price_key = config.cloud.price_key if config.cloud else None
+    prices = Prices(store, config.store.id, config.store.zone, price_key, publish, report)
+    status = StatusBoard(
+        store,
+        publish,
+        clock,
+        price_version=lambda: prices.active,
+        quarantined=lambda: quarantine.count,
+        full=lambda: intake.full,
+        busy=lambda: router.busy or printing.busy,
+    )
+
+    await printing.open()
+    await drawers.open()
+    await prices.load()
+    for part in (scanning, weighing, printing, drawers, prices):
+        router.serve(part.operations())
+    for part in (printing, drawers):
+        router.recover(part.recoveries())
+    store.on_commit.append(status.on_commit)
+    _report_journal(store, report)
+
+    client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
+    client.on_message(topics.LANE_REQUESTS_ANY, router.on_message)
+    client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
+    client.on_message(topics.BRIDGE_DOWN_ANY, prices.on_down)
+
+    def connected(session_present: bool) -> None:
+        # The broker may have lost what it had retained; everything that is retained is said again.
+        status.publish_heads()
+        prices.announce()
+        registry.publish_all()
+        status.changed()
+        log.info("serving lanes %s (%s)", ", ".join(sorted(lanes)), "resumed" if session_present else "new session")
+
+    client.on_connect.append(connected)
+
+    async with client, asyncio.TaskGroup() as group:
+        running = [
+            group.create_task(registry.run(), name="devices"),
+            group.create_task(printing.run(), name="printing"),
+            group.create_task(keep_running("prices", prices.run), name="prices"),
+            group.create_task(keep_running("status", status.run), name="status"),
+            group.create_task(keep_running("journal trimming", partial(_trim, config, store, status)), name="trimming"),
+        ]
+        if config.bus.advertise:
+            running.append(group.create_task(keep_running("mDNS", partial(_advertise, config)), name="mDNS"))
+        report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
+        await stop.wait()
+        await router.stop()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                publish(topics.GATEWAY_STATUS, stopped(), qos=1, retain=True)
+                await client.drain()
+
+
+def _report_journal(store: Store, report: Reporter) -> None:
+    """What the journal notices about its own facts becomes a fact too."""
+
+    def gap(lane: str, first: int, last: int) -> None:
+        report(LaneGapFound(lane=lane, first=first, last=last))
+
+    def filled(lane: str, first: int, last: int) -> None:
+        report(LaneGapFilled(lane=lane, first=first, last=last))
+
+    def conflict(fact: NewFact, found: Conflict) -> None:
+        report(
+            SequenceConflict(
+                lane=fact.lane,
+                kind=found.kind,
+                of=fact.id if found.kind == "id" else str(fact.lane_seq),
+                first_class=found.other_class,
+                first_seq=found.other_seq,
+                second_class=found.fact_class,
+                second_seq=found.seq,
+            )
+        )
+
+    def trusted(boot: str, offset_ms: int) -> None:
+        report(ClockTrusted(boot=boot, offset_ms=offset_ms))
+
+    store.on_gap.append(gap)
+    store.on_gap_filled.append(filled)
+    store.on_conflict.append(conflict)
+    store.on_clock_trusted.append(trusted)
+
+
+async def _client_id(store: Store) -> str:
+    """This gateway's name on its own broker, made once and told to nobody: a till that knew it could take its place."""
+    row = await store.fetch_one("SELECT id FROM bus_client")
+    if row is not None:
+        return str(row[0])
+    made = f"edge-{secrets.token_hex(12)}"
+    await store.write([("INSERT INTO bus_client(one, id) VALUES (1, ?)", (made,))])
+    return made
+
+
+async def _trim(config: StoreConfig, store: Store, status: StatusBoard) -> NoReturn:
+    """Once an hour: what HQ has confirmed and is older than its retention goes; so do old remembered answers."""
+    retention_ms = dict.fromkeys(FactClass, config.journal.retention_days * 24 * 3600 * 1000)
+    while True:
+        await asyncio.sleep(TRIM_EVERY_S)
+        store.note_confirmed(status.confirmed)
+        await store.trim(status.confirmed, retention_ms)
+        await store.write([forget_old_answers()], urgent=False)
+
+
+async def _advertise(config: StoreConfig) -> NoReturn:
+    from edge.bus.discovery import advertise  # zeroconf costs memory: only who advertises pays for it
+
+    async with advertise(
+        config.store.id, config.bus.port, tls=config.bus.tls is not None, interfaces=config.bus.interfaces
+    ):
+        while True:
+            await asyncio.Event().wait()
+
+
+def broker_settings(config: StoreConfig) -> BrokerSettings:
+    """The store's broker as its configuration wants it."""
+    return BrokerSettings(
+        state_dir=config.state_dir / "run",
+        socket=config.broker_socket,
+        listener=TillListener(config.bus.host, config.bus.port, tls=_tls(config.bus.tls)),
+        lane_secrets={lane.id: lane.secret for lane in config.lanes if lane.secret},
+    )
+
+
+def _tls(tls: Tls | None) -> TlsFiles | None:
+    return TlsFiles(tls.ca, tls.certificate, tls.key) if tls else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The edge process: ``python -m edge.daemon --config FILE``. Exit status 2: the configuration cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edge.daemon", description="The edge process of a Tillgate gateway."
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the store.toml")
+    chosen = parser.parse_args(arguments)
+    from edge.cli import complain, loaded, start_logging
+    from edge.journal.opening import StoreBusy, WrongStore
+
+    config = loaded(chosen.config)
+    if config is None:
+        return 2
+    start_logging()
+    try:
+        asyncio.run(_until_told(config))
+    except (StoreBusy, WrongStore) as error:
+        return complain(str(error))
+    return 0
+
+
+async def _until_told(config: StoreConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await serve(config, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Keeps what runs for ever running, and is the only place that catches broadly.
+
+Strategy: an expected loss (a device unplugged, a broker away) is logged once when it begins and once when it is over;
+in between the work is tried again with growing pauses. Anything else is a bug: its traceback is logged, the part is
+marked faulted, and it is started again with the same pauses, while everything else carries on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal, NoReturn, TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+State = Literal["running", "lost", "faulted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """The pause before try n doubles from `first_s` to `longest_s`, with up to a quarter of it as jitter.
+
+    Work that ran longer than `good_life_s` starts with the first pause again.
+    """
+
+    first_s: float = 0.2
+    longest_s: float = 5.0
+    good_life_s: float = 10.0
+
+    def before(self, attempt: int) -> float:
+        """Seconds before try number `attempt` (1 is the first repetition)."""
+        return float(min(self.longest_s, self.first_s * 2 ** min(attempt - 1, 16)) * random.uniform(0.75, 1.0))
+
+
+async def keep_running(
+    name: str,
+    work: Callable[[], Awaitable[object]],
+    *,
+    expected: tuple[type[Exception], ...] = (),
+    on_state: Callable[[State], None] | None = None,
+    pauses: Pauses = Pauses(),
+) -> NoReturn:
+    """Run ``work()`` again and again until cancelled.
+
+    `expected` are losses that are no bugs. `on_state` hears "lost" and "faulted" when they begin and "running" when a
+    life after them has lasted `good_life_s` or ended by itself.
+    """
+    attempt = 0
+    troubled: State = "running"
+
+    def settle(state: State) -> None:
+        nonlocal troubled
+        if state != troubled:
+            troubled = state
+            if on_state is not None:
+                on_state(state)
+
+    def back() -> None:
+        log.info("%s is back", name)
+        settle("running")
+
+    while True:
+        started = time.monotonic()
+        try:
+            if troubled == "running":
+                await work()
+            else:
+                await _watched(work, pauses.good_life_s, back)
+        except asyncio.CancelledError:
+            raise
+        except expected as error:
+            if troubled != "lost":
+                log.warning("%s is lost (%s); trying again", name, error)
+            settle("lost")
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            log.critical("%s met a bug and is started again", name, exc_info=error)
+            settle("faulted")
+        else:
+            settle("running")
+        attempt = 1 if time.monotonic() - started > pauses.good_life_s else attempt + 1
+        await asyncio.sleep(pauses.before(attempt))
+
+
+async def _watched(work: Callable[[], Awaitable[object]], good_life_s: float, good: Callable[[], object]) -> None:
+    handle = asyncio.get_running_loop().call_later(good_life_s, good)
+    try:
+        await work()
+    finally:
+        handle.cancel()
+
+
+async def caught(what: str, work: Awaitable[T]) -> T | Bug:
+    """Await a single piece of `work`; a bug in it is logged with its traceback and returned instead of raised."""
+    try:
+        return await work
+    except Exception as error:
+        return bug(what, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """Something that should not have happened, already logged; `what` was being done."""
+
+    what: str
+    error: BaseException
+
+
+def bug(what: str, error: BaseException) -> Bug:
+    """Log an exception that nobody expected, where the traceback is seen."""
+    log.critical("a bug while doing %s", what, exc_info=error)
+    return Bug(what, error)
