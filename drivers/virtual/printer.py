@@ -1,0 +1,329 @@
+"""A virtual receipt printer with a drawer on its connector: paper, buffer, sensors and the line back.
+
+Bytes go into a bounded receive buffer and are obeyed in order while the printer can print; with no paper, an
+open cover or an error they wait there, and when it is full no more are taken. Real-time commands are obeyed
+the moment they arrive, wherever they stand. Switching the power off loses the buffer, the line and every
+setting; paper stays. Each receipt, from cut to cut, becomes `NNNN.txt` and a line of `paper.jsonl` in the
+printer's directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from drivers.virtual.escpos_reader import EscposReader
+from drivers.virtual.paper import Item, Line, Strip
+from drivers.virtual.twin import Table, Twin, get, one_of
+from drivers.virtual.wire import Wire
+
+_REAL_TIME = re.compile(rb"\x10\x04[\x01-\x04]|\x10\x05[\x00-\x02]|\x10\x14\x01[\x00\x01][\x01-\x08]")
+_REAL_TIME_LONGEST = 5
+_OFF_MS = 300
+_ERROR_BITS = {"none": 0, "cutter": 0x08, "recoverable": 0x40, "unrecoverable": 0x20}
+
+
+class VirtualPrinter(Twin):
+    """Actions: paper, cover, error, power, drawer, receipt, picture, and those of every twin."""
+
+    kind = "printer"
+
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        directory: Path,
+        *,
+        pictures: bool = False,
+        buffer_bytes: int = 4096,
+        drawer_open: str = "high",
+        drawer_pin: int = 2,
+        proof: bool = True,
+    ) -> None:
+        super().__init__(name, wire)
+        self._directory = directory
+        self._pictures = pictures
+        self._buffer_bytes = buffer_bytes
+        self._drawer_high_when_open = drawer_open == "high"
+        self._drawer_connector = 0 if drawer_pin == 2 else 1
+        self._proof = proof
+        self._reader = EscposReader(self)
+        self._strip = Strip()
+        self._last: Strip | None = None
+        self._last_text = ""
+        self._buffer = bytearray()
+        self._tail = b""
+        self._full = False
+        self._mask = 0
+        self._on = True
+        self._paper = "ok"
+        self._cover_open = False
+        self._error = "none"
+        self._drawer_is_open = False
+        self._bytes_to_power_off: int | None = None
+        self._lines_to_paper_end: int | None = None
+        self._power_on: asyncio.Task[None] | None = None
+        self.kicks = 0
+        self.receipts = 0
+        self.actions |= {
+            "paper": self._set_paper,
+            "cover": self._set_cover,
+            "error": self._set_error,
+            "power": self._set_power,
+            "drawer": self._set_drawer,
+            "receipt": self._receipt,
+            "picture": self._picture,
+        }
+
+    async def open(self) -> None:
+        """Put the printer on its wire; receipts go on counting where an earlier life of it stopped."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        record = self._directory / "paper.jsonl"
+        if record.exists():
+            with record.open(encoding="utf-8") as lines:
+                self.receipts = sum(1 for _ in lines)
+        await super().open()
+
+    async def close(self) -> None:
+        """Take the printer away."""
+        if self._power_on is not None:
+            self._power_on.cancel()
+        await super().close()
+
+    def state(self) -> Table:
+        """Adds paper, cover, error, power, the drawer and what has been printed."""
+        return {
+            **super().state(),
+            "power": "on" if self._on else "off",
+            "paper": self._paper,
+            "cover": "open" if self._cover_open else "closed",
+            "error": self._error,
+            "drawer_open": self._drawer_is_open,
+            "kicks": self.kicks,
+            "receipts": self.receipts,
+            "last_receipt": self._last_text,
+            "strip": self._strip.text(),
+            "buffered_bytes": len(self._buffer),
+            "unknown_commands": self._reader.unknown_commands,
+        }
+
+    # --- what arrives -------------------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        """Take bytes from the host."""
+        if not self._on:
+            return
+        if self._bytes_to_power_off is not None:
+            if len(data) >= self._bytes_to_power_off:
+                self._obey(data[: self._bytes_to_power_off])
+                self._switch_off()
+                return
+            self._bytes_to_power_off -= len(data)
+        self._obey(data)
+
+    def _obey(self, data: bytes) -> None:
+        self._obey_real_time(data)
+        self._buffer += data
+        self._go_on()
+        if len(self._buffer) >= self._buffer_bytes and self.stuck() and not self._full:
+            self._full = True
+            self.wire.pause()
+
+    def _go_on(self) -> None:
+        self._reader.read(self._buffer)
+        if self._full and len(self._buffer) < self._buffer_bytes:
+            self._full = False
+            self.wire.resume()
+
+    def _obey_real_time(self, data: bytes) -> None:
+        if b"\x10" not in data and not self._tail:
+            return
+        stream = self._tail + data
+        end = 0
+        for match in _REAL_TIME.finditer(stream):
+            end = match.end()
+            command = match[0]
+            if command[1] == 0x04:
+                self.wire.send(bytes((self._real_time_status(command[2]),)))
+            elif command[1] == 0x14:
+                self.kick(command[3], command[4] * 100)
+            elif command[2] == 0x02 and self._error == "cutter":  # DLE ENQ 2: recover, dropping what is buffered
+                self._buffer.clear()
+                self._change(error="none")
+        rest = stream[max(end, len(stream) - _REAL_TIME_LONGEST + 1) :]
+        start = rest.find(b"\x10")
+        self._tail = rest[start:] if start >= 0 else b""
+
+    # --- what the reader drives -----------------------------------------------------------------------
+
+    def stuck(self) -> bool:
+        """True when nothing can be printed now."""
+        return not self._on or self._paper == "end" or self._cover_open or self._error != "none"
+
+    def put(self, item: Item) -> None:
+        """Print one item."""
+        self._strip.items.append(item)
+        if self._lines_to_paper_end is not None and isinstance(item, Line):
+            self._lines_to_paper_end -= 1
+            if self._lines_to_paper_end <= 0:
+                self._lines_to_paper_end = None
+                self._change(paper="end")
+
+    def cut(self) -> None:
+        """Cut: the strip becomes a receipt."""
+        strip, self._strip = self._strip, Strip()
+        text = strip.text()
+        if not strip.items:
+            return
+        self.receipts += 1
+        self._last, self._last_text = strip, text
+        number = f"{self.receipts:04d}"
+        (self._directory / f"{number}.txt").write_text(text + "\n", encoding="utf-8")
+        line = {"number": self.receipts, "text": text, "time": datetime.now(UTC).isoformat()}
+        with (self._directory / "paper.jsonl").open("a", encoding="utf-8") as record:
+            record.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if self._pictures:
+            self._draw(strip, self._directory / f"{number}.png")
+
+    def kick(self, connector: int, on_ms: int) -> None:
+        """Pulse a drawer connector; only the drawer that hangs there opens."""
+        self.kicks += 1
+        if connector == self._drawer_connector and on_ms > 0:
+            self._change(drawer=True)
+
+    def automatic_status(self, mask: int) -> None:
+        """GS a; a mask other than 0 is answered at once."""
+        self._mask = mask
+        self._report()
+
+    def reply(self, data: bytes) -> None:
+        """Send a reply of the print queue (proof of printing among them)."""
+        if self._proof or data[:2] != b"\x37\x22":
+            self.wire.send(data)
+
+    def status_request(self, number: int) -> None:
+        """GS r 1: paper sensors; GS r 2: drawer."""
+        if number == 1:
+            self.wire.send(bytes((0x03 if self._paper == "near_end" else 0,)))
+        else:
+            self.wire.send(bytes((int(self._pin3_high()),)))
+
+    # --- status ---------------------------------------------------------------------------------------
+
+    def _pin3_high(self) -> bool:
+        return self._drawer_is_open == self._drawer_high_when_open
+
+    def _real_time_status(self, number: int) -> int:
+        status = 0x12
+        if number == 1:
+            status |= 0x04 if self._pin3_high() else 0
+            status |= 0x08 if self.stuck() else 0
+        elif number == 2:
+            status |= 0x04 if self._cover_open else 0
+            status |= 0x20 if self._paper == "end" else 0
+            status |= 0x40 if self._error != "none" else 0
+        elif number == 3:
+            status |= _ERROR_BITS[self._error]
+        else:
+            status |= 0x0C if self._paper != "ok" else 0
+            status |= 0x60 if self._paper == "end" else 0
+        return status
+
+    def _report(self) -> None:
+        if not self._mask or not self._on:
+            return
+        first = 0x10
+        first |= 0x04 if self._pin3_high() else 0
+        first |= 0x08 if self.stuck() else 0
+        first |= 0x20 if self._cover_open else 0
+        third = 0x03 if self._paper != "ok" else 0
+        third |= 0x0C if self._paper == "end" else 0
+        self.wire.send(bytes((first, _ERROR_BITS[self._error], third, 0x0F)))
+
+    def _change(
+        self,
+        paper: str | None = None,
+        cover: bool | None = None,
+        error: str | None = None,
+        drawer: bool | None = None,
+    ) -> None:
+        before = (self._paper, self._cover_open, self._error, self._drawer_is_open)
+        self._paper = self._paper if paper is None else paper
+        self._cover_open = self._cover_open if cover is None else cover
+        self._error = self._error if error is None else error
+        self._drawer_is_open = self._drawer_is_open if drawer is None else drawer
+        if before != (self._paper, self._cover_open, self._error, self._drawer_is_open):
+            self._report()
+
+    # --- power ------------------------------------------------------------------------------------------
+
+    def _switch_off(self, off_ms: int | None = _OFF_MS) -> None:
+        self._on = False
+        self._bytes_to_power_off = None
+        self._mask = 0
+        self._buffer.clear()
+        self._tail = b""
+        self._full = False
+        self._reader.reset()
+        self.wire.power_off()
+        if off_ms is not None:
+            self._power_on = asyncio.create_task(self._switch_on(off_ms), name=f"{self.name} power")
+
+    async def _switch_on(self, after_ms: int = 0) -> None:
+        await asyncio.sleep(after_ms / 1000)
+        self._on = True
+        await self.wire.power_on()
+        self.wire.resume()
+
+    # --- actions ------------------------------------------------------------------------------------------
+
+    async def _set_paper(self, arguments: Mapping[str, Any]) -> None:
+        to = one_of(arguments, "to", ("ok", "near_end", "out"))
+        if "after_lines" in arguments:
+            self._lines_to_paper_end = get(arguments, "after_lines", int)
+            return
+        self._lines_to_paper_end = None
+        self._change(paper="end" if to == "out" else to)
+        self._go_on()
+
+    async def _set_cover(self, arguments: Mapping[str, Any]) -> None:
+        self._change(cover=one_of(arguments, "to", ("open", "closed")) == "open")
+        self._go_on()
+
+    async def _set_error(self, arguments: Mapping[str, Any]) -> None:
+        self._change(error=one_of(arguments, "to", tuple(_ERROR_BITS)))
+        self._go_on()
+
+    async def _set_power(self, arguments: Mapping[str, Any]) -> None:
+        to = one_of(arguments, "to", ("cycle", "off", "on"))
+        if self._power_on is not None:
+            self._power_on.cancel()
+            self._power_on = None
+        if to == "on":
+            await self._switch_on()
+        elif to == "cycle" and "after_bytes" in arguments:
+            self._bytes_to_power_off = get(arguments, "after_bytes", int)
+        else:
+            self._switch_off(None if to == "off" else _OFF_MS)
+
+    async def _set_drawer(self, arguments: Mapping[str, Any]) -> None:
+        self._change(drawer=one_of(arguments, "to", ("open", "closed")) == "open")
+
+    async def _receipt(self, arguments: Mapping[str, Any]) -> Table:
+        return {"number": self.receipts, "text": self._last_text}
+
+    async def _picture(self, arguments: Mapping[str, Any]) -> Table:
+        path = self._directory / "picture.png"
+        self._draw(self._last or self._strip, path)
+        return {"path": str(path)}
+
+    @staticmethod
+    def _draw(strip: Strip, path: Path) -> None:
+        from drivers.virtual.picture import draw  # needs the drawing library, which only pictures pay for
+
+        draw(strip).save(path)
