@@ -51,12 +51,15 @@ def salvage(db: sqlite3.Connection, damaged: Path, stamp: Stamp) -> int:
 def _copy(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) -> None:
     epoch = next((str(value) for (value,) in _try(old, "SELECT value FROM meta WHERE key = 'epoch'")), "unreadable")
     batch: list[tuple[Any, ...]] = []
-    for row in readable_rows(old, _COLUMNS):
+    lost: list[int] = []
+    for row in readable_rows(old, _COLUMNS, lost):
         batch.append((epoch, *row))
         if len(batch) == _SLICE:
             _keep(db, batch)
             batch.clear()
     _keep(db, batch)
+    if lost:
+        log.error("%d row numbers stand in damaged pages and could not be read", len(lost))
     earlier = _try(old, f"SELECT epoch, {_COLUMNS} FROM salvaged")  # noqa: S608
     for start in range(0, len(earlier), _SLICE):
         _keep(db, earlier[start : start + _SLICE])
@@ -100,15 +103,14 @@ def _carry_lanes(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) 
             )
 
 
-def readable_rows(db: sqlite3.Connection, columns: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of `facts` in row order, without those that stand in damaged pages."""
+def readable_rows(db: sqlite3.Connection, columns: str, lost: list[int]) -> Iterator[tuple[Any, ...]]:
+    """The rows of `facts` in row order; the row numbers that stand in damaged pages are added to `lost`."""
     bounds = _try(db, "SELECT min(row), max(row) FROM facts")
     if bounds and bounds[0][0] is None:
         return
     first, last = bounds[0] if bounds else (1, _row_bound(db))
     spans = [(start, min(start + _SLICE - 1, last)) for start in range(first, last + 1, _SLICE)]
     spans.reverse()
-    lost = 0
     while spans:
         low, high = spans.pop()
         try:
@@ -120,14 +122,12 @@ def readable_rows(db: sqlite3.Connection, columns: str) -> Iterator[tuple[Any, .
             if not damage_in(error) and not isinstance(error, sqlite3.OperationalError):
                 raise
             if low == high:
-                lost += 1
+                lost.append(low)
                 continue
             middle = (low + high) // 2
             spans += [(middle + 1, high), (low, middle)]
             continue
         yield from rows
-    if lost:
-        log.error("%d row numbers could not be read", lost)
 
 
 def _row_bound(db: sqlite3.Connection) -> int:
