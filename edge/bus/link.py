@@ -1,0 +1,202 @@
+"""One connection to a broker: bytes in and out, packets, keepalive. It is made, used until it is lost, and thrown away.
+
+Strategy: an asyncio protocol over TCP, TLS or a unix socket. Received bytes are cut into packets and handed on in one
+call per read; what is written within one turn of the event loop leaves in one send. The connection is watched by what
+*comes*: a half-open TCP connection takes our bytes happily for a quarter of an hour, but it never answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+from edge.bus.address import Address
+from edge.bus.errors import Disconnected
+from edge.bus.packets import PING, Framer, Malformed, Packet
+
+READ_BYTES = 65_536
+CHECKS_PER_KEEPALIVE = 4
+
+
+class Link(asyncio.BufferedProtocol):
+    """A connection. `lost` is done, with the reason, as soon as it cannot be used any more.
+
+    `on_packets` gets this link and the packets of one read, in order, and may raise `Malformed`; `on_writable` is
+    called when the other end takes bytes again after `writable` was False.
+    """
+
+    def __init__(
+        self, max_packet_bytes: int, on_packets: Callable[[Link, list[Packet]], None], on_writable: Callable[[], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[Disconnected] = self._loop.create_future()
+        self.writable = True
+        self._on_packets = on_packets
+        self._on_writable = on_writable
+        self._framer = Framer(max_packet_bytes)
+        self._buffer = bytearray(READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._reason: Disconnected | None = None
+        self._received = self._written = self._loop.time()
+        self._unanswered_checks = 0
+        self._check: asyncio.TimerHandle | None = None
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send `data` at the end of this turn of the event loop, or at the next `flush`."""
+        if not self._out:
+            self._loop.call_soon(self.flush)
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Send everything written so far."""
+        if self._out and self._transport is not None:
+            data = b"".join(self._out) if len(self._out) > 1 else self._out[0]
+            self._out = []
+            self._written = self._loop.time()
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        self.flush()
+        self._note(Disconnected("closed", "this program closed the connection"))
+        if self._transport is not None:
+            self._transport.close()
+
+    def fail(self, reason: Disconnected) -> None:
+        """Give the connection up at once, because of `reason`."""
+        self._note(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- in (called by the event loop) ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received = self._loop.time()
+        self._unanswered_checks = 0
+        if self.lost.done() or self._reason is not None:
+            return
+        try:
+            packets = self._framer.feed(bytes(self._view[:nbytes]))
+            if packets:
+                self._on_packets(self, packets)
+        except Malformed as error:
+            self.fail(Disconnected("closed", f"the other end does not speak MQTT as agreed: {error}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._out = []
+        if self._check is not None:
+            self._check.cancel()
+        if isinstance(exc, ssl.SSLError):
+            self._note(Disconnected("tls", f"{exc}; does the other end accept this certificate?"))
+        self._note(Disconnected("closed", str(exc) if exc else "the other end closed the connection"))
+        if not self.lost.done():
+            assert self._reason is not None
+            self.lost.set_result(self._reason)
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._on_writable()
+
+    def _note(self, reason: Disconnected) -> None:
+        """Remember why: the first reason is the true one."""
+        if self._reason is None:
+            self._reason = reason
+
+    # -- keepalive -----------------------------------------------------------------------------------------------------
+
+    def keep_alive(self, keepalive_s: float) -> None:
+        """Ping when nothing came or went for half of `keepalive_s`; `silent` when then nothing comes for another half.
+
+        A dead peer is noticed within 1.25 times `keepalive_s`. Checks are counted instead of seconds compared, so that
+        a stopped or starved process does not blame the peer for its own pause: bytes that wait are read before the
+        next check runs.
+        """
+        if keepalive_s > 0:
+            every_s = keepalive_s / CHECKS_PER_KEEPALIVE
+            self._check = self._loop.call_later(every_s, self._check_alive, every_s)
+
+    def _check_alive(self, every_s: float) -> None:
+        self._check = self._loop.call_later(every_s, self._check_alive, every_s)
+        if self._unanswered_checks >= CHECKS_PER_KEEPALIVE // 2:
+            waited_s = self._loop.time() - self._received
+            self.fail(Disconnected("silent", f"connected, but nothing has come for {waited_s:.1f} s"))
+            return
+        quiet_since = min(self._received, self._written)
+        if self._unanswered_checks:
+            self._unanswered_checks += 1
+        elif self._loop.time() - quiet_since >= every_s * (CHECKS_PER_KEEPALIVE // 2 - 0.5):
+            self._unanswered_checks = 1
+            self.write(PING)
+
+
+async def open_link(
+    address: Address,
+    *,
+    max_packet_bytes: int,
+    on_packets: Callable[[Link, list[Packet]], None],
+    on_writable: Callable[[], None],
+) -> Link:
+    """Connect, TLS included. Raises `Disconnected`, never OSError. The caller bounds the time."""
+    loop = asyncio.get_running_loop()
+
+    def make() -> Link:
+        return Link(max_packet_bytes, on_packets, on_writable)
+
+    where = str(address)
+    try:
+        if address.socket is not None:
+            _, link = await loop.create_unix_connection(make, str(address.socket))
+            return link
+        context = None if address.tls is None else _context(address)
+        server_name = (address.tls.server_name or address.host) if address.tls else None
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        for index, (*_, (host, port, *_)) in enumerate(found):
+            try:
+                transport, link = await loop.create_connection(
+                    make, str(host), int(port), ssl=context, server_hostname=server_name
+                )
+            except OSError:
+                if index == len(found) - 1:
+                    raise
+            else:
+                raw = transport.get_extra_info("socket")
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return link
+        raise Disconnected("name", f"{where}: the name has no address")
+    except ssl.SSLError as error:
+        raise Disconnected("tls", f"{where}: {error}") from error
+    except socket.gaierror as error:
+        raise Disconnected("name", f"{where}: the name is not known ({error.strerror})") from error
+    except (ConnectionRefusedError, FileNotFoundError) as error:
+        raise Disconnected("refused", f"{where}: nothing listens there; is the broker running?") from error
+    except ConnectionError as error:
+        raise Disconnected("closed", f"{where}: {error}") from error
+    except TimeoutError as error:
+        raise Disconnected("timeout", f"{where}: no answer") from error
+    except OSError as error:
+        raise Disconnected("unreachable", f"{where}: {error.strerror or error}") from error
+
+
+def _context(address: Address) -> ssl.SSLContext:
+    assert address.tls is not None
+    try:
+        return address.tls.context()
+    except OSError as error:
+        raise Disconnected("tls", f"cannot use the TLS files for {address}: {error}") from error
