@@ -1,0 +1,41 @@
+"""What a person should do, said in one line, for every reason a device can give.
+
+The reasons are the stable codes of `drivers.errors.NotReady`; they also open the detail of a `not_ready` problem.
+"""
+
+from __future__ import annotations
+
+from drivers.events import PrinterStatus
+
+_PLEASE = {
+    "paper_out": "Put in a new roll",
+    "cover_open": "Close the cover",
+    "printer_error_cutter": "Open the cover, clear the knife, close the cover",
+    "printer_error_recoverable": "Wait a little: the print head is too hot",
+    "printer_error_unrecoverable": "Switch the printer off and on; call service if that does not help",
+    "printer_offline": "Press the printer's feed button, or switch it off and on",
+    "over": "Take something off the scale",
+    "under_zero": "Clear the plate and zero the scale",
+}
+
+
+def please(device: str, reason: str) -> str:
+    """What a person should do about `reason` at `device`; never empty."""
+    return _PLEASE.get(reason, f"Check the cable and power of {device}")
+
+
+def printer_please(device: str, status: PrinterStatus) -> str:
+    """The same from a printer's own words; empty when nothing needs doing."""
+    if status.reason is not None:
+        return please(device, status.reason)
+    return "Have a new roll ready" if status.paper == "near_end" else ""
+
+
+def printer_detail(status: PrinterStatus) -> dict[str, str | bool | None]:
+    """A printer's words as they stand in its status; None and "unknown" are what it has not said."""
+    return {
+        "online": status.online,
+        "cover_open": status.cover_open,
+        "paper": status.paper,
+        "error": status.error,
+    }

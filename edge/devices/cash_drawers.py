@@ -1,0 +1,231 @@
+"""Cash drawers: opened on request, watched always; every opening is one fact.
+
+Strategy: the contact decides. A commanded opening has a row on disk before the pulse leaves (`drawer_ledger.py`) and
+becomes a fact in the transaction that settles the row. When the contact says open, the opening in hand is the reason;
+when there is none, the drawer was opened without a command, and that is recorded too. Where the contact cannot tell
+(not calibrated, cable pulled, a crash in between) the opening is recorded with the outcome "unknown": what was seen and
+what is unknown together bound what happened.
+
+An opening runs to its end though the till that asked has gone: only the answer is bound by the till's deadline.
+
+Source: design page "Devices" (cash drawers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from drivers.errors import DeviceLost, NotReady
+from drivers.events import DrawerStatus
+from drivers.printers.printer_driver import PrinterDriver
+from edge.bus.messages.replies import Code, ProblemError
+from edge.bus.messages.requests import DrawerOpen, DrawerState
+from edge.devices import drawer_ledger
+from edge.devices.drawer import NO_ANSWER, NOT_TOLD, STAYED_CLOSED, WAS_OPEN, Drawer
+from edge.devices.drawer_ledger import DRAWERS_SCHEMA, Opening
+from edge.devices.registry import Attached, Registry, Report
+from edge.journal.clock import Clock
+from edge.journal.store import StorageFull, Store
+from edge.services.requests import Asked, Handler
+
+__all__ = ["DRAWERS_SCHEMA", "CashDrawers"]
+
+log = logging.getLogger(__name__)
+
+SEEN_WITHIN_S = 2.0
+"""A drawer that opens is seen open in far less, unless the printer still has a receipt to print before the pulse."""
+RESTORED_WITHIN_MS = 60_000
+"""An opening older than this when the gateway starts is not waited for."""
+ANSWER_BEFORE_DEADLINE_S = 0.1
+TRIM_EVERY_S = 24 * 3600.0
+
+
+class CashDrawers:
+    """Serves `drawer.open` and `drawer.state`. `open` first, then `run` beside everything else."""
+
+    def __init__(self, registry: Registry, store: Store, report: Report, clock: Clock) -> None:
+        self._registry = registry
+        self._store = store
+        self._report = report
+        self._clock = clock
+        self._drawers: dict[str, Drawer] = {}
+        self._tasks: set[asyncio.Task[dict[str, Any]]] = set()
+
+    async def open(self) -> None:
+        """Read what an earlier life left, then listen. An opening left unsettled waits a little for the contact."""
+        known = await drawer_ledger.last_known(self._store)
+        for device in self._registry.all("drawer"):
+            drawer = Drawer(device, self._store, self._report, self._clock, known.get(device.id))
+            self._drawers[device.id] = drawer
+        now = self._clock.now()
+        for opening in await drawer_ledger.unsettled(self._store):
+            left = self._drawers.get(opening.device)
+            if left is None:
+                opening.state, opening.detail = "unknown", "the drawer is no longer in the configuration"
+                await self._store.write([opening.update()])
+                continue
+            left.begin(opening)
+            left.blind = True
+            recent = opening.boot == now.boot and now.mono_ms - opening.mono_ms < RESTORED_WITHIN_MS
+            if not (left.calibrated and recent):
+                left.settle("unknown", "the gateway stopped while it was opened")
+        self._registry.subscribe(DrawerStatus, self._status)
+        self._registry.watch_links(self._link)
+
+    async def run(self) -> NoReturn:
+        """Own what runs for the drawers, until cancelled."""
+        try:
+            while True:
+                before = datetime.now(UTC) - timedelta(days=drawer_ledger.KEEP_DAYS)
+                await self._store.write([drawer_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
+                await asyncio.sleep(TRIM_EVERY_S)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for drawer in self._drawers.values():
+                drawer.stop_waiting()
+
+    # -- what the contact says -------------------------------------------------------------------------------------
+
+    def _status(self, printer: Attached, status: DrawerStatus) -> None:
+        drawer = self._on(printer)
+        if drawer is not None and drawer.device.drawer is not None:
+            open_ = drawer.device.drawer.is_open(status)
+            self._registry.drawer_is(drawer.device, open_)
+            drawer.contact(open_)
+
+    def _link(self, printer: Attached, up: bool) -> None:
+        for drawer in self._drawers.values():
+            if drawer.device.printer is printer:
+                drawer.level, drawer.blind = None, True
+                self._registry.drawer_is(drawer.device, None)
+
+    def _on(self, printer: Attached) -> Drawer | None:
+        """The drawer that a printer's contact speaks of; of two on one printer, the one that was opened."""
+        behind = [drawer for drawer in self._drawers.values() if drawer.device.printer is printer]
+        for drawer in behind:
+            if drawer.pending is not None or (drawer.known is not None and drawer.known.open):
+                return drawer
+        return behind[0] if behind else None
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def operations(self) -> Mapping[str, Handler]:
+        """What tills may ask of drawers."""
+        return {"drawer.open": self._open, "drawer.state": self._state}
+
+    def recoveries(self) -> Mapping[str, Handler]:
+        """What became of an opening that a crash interrupted."""
+        return {"drawer.open": self._recover}
+
+    async def _state(self, asked: Asked, parameters: DrawerState) -> dict[str, Any]:
+        """``{"open": true | false | null}``; null is not known."""
+        device = self._registry.device_for(asked.lane, "drawer", parameters.device)
+        return {"open": self._drawers[device.id].level, "device": device.id}
+
+    async def _open(self, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
+        """``{"opened": true | null, "already_open", "device"}``; `opened` null: the pulse left, nothing can tell."""
+        if not parameters.receipt_number and not (parameters.reason or "").strip():
+            raise ProblemError(Code.BAD_MESSAGE, "parameters.reason: an opening without receipt_number needs a reason")
+        device = self._registry.device_for(asked.lane, "drawer", parameters.device)
+        drawer = self._drawers[device.id]
+        task = asyncio.create_task(self._opening(drawer, asked, parameters), name=f"open {device.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[dict[str, Any]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen here too: the till that asked may be gone
+
+    async def _opening(self, drawer: Drawer, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
+        device = drawer.device
+        async with drawer.turn:
+            if asked.deadline_s <= asyncio.get_running_loop().time():
+                raise ProblemError(Code.TIMED_OUT, "another opening took the time; nothing was opened")
+            if drawer.level:
+                return {"opened": True, "already_open": True, "device": device.id}
+            if device.drawer is None or device.printer is None or not isinstance(device.printer.driver, PrinterDriver):
+                raise ProblemError(Code.FAULTED, f"{device.id} has no printer that could open it")
+            printer = device.printer.driver
+            if not printer.is_open:
+                raise ProblemError(Code.DEVICE_LOST, f"{device.printer.id} is not connected; open it with its key")
+            opening = self._row(asked, parameters, device.id)
+            try:
+                await self._store.write([opening.insert()])
+            except StorageFull as error:
+                raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+            outcome = drawer.begin(opening)
+            try:
+                await printer.kick(device.drawer)
+            except NotReady as error:
+                if error.reason == "no_answer":  # asked before the pulse, and nothing came back
+                    drawer.settle("failed", f"{NO_ANSWER}: {error}")
+            except DeviceLost:
+                drawer.blind = True
+            return await self._seen(drawer, opening, outcome, asked.deadline_s - ANSWER_BEFORE_DEADLINE_S)
+
+    async def _seen(
+        self, drawer: Drawer, opening: Opening, outcome: asyncio.Future[Opening], until_s: float
+    ) -> dict[str, Any]:
+        """Wait for the contact, and for what it says to be on disk."""
+        if drawer.calibrated:
+            await asyncio.wait((outcome,), timeout=SEEN_WITHIN_S)
+        if drawer.pending is opening and drawer.blind:
+            if drawer.calibrated:
+                raise ProblemError(Code.UNKNOWN_OUTCOME, f"the link to {drawer.device.id} was lost; look at it")
+            drawer.settle("unknown", "the printer went away while it was opened")
+        elif drawer.pending is opening and drawer.level is None:
+            drawer.settle("unknown", NOT_TOLD)
+        elif drawer.pending is opening:  # closed so far: the printer may have a receipt to finish first
+            await asyncio.wait((outcome,), timeout=until_s - asyncio.get_running_loop().time())
+        if drawer.pending is opening:
+            raise ProblemError(Code.NOT_READY, f"{drawer.device.id}: {STAYED_CLOSED}")
+        try:
+            await outcome
+        except StorageFull as error:
+            log.error("an opening of %s waits in its ledger for room in the journal: %s", drawer.device.id, error)
+        return _answer(opening)
+
+    async def _recover(self, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
+        opening = await drawer_ledger.find(self._store, asked.lane, asked.request_id)
+        if opening is None:
+            raise ProblemError(Code.TIMED_OUT, "the gateway was restarted before it began; it was not opened")
+        drawer = self._drawers.get(opening.device)
+        if opening.state == "opening" and drawer is not None and drawer.outcome is not None:
+            left_s = asked.deadline_s - ANSWER_BEFORE_DEADLINE_S - asyncio.get_running_loop().time()
+            await asyncio.wait((drawer.outcome,), timeout=left_s)
+            opening = await drawer_ledger.find(self._store, asked.lane, asked.request_id) or opening
+        return _answer(opening)
+
+    def _row(self, asked: Asked, parameters: DrawerOpen, device: str) -> Opening:
+        now = self._clock.now()
+        return Opening(
+            lane=asked.lane,
+            request=asked.request_id,
+            device=device,
+            operator_id=parameters.operator_id,
+            receipt_number=parameters.receipt_number,
+            reason=parameters.reason,
+            at=now.wall,
+            boot=now.boot,
+            mono_ms=now.mono_ms,
+        )
+
+
+def _answer(opening: Opening) -> dict[str, Any]:
+    """What the till is told of a settled opening, or of one that could not be settled in time."""
+    seen, was_open = opening.state == "seen", opening.detail == WAS_OPEN
+    if seen or was_open or opening.detail == NOT_TOLD:
+        opened = True if seen or was_open else None
+        return {"opened": opened, "already_open": was_open, "device": opening.device}
+    if opening.state == "failed":
+        code = Code.DEVICE_LOST if opening.detail.startswith(NO_ANSWER) else Code.NOT_READY
+        raise ProblemError(code, f"{opening.device} was not opened: {opening.detail}")
+    raise ProblemError(Code.UNKNOWN_OUTCOME, opening.detail or "it may have been opened; look at it")

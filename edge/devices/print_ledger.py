@@ -1,0 +1,187 @@
+"""The print ledger: what became of every job, on disk.
+
+    queued -> sending -> sent -> printed        proof came
+       |         |         |
+       |         |         +--> (ends as sent where the printer cannot prove printing)
+       |         +--> unknown                   it had started, and its end was not seen: a person looks at the paper
+       |         +--> queued                    not one byte had left
+       +--> expired, failed, cancelled          certainly not printed
+
+Strategy: a row is on disk before its handler may answer, and says ``sending`` on disk before the first byte leaves. So
+after a crash a row tells what may have happened: ``queued`` has certainly not started, ``sending`` may have. The row
+of a job that ended changes in the same transaction that records `PrintFinished`.
+
+Time to live is counted on the clock that runs since boot. A job of an earlier boot is expired whatever the wall clock
+says: a small board wakes up in the past, and a ticket from last night must not print in the morning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edge.journal.store import Statement, Store
+
+State = Literal["queued", "sending", "sent", "printed", "unknown", "failed", "expired", "cancelled"]
+
+KEEP_DAYS = 7
+"""How long an ended job can still be asked for or printed again."""
+
+PRINTING_SCHEMA = """
+CREATE TABLE print_jobs (
+    row            INTEGER PRIMARY KEY,  -- order of arrival
+    lane           TEXT    NOT NULL,
+    job            TEXT    NOT NULL,     -- chosen by the till
+    device         TEXT    NOT NULL,
+    state          TEXT    NOT NULL CHECK (state IN
+        ('queued', 'sending', 'sent', 'printed', 'unknown', 'failed', 'expired', 'cancelled')),
+    ended          INTEGER NOT NULL,     -- 1: nothing more will be done about it
+    proven         INTEGER NOT NULL,     -- 1: the printer said so itself
+    reason         TEXT    NOT NULL,     -- why it is not printed; empty otherwise
+    digest         BLOB    NOT NULL,     -- of what the till sent: same job id and same digest is the same job
+    content        BLOB    NOT NULL,     -- the bytes for the printer
+    replaced       TEXT    NOT NULL,     -- characters that the printer does not have
+    token          BLOB    NOT NULL,     -- what the printer sends back as proof
+    attempts       INTEGER NOT NULL,
+    original       TEXT,                 -- a reprint: the job it repeats
+    reprint_reason TEXT,
+    created_at     TEXT    NOT NULL,     -- wall clock, for people
+    boot           TEXT    NOT NULL,
+    expires_ms     INTEGER NOT NULL,     -- on the clock of that boot
+    ended_at       TEXT,
+    UNIQUE (lane, job)
+) STRICT;
+CREATE INDEX print_jobs_open ON print_jobs (row) WHERE ended = 0;
+CREATE INDEX print_jobs_by_age ON print_jobs (ended_at) WHERE ended = 1;
+"""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One row of the ledger. `content` is what the printer gets; `token` is 4 printable ASCII bytes."""
+
+    lane: str
+    job: str
+    device: str
+    digest: bytes
+    content: bytes
+    token: bytes
+    boot: str
+    expires_ms: int
+    created_at: str
+    replaced: str = ""
+    original: str | None = None
+    reprint_reason: str | None = None
+    state: State = "queued"
+    ended: bool = False
+    proven: bool = False
+    reason: str = ""
+    attempts: int = 0
+
+    def result(self) -> dict[str, Any]:
+        """What a till is told of it."""
+        result: dict[str, Any] = {
+            "job": self.job,
+            "state": self.state,
+            "proven": self.proven,
+            "device": self.device,
+        }
+        if self.reason:
+            result["reason"] = self.reason
+        if self.replaced:
+            result["replaced"] = self.replaced
+        if self.original is not None:
+            result["original"] = self.original
+        return result
+
+    def insert(self) -> Statement:
+        """Put the new row on disk."""
+        return (
+            "INSERT INTO print_jobs(lane, job, device, state, ended, proven, reason, digest, content, replaced, token,"
+            " attempts, original, reprint_reason, created_at, boot, expires_ms)"
+            " VALUES (?, ?, ?, ?, 0, 0, '', ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
+            (
+                self.lane,
+                self.job,
+                self.device,
+                self.state,
+                self.digest,
+                self.content,
+                self.replaced,
+                self.token,
+                self.original,
+                self.reprint_reason,
+                self.created_at,
+                self.boot,
+                self.expires_ms,
+            ),
+        )
+
+    def update(self, ended_at: str | None) -> Statement:
+        """Bring the row up to date; `ended_at` when the job has ended."""
+        return (
+            "UPDATE print_jobs SET state = ?, ended = ?, proven = ?, reason = ?, attempts = ?, ended_at = ?"
+            " WHERE lane = ? AND job = ?",
+            (
+                self.state,
+                int(self.ended),
+                int(self.proven),
+                self.reason,
+                self.attempts,
+                ended_at,
+                self.lane,
+                self.job,
+            ),
+        )
+
+
+_COLUMNS = (
+    "lane, job, device, digest, content, token, boot, expires_ms, created_at, replaced, original, reprint_reason,"
+    " state, ended, proven, reason, attempts"
+)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    job = Job(*row)
+    job.ended, job.proven = bool(job.ended), bool(job.proven)
+    return job
+
+
+class PrintLedger:
+    """Reads the ledger; writing is done by the statements of `Job`, in the transactions of whoever prints."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def find(self, lane: str, job: str) -> Job | None:
+        """The job that this lane calls so."""
+        row = await self.store.fetch_one(
+            f"SELECT {_COLUMNS} FROM print_jobs WHERE lane = ? AND job = ?",  # noqa: S608  # a constant
+            (lane, job),
+        )
+        return _job(row) if row is not None else None
+
+    async def lane_of(self, job: str) -> str | None:
+        """Some lane that has a job of this name."""
+        row = await self.store.fetch_one("SELECT lane FROM print_jobs WHERE job = ? LIMIT 1", (job,))
+        return str(row[0]) if row is not None else None
+
+    async def unended(self) -> list[Job]:
+        """What an earlier life of this process left, in order of arrival."""
+        rows = await self.store.fetch_all(f"SELECT {_COLUMNS} FROM print_jobs WHERE ended = 0 ORDER BY row")  # noqa: S608
+        return [_job(row) for row in rows]
+
+    async def by_token(self, device: str, token: bytes) -> Job | None:
+        """The latest job of `device` that carried this token and whose outcome is not known."""
+        row = await self.store.fetch_one(
+            f"SELECT {_COLUMNS} FROM print_jobs WHERE device = ? AND token = ? AND state = 'unknown'"  # noqa: S608
+            " ORDER BY row DESC LIMIT 1",
+            (device, token),
+        )
+        return _job(row) if row is not None else None
+
+
+def trim(before: str) -> Statement:
+    """Forget jobs that ended before this wall time (RFC 3339, UTC)."""
+    return "DELETE FROM print_jobs WHERE ended = 1 AND ended_at < ?", (before,)

@@ -1,0 +1,203 @@
+"""One printer's jobs, and the worker that prints them in order of arrival.
+
+Strategy: one loop. Look whether the printer can print; if not, hold the jobs and wait for a change of its status; if
+it can, write ``sending``, send, write how it ended. A job of which not one byte left goes back to the head of the
+queue; one that may have started never does. Waiting requests are woken whenever a job or the printer changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import NoReturn
+
+from drivers.errors import DeviceLost, NotReady
+from drivers.printers.printer_driver import PrinterDriver
+from edge.bus.messages.facts import PrintFinished
+from edge.bus.messages.replies import Code, ProblemError
+from edge.devices.print_ledger import Job, PrintLedger, State
+from edge.devices.registry import Attached, Report
+from edge.journal.clock import Clock
+from edge.journal.store import StorageFull, Store
+
+log = logging.getLogger(__name__)
+
+SEND_S = 30.0
+"""A job has this long to be taken and proved; a proof that comes later still counts."""
+LOST_GRACE_S = 1.0
+"""A link that is just being opened is not yet reported as lost."""
+RECHECK_S = 3.0
+"""A printer that is not ready, and for which a job waits, is asked again this often."""
+
+
+class PrinterQueue:
+    """The jobs that wait for one printer, and the worker that prints them."""
+
+    def __init__(self, device: Attached, driver: PrinterDriver, ledger: PrintLedger, report: Report, clock: Clock):
+        self.device = device
+        self.driver = driver
+        self.jobs: deque[Job] = deque()
+        self.hold: ProblemError | None = None
+        """Why nothing is printed at the moment; waiting requests are answered with it."""
+        self.changed = asyncio.Event()
+        """Set, and replaced by a new one, whenever a job or `hold` changes."""
+        self._ledger = ledger
+        self._report = report
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._current: Job | None = None
+        self._awaiting: bytes | None = None
+        self._late: set[bytes] = set()
+
+    def add(self, job: Job) -> None:
+        """Let the worker print `job`, whose row is on disk."""
+        self.jobs.append(job)
+        self._wake.set()
+
+    def stir(self) -> None:
+        """Something about the printer has changed: look again."""
+        self._wake.set()
+
+    async def run(self) -> NoReturn:
+        """Print what waits, in order, until cancelled."""
+        if self._current is not None:  # a fault of ours ended the worker in the middle of this job
+            await self._end(self._current, "unknown", "the gateway had a fault while it was printed")
+        while True:
+            self._wake.clear()
+            await self._expire()
+            if not self.jobs:
+                self._held(None)
+                await self._wake.wait()
+                continue
+            problem = await self._obstacle()
+            self._held(problem)
+            if problem is None:
+                problem = await self._print(self.jobs[0])
+                self._held(problem)
+            if problem is not None:
+                await self._pause(RECHECK_S)
+
+    # -- before a job ----------------------------------------------------------------------------------------------
+
+    async def _expire(self) -> None:
+        now_ms = self._clock.now().mono_ms
+        for job in [job for job in self.jobs if job.expires_ms <= now_ms]:
+            reason = self.hold.detail if self.hold is not None else "its time to live was over before its turn came"
+            await self._end(job, "expired", reason)
+
+    async def _obstacle(self) -> ProblemError | None:
+        """What certainly keeps the printer from printing now, or None."""
+        if not self.driver.is_open:
+            await self._pause(0.0 if self.hold is not None else LOST_GRACE_S)
+        if self.device.fault:
+            return ProblemError(Code.FAULTED, f"{self.device.id} is stopped: {self.device.fault}")
+        if not self.driver.is_open:
+            return ProblemError(Code.DEVICE_LOST, f"{self.device.id} is not connected; check its cable and power")
+        if self.hold is not None or self.driver.status.reason is not None:
+            try:
+                reason = (await self.driver.ask()).reason if self.driver.profile.real_time_status else None
+            except (NotReady, TimeoutError):
+                return ProblemError(Code.DEVICE_LOST, f"{self.device.id} does not answer; check its cable and power")
+            except DeviceLost as error:
+                return ProblemError(Code.DEVICE_LOST, str(error))
+            if reason is not None:
+                return ProblemError(Code.NOT_READY, f"{reason}: {self.device.please or self.device.id}")
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for a change of the printer, a new job or the end of a time to live, at most `seconds`."""
+        now_ms = self._clock.now().mono_ms
+        left_ms = [job.expires_ms - now_ms for job in self.jobs]
+        bound_s = max(0.0, min(seconds, *(ms / 1000 for ms in left_ms)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(bound_s):
+                await self._wake.wait()
+
+    # -- the job ---------------------------------------------------------------------------------------------------
+
+    async def _print(self, job: Job) -> ProblemError | None:
+        """Print the first job. A problem is returned when not one byte left and the job waits on."""
+        job.state, job.attempts = "sending", job.attempts + 1
+        try:
+            await self._ledger.store.write([job.update(None)])
+        except StorageFull as error:
+            job.state = "queued"
+            return ProblemError(Code.STORAGE_FULL, str(error))
+        self._current = job
+        self._awaiting = job.token
+        try:
+            outcome = await self.driver.send(job.content, job.token, SEND_S)
+        except NotReady as error:
+            if not error.started:
+                code = Code.DEVICE_LOST if error.reason == "no_answer" else Code.NOT_READY
+                return await self._back(job, ProblemError(code, f"{error.reason}: {error}"))
+            self._awaiting = None
+            await self._end(job, "unknown", f"{error.reason}: {error}")
+        except DeviceLost as error:
+            if not error.started:
+                return await self._back(job, ProblemError(Code.DEVICE_LOST, str(error)))
+            self._awaiting = None
+            await self._end(job, "unknown", str(error))
+        else:
+            self._awaiting = None
+            await self._end(job, outcome, "")
+        return None
+
+    async def _back(self, job: Job, problem: ProblemError) -> ProblemError:
+        self._awaiting = None
+        job.state = "queued"
+        await self._ledger.store.write([job.update(None)])
+        self._current = None
+        return problem
+
+    async def _end(self, job: Job, state: State, reason: str) -> None:
+        """Write how the job ended, in the ledger and in the journal, then let everyone know."""
+        if state == "unknown" and job.token in self._late:
+            state, reason = "printed", ""
+        job.state, job.reason, job.ended, job.proven = state, reason, True, state == "printed"
+        await end_job(job, self._ledger.store, self._report, self._clock)
+        if job in self.jobs:
+            self.jobs.remove(job)
+        self._current = None
+        self._tell()
+        if job.token in self._late:
+            self._late.discard(job.token)
+            if job.state == "unknown":
+                await self.proven_late(job)
+
+    async def proven_late(self, job: Job) -> None:
+        """An unknown job turns out to be on paper."""
+        job.state, job.proven, job.reason = "printed", True, ""
+        await end_job(job, self._ledger.store, self._report, self._clock)
+
+    def proof(self, token: bytes) -> bool:
+        """The printer proves `token`; True when it belongs to no job in hand, so perhaps to an earlier one."""
+        if token == self._awaiting:
+            return False  # the driver waits for it
+        if self._current is not None and token == self._current.token:
+            self._late.add(token)
+            return False
+        return True
+
+    def _held(self, problem: ProblemError | None) -> None:
+        told = self.hold is not None and problem is not None and str(self.hold) == str(problem)
+        if problem is not self.hold and not told:
+            self.hold = problem
+            self._tell()
+
+    def _tell(self) -> None:
+        before, self.changed = self.changed, asyncio.Event()
+        before.set()
+
+
+async def end_job(job: Job, store: Store, report: Report, clock: Clock) -> None:
+    """Put an ended job's row and its `PrintFinished` on disk together."""
+    update = job.update(clock.now().wall)
+    fact = PrintFinished(job=job.job, device=job.device, lane=job.lane, state=job.state, proven=job.proven)
+    try:
+        await report(fact, also=[update])
+    except StorageFull as error:
+        log.error("the end of print job %s is in the ledger but not in the journal: %s", job.job, error)
+        await store.write([update])

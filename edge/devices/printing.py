@@ -1,0 +1,301 @@
+"""Printing: each job once, or a word that nobody knows.
+
+Strategy: the ledger (`print_ledger.py`) decides. A request adds a row and waits; one worker per printer takes rows in
+order of arrival, and a job that failed never holds up the next one. What has certainly not started waits for paper,
+cover or cable until its time to live is over; what may have started is never sent again by itself. A till that asks
+for the same job id once more gets the same job. The answer leaves when the printer has proved the job, or has taken all
+of it and cannot prove more; while the printer is not ready it leaves at once and says that the job waits.
+
+Source: design pages "Devices" (receipt printers, ledger) and "Architecture" (print job -> paper).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from drivers.events import PrinterStatus, PrintProof
+from drivers.printers.printer_driver import PrinterDriver
+from edge.bus.messages.replies import Code, ProblemError
+from edge.bus.messages.requests import Print, PrintReprint, PrintState
+from edge.devices import print_ledger
+from edge.devices.print_ledger import PRINTING_SCHEMA, Job, PrintLedger, State
+from edge.devices.print_queue import PrinterQueue, end_job
+from edge.devices.receipts import Encoder
+from edge.devices.registry import Attached, Registry, Report
+from edge.journal.clock import Clock
+from edge.journal.store import StorageFull, Store
+from edge.services.requests import Asked, Handler
+from edge.supervisor import keep_running
+
+__all__ = ["PRINTING_SCHEMA", "Printing"]
+
+log = logging.getLogger(__name__)
+
+ANSWER_BEFORE_DEADLINE_S = 0.1
+"""What is left of a deadline for the answer itself."""
+WAITING_LIMIT = 200
+"""Jobs that may wait for one printer; more are refused."""
+PRELOAD_AFTER_S = 2.0
+"""The encoder's library is loaded this long after the start, so that it does not delay the first scan."""
+TRIM_EVERY_S = 6 * 3600.0
+
+
+class Printing:
+    """Serves `print`, `print.state` and `print.reprint`. `open` first, then `run` beside everything else.
+
+    `report` records a fact of the gateway, with the keyword `also`.
+    """
+
+    def __init__(self, registry: Registry, store: Store, report: Report, clock: Clock) -> None:
+        self._registry = registry
+        self._store = store
+        self._report = report
+        self._clock = clock
+        self._ledger = PrintLedger(store)
+        self._encoder = Encoder()
+        self._queues: dict[str, PrinterQueue] = {}
+        self._open: dict[tuple[str, str], Job] = {}
+        self._intake: dict[str, asyncio.Lock] = {}
+        self._token = int.from_bytes(os.urandom(4))
+        self._tasks: set[asyncio.Task[None]] = set()
+        for device in registry.all("printer"):
+            if isinstance(device.driver, PrinterDriver):
+                self._queues[device.id] = PrinterQueue(device, device.driver, self._ledger, report, clock)
+        registry.subscribe(PrinterStatus, self._stirred)
+        registry.subscribe(PrintProof, self._proved)
+        registry.watch_links(self._stirred)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job waits or is being printed."""
+        return any(queue.jobs for queue in self._queues.values())
+
+    # -- living ----------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Settle what an earlier life left: jobs in time go on, started ones are unknown, others are expired."""
+        now = self._clock.now()
+        for job in await self._ledger.unended():
+            if job.state != "queued":
+                await self._settle(job, "unknown", "the gateway stopped while it was printed; look at the paper")
+            elif job.device not in self._queues:
+                await self._settle(job, "failed", f"there is no printer {job.device} in this store any more")
+            elif job.boot != now.boot:
+                await self._settle(job, "expired", "the gateway was switched off before its turn came")
+            elif job.expires_ms <= now.mono_ms:
+                await self._settle(job, "expired", "its time to live was over before its turn came")
+            else:
+                self._enqueue(job)
+
+    async def run(self) -> None:
+        """Print until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for queue in self._queues.values():
+                name = f"printing {queue.device.id}"
+                group.create_task(keep_running(name, queue.run, expected=(StorageFull,)), name=name)
+            if self._queues:
+                group.create_task(self._keep_house(), name="printing housekeeping")
+
+    async def _keep_house(self) -> None:
+        await asyncio.sleep(PRELOAD_AFTER_S)
+        await self._encoder.preload()
+        while True:
+            before = datetime.now(UTC) - timedelta(days=print_ledger.KEEP_DAYS)
+            await self._store.write([print_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
+            await asyncio.sleep(TRIM_EVERY_S)
+
+    async def _settle(self, job: Job, state: State, reason: str) -> None:
+        job.state, job.ended, job.reason = state, True, reason
+        await end_job(job, self._store, self._report, self._clock)
+
+    def _stirred(self, device: Attached, _: object) -> None:
+        queue = self._queues.get(device.id)
+        if queue is not None:
+            queue.stir()
+
+    def _proved(self, device: Attached, proof: PrintProof) -> None:
+        queue = self._queues.get(device.id)
+        if queue is not None and queue.proof(proof.token):
+            task = asyncio.create_task(self._proved_late(queue, proof.token), name=f"late proof {device.id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _proved_late(self, queue: PrinterQueue, token: bytes) -> None:
+        job = await self._ledger.by_token(queue.device.id, token)
+        if job is not None:
+            log.info("print job %s of lane %s is on paper after all", job.job, job.lane)
+            await queue.proven_late(job)
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def operations(self) -> Mapping[str, Handler]:
+        """What tills may ask of printers."""
+        return {"print": self._print, "print.state": self._state, "print.reprint": self._reprint}
+
+    def recoveries(self) -> Mapping[str, Handler]:
+        """A request that a crash interrupted: its job tells; without one, nothing had been printed yet."""
+        return {"print": self._print, "print.reprint": self._reprint}
+
+    async def _print(self, asked: Asked, parameters: Print) -> dict[str, Any]:
+        """``{"job", "state": "printed" | "sent", "proven", "device"}``, with `replaced` characters where any were."""
+        name = parameters.job or asked.request_id
+        async with self._turn(asked.lane):
+            job = await self._find(asked.lane, name)
+            digest = _digest(parameters)
+            if job is None:
+                device = self._registry.device_for(asked.lane, "printer", parameters.device)
+                queue = self._queue(device)
+                encoded = await self._encoder.encode(parameters, queue.driver.profile)
+                job = self._new_job(asked.lane, name, device.id, digest, encoded.data, parameters.ttl_ms)
+                job.replaced = encoded.replaced
+                await self._accept(job)
+            elif job.digest != digest:
+                raise ProblemError(Code.CONFLICT, f"there is a job {name!r} with other content; choose another name")
+        return await self._outcome(job, asked.deadline_s)
+
+    async def _state(self, asked: Asked, parameters: PrintState) -> dict[str, Any]:
+        """The job as the ledger has it: `state`, `proven`, `reason`."""
+        job = await self._find(asked.lane, parameters.job)
+        if job is None:
+            raise await self._absent(parameters.job)
+        return job.result()
+
+    async def _reprint(self, asked: Asked, parameters: PrintReprint) -> dict[str, Any]:
+        """A new job, named by the request, that repeats `original` below a line that says DUPLICATE."""
+        async with self._turn(asked.lane):
+            job = await self._find(asked.lane, asked.request_id)
+            if job is None or job.original is None:
+                original = await self._find(asked.lane, parameters.job)
+                if original is None:
+                    raise await self._absent(parameters.job)
+                if not original.ended:
+                    raise ProblemError(Code.NOT_READY, f"{original.job} is {original.state}: wait for its end")
+                job = await self._repeat(asked, original, parameters.reason)
+        return await self._outcome(job, asked.deadline_s)
+
+    async def _repeat(self, asked: Asked, original: Job, reason: str) -> Job:
+        first = original
+        if original.original is not None:  # a reprint of a reprint repeats the receipt, not its heading
+            first = await self._find(asked.lane, original.original) or original
+        device = self._registry.device_for(asked.lane, "printer", first.device)
+        content = await self._encoder.duplicate(first.job, first.content, self._queue(device).driver.profile)
+        job = self._new_job(asked.lane, asked.request_id, device.id, first.digest, content, REPRINT_TTL_MS)
+        job.original, job.reprint_reason, job.replaced = first.job, reason, first.replaced
+        await self._accept(job)
+        return job
+
+    # -- the pieces ------------------------------------------------------------------------------------------------
+
+    def _turn(self, lane: str) -> asyncio.Lock:
+        """One request of a lane at a time makes jobs, so that one name never makes two."""
+        return self._intake.setdefault(lane, asyncio.Lock())
+
+    def _queue(self, device: Attached) -> PrinterQueue:
+        queue = self._queues.get(device.id)
+        if queue is None:
+            raise ProblemError(Code.FAULTED, f"{device.id} has no driver that prints")
+        if len(queue.jobs) >= WAITING_LIMIT:
+            raise ProblemError(Code.NOT_READY, f"{WAITING_LIMIT} jobs wait for {device.id} already; help it first")
+        return queue
+
+    def _new_job(self, lane: str, name: str, device: str, digest: bytes, content: bytes, ttl_ms: int) -> Job:
+        now = self._clock.now()
+        self._token += 1
+        return Job(
+            lane=lane,
+            job=name,
+            device=device,
+            digest=digest,
+            content=content,
+            token=_token(self._token),
+            boot=now.boot,
+            expires_ms=now.mono_ms + ttl_ms,
+            created_at=now.wall,
+        )
+
+    async def _accept(self, job: Job) -> None:
+        try:
+            await self._store.write([job.insert()])
+        except StorageFull as error:
+            raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+        self._enqueue(job)
+
+    def _enqueue(self, job: Job) -> None:
+        self._open[job.lane, job.job] = job
+        self._queues[job.device].add(job)
+
+    async def _find(self, lane: str, name: str) -> Job | None:
+        job = self._open.get((lane, name))
+        if job is not None and not job.ended:
+            return job
+        self._open.pop((lane, name), None)
+        return await self._ledger.find(lane, name)
+
+    async def _absent(self, name: str) -> ProblemError:
+        owner = await self._ledger.lane_of(name)
+        if owner is not None:
+            return ProblemError(Code.NOT_YOURS, f"print job {name!r} belongs to another lane")
+        return ProblemError(Code.NOT_FOUND, f"there is no print job {name!r}; ended ones are kept for a week")
+
+    async def _outcome(self, job: Job, deadline_s: float) -> dict[str, Any]:
+        """Wait for the end of the job, or for the reason why it has to wait."""
+        queue = self._queues.get(job.device)
+        try:
+            async with asyncio.timeout_at(deadline_s - ANSWER_BEFORE_DEADLINE_S):
+                while not job.ended and queue is not None:
+                    if queue.hold is not None and job.state == "queued":
+                        raise self._waits(job, queue.hold)
+                    await queue.changed.wait()
+        except TimeoutError:
+            raise self._unfinished(job, queue) from None
+        self._open.pop((job.lane, job.job), None)
+        if job.state in ("printed", "sent"):
+            return job.result()
+        raise ProblemError(_CODES[job.state], f"{job.state}: {job.reason}")
+
+    def _waits(self, job: Job, hold: ProblemError) -> ProblemError:
+        left_s = max(0, job.expires_ms - self._clock.now().mono_ms) // 1000
+        detail = f"{hold.detail}; the job waits for {left_s} s more and is printed if that is mended; see print.state"
+        return ProblemError(hold.code, detail)
+
+    def _unfinished(self, job: Job, queue: PrinterQueue | None) -> ProblemError:
+        reason = queue.driver.status.reason if queue is not None else None
+        if job.state == "sending" and reason is not None:
+            return ProblemError(Code.NOT_READY, f"{reason}: in the middle of the job; ask print.state before repeating")
+        return ProblemError(Code.TIMED_OUT, f"the job is {job.state}; ask print.state before repeating")
+
+
+REPRINT_TTL_MS = 60_000
+
+_CODES: Mapping[State, Code] = {
+    "unknown": Code.UNKNOWN_OUTCOME,
+    "failed": Code.DEVICE_LOST,
+    "expired": Code.EXPIRED,
+    "cancelled": Code.EXPIRED,
+}
+
+
+def _digest(parameters: Print) -> bytes:
+    """Of what is to be on the paper, wherever it is printed and however long it may wait."""
+    content = parameters.model_dump(mode="json", include={"document", "raw"})
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+_TOKEN_ALPHABET = bytes(range(0x21, 0x7F))
+
+
+def _token(number: int) -> bytes:
+    """Four printable ASCII bytes; the same one comes back after 78 million jobs."""
+    out = bytearray()
+    for _ in range(4):
+        number, digit = divmod(number, len(_TOKEN_ALPHABET))
+        out.append(_TOKEN_ALPHABET[digit])
+    return bytes(out)

@@ -1,0 +1,104 @@
+"""Scans on their way to the till: the hot path.
+
+Strategy: everything happens inside the driver's own callback, in one go: normalise (`codes.read`), one dictionary,
+one serialisation, one publish. No task, no queue, no model on the way; a test holds the dictionary against
+`ScanMessage`. A scan expires after seconds, in the client's queue as in the broker's, because a late scan lands in
+the next customer's basket: its counter is used up, so the till sees the hole, and `scan.recent` still tells it.
+
+Source: design pages "The local bus" (scans) and "Devices" (normalise).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from drivers.events import Scan
+from edge.bus import topics
+from edge.bus.envelope import new_id
+from edge.bus.errors import BusFull
+from edge.bus.messages.requests import ScanRecent
+from edge.bus.messages.scans import SCAN_EXPIRY_S
+from edge.config import Scanning as ScanningConfig
+from edge.devices import codes
+from edge.devices.registry import Attached, Quarantine, Registry
+from edge.services.requests import Asked, Handler
+
+log = logging.getLogger(__name__)
+
+RECENT_PER_LANE = 100
+REJECTED = "scan.rejected"
+
+
+class Scanning:
+    """Publishes every scan to the home lane (the first) of its scanner.
+
+    `publish` is `Client.publish_soon`; `currency` is the store's (ISO 4217), in which embedded prices are.
+    """
+
+    def __init__(
+        self,
+        config: ScanningConfig,
+        currency: str,
+        registry: Registry,
+        publish: Callable[..., None],
+        quarantine: Quarantine,
+    ) -> None:
+        self._measures = config.variable_measure
+        self._minor_digits = codes.minor_digits(currency)
+        self._registry = registry
+        self._publish = publish
+        self._quarantine = quarantine
+        self._counters: dict[str, int] = {}
+        self._recent: dict[str, deque[bytes]] = {}
+        registry.subscribe(Scan, self.scanned)
+
+    def scanned(self, device: Attached, scan: Scan) -> None:
+        """Take one code of `device`; called from its driver."""
+        lane = device.lanes[0]
+        try:
+            reading = codes.read(scan.text, scan.aim, self._measures, self._minor_digits)
+        except codes.Rejected as reason:
+            self._registry.count_garbled(device)
+            self._quarantine(device.id, lane, REJECTED, str(reason), scan.raw)
+            return
+        counter = self._counters.get(lane, 0) + 1
+        self._counters[lane] = counter
+        captured_s = time.time() - (time.monotonic_ns() - scan.captured_ns) / 1e9
+        captured = datetime.fromtimestamp(captured_s, UTC).isoformat(timespec="milliseconds")
+        payload = orjson.dumps(
+            {
+                "scan_id": new_id(),
+                "counter": counter,
+                "text": scan.text,
+                "symbology": reading.symbology,
+                "gtin": reading.gtin,
+                "gs1": reading.gs1,
+                "embedded": reading.embedded,
+                "captured_at": captured[:-6] + "Z",
+                "device": device.id,
+            }
+        )
+        recent = self._recent.get(lane)
+        if recent is None:
+            recent = self._recent[lane] = deque(maxlen=RECENT_PER_LANE)
+        recent.append(payload)
+        try:
+            self._publish(topics.lane_scans(lane), payload, qos=1, expiry_s=SCAN_EXPIRY_S)
+        except BusFull as error:
+            log.error("scan %d of lane %s is not delivered: %s", counter, lane, error)
+
+    def operations(self) -> Mapping[str, Handler]:
+        """What tills may ask of the scans."""
+        return {"scan.recent": self._scan_recent}
+
+    async def _scan_recent(self, asked: Asked, parameters: ScanRecent) -> dict[str, Any]:
+        """The lane's last scans, newest first: ``{"scans": [ScanMessage, ...]}``."""
+        recent = list(self._recent.get(asked.lane, ()))[-parameters.limit :]
+        return {"scans": [orjson.loads(payload) for payload in reversed(recent)]}

@@ -1,0 +1,107 @@
+"""Weights on request: one stable weight, or the reason why there is none.
+
+Strategy: the driver asks the scale until the weight is stable; here each scale serves one request at a time and the
+other lanes that share it wait within their own deadlines. An answer is always one that was measured after the
+request came: nothing is remembered from before.
+
+Source: design page "Devices" (scales).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from drivers.errors import DeviceLost, Garbled, NotReady
+from drivers.scales.scale_driver import ScaleDriver
+from edge.bus.envelope import now_utc
+from edge.bus.messages.replies import Code, ProblemError
+from edge.bus.messages.requests import ScaleTare, ScaleWeigh, ScaleZero
+from edge.devices.registry import Attached, Registry
+from edge.services.requests import Asked, Handler
+
+ANSWER_BEFORE_DEADLINE_S = 0.1
+"""What is left of a deadline for the answer itself: the till hears the reason, not only that time is up."""
+
+
+class Weighing:
+    """Serves `scale.weigh`, `scale.zero` and `scale.tare`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    def operations(self) -> Mapping[str, Handler]:
+        """What tills may ask of scales."""
+        return {"scale.weigh": self._weigh, "scale.zero": self._zero, "scale.tare": self._tare}
+
+    async def _weigh(self, asked: Asked, parameters: ScaleWeigh) -> dict[str, Any]:
+        """A stable weight in the form of `WeightMessage`."""
+        device = self._registry.device_for(asked.lane, "scale", parameters.device)
+        async with self._turn(device, asked) as (driver, left_s):
+            weight = await driver.weigh(left_s)
+        return {
+            "value": weight.value,
+            "unit": weight.unit,
+            "stable": weight.stable,
+            "net": weight.net,
+            "tare": weight.tare,
+            "raw": weight.raw.hex(),
+            "weighed_at": now_utc(),
+            "device": device.id,
+        }
+
+    async def _zero(self, asked: Asked, parameters: ScaleZero) -> dict[str, Any]:
+        """``{"zeroed": true}``, or not_ready with what stands in the way."""
+        device = self._registry.device_for(asked.lane, "scale", parameters.device)
+        async with self._turn(device, asked) as (driver, left_s):
+            status = await driver.zero(left_s)
+        if not status.centre_of_zero:
+            reason = status.reason or "not_at_zero"
+            raise ProblemError(Code.NOT_READY, f"{reason}: clear the plate, take any tare off, and zero again")
+        return {"zeroed": True, "device": device.id}
+
+    async def _tare(self, asked: Asked, parameters: ScaleTare) -> dict[str, Any]:
+        """``{"tared": true}``, or not_ready with what stands in the way."""
+        device = self._registry.device_for(asked.lane, "scale", parameters.device)
+        async with self._turn(device, asked) as (driver, left_s):
+            status = await driver.tare(left_s)
+        if not status.net:
+            reason = status.reason or "not_tared"
+            raise ProblemError(Code.NOT_READY, f"{reason}: let the container come to rest and tare again")
+        return {"tared": True, "device": device.id}
+
+    @asynccontextmanager
+    async def _turn(self, device: Attached, asked: Asked) -> AsyncIterator[tuple[ScaleDriver, float]]:
+        """The scale for this request alone, with the seconds it has; driver errors become problems."""
+        loop = asyncio.get_running_loop()
+        until_s = asked.deadline_s - ANSWER_BEFORE_DEADLINE_S
+        turn = self._turns.setdefault(device.id, asyncio.Lock())
+        try:
+            async with asyncio.timeout_at(until_s):
+                await turn.acquire()
+        except TimeoutError:
+            raise ProblemError(
+                Code.NOT_READY, f"busy: {device.id} serves another lane; ask again", retry_after_ms=500
+            ) from None
+        try:
+            driver = device.driver
+            if not isinstance(driver, ScaleDriver):
+                raise TypeError(f"{device.id} is driven by {type(driver).__name__}, not by a scale's driver")
+            left_s = until_s - loop.time()
+            if left_s <= 0:
+                raise ProblemError(Code.TIMED_OUT, "the deadline leaves no time to weigh; give it a second or more")
+            yield driver, left_s
+            self._registry.answers(device)
+        except NotReady as error:
+            if error.reason == "no_answer":
+                self._registry.silent(device)
+            raise ProblemError(Code.NOT_READY, f"{error.reason}: {error}") from error
+        except Garbled as error:
+            raise ProblemError(Code.NOT_READY, f"garbled: {error}") from error
+        except DeviceLost as error:
+            raise ProblemError(Code.DEVICE_LOST, str(error)) from error
+        finally:
+            turn.release()
