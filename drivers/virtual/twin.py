@@ -33,6 +33,7 @@ class Twin:
             "silence": self._silence,
             "split": self._split,
             "late": self._late,
+            "garble": self._garble,
             "noise": self._noise,
             "state": self._state,
         }
@@ -60,6 +61,7 @@ class Twin:
             "cable": "in" if wire.plugged else "out",
             "silent": wire.silent,
             "split": wire.split,
+            "garbled": wire.garbled,
             "late_ms": wire.late_ms,
         }
 
@@ -78,6 +80,9 @@ class Twin:
 
     async def _silence(self, arguments: Mapping[str, Any]) -> None:
         self.wire.silent = get(arguments, "on", bool)
+
+    async def _garble(self, arguments: Mapping[str, Any]) -> None:
+        self.wire.garbled = get(arguments, "on", bool)
 
     async def _split(self, arguments: Mapping[str, Any]) -> None:
         self.wire.split = get(arguments, "on", bool)

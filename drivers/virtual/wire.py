@@ -1,6 +1,6 @@
 """The far end of a line: a pty, a TCP port or a unix socket, with the faults that lines have.
 
-A twin sends whole answers; the wire delivers them whole, byte by byte, late or not at all. Pulling the cable
+A twin sends whole answers; the wire delivers them whole, byte by byte, late, garbled or not at all. Pulling the cable
 makes a pty disappear (as a USB adapter does) or closes the socket; plugging it in brings it back at the same
 place.
 """
@@ -20,13 +20,14 @@ _READ_BYTES = 4096
 
 
 class Wire:
-    """Base of the wires. `late_ms`, `split` and `silent` may be changed at any time."""
+    """Base of the wires. `late_ms`, `split`, `silent` and `garbled` may be changed at any time."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.late_ms = 0
         self.split = False
         self.silent = False
+        self.garbled = False
         self.dropped_bytes = 0
         self.plugged = False
         self._received: Callable[[bytes], None] = lambda _: None
@@ -44,6 +45,8 @@ class Wire:
         """Send what the device says, with the faults that are set."""
         if self.silent or not data:
             return
+        if self.garbled:
+            data = bytes(byte ^ 0xD5 for byte in data)
         loop = asyncio.get_running_loop()
         if not self._queue and not self.late_ms and not self.split:
             self._write(data)

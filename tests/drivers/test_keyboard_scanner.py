@@ -1,0 +1,102 @@
+"""A virtual keyboard scanner on an event socket and the real driver at the other end."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drivers.catalog import build_driver, build_transport, read_device, read_transport
+from drivers.driver import Driver
+from drivers.errors import DeviceLost, WrongDevice
+from drivers.events import Noise, Scan
+from drivers.virtual.keyboard import VirtualKeyboard
+from drivers.virtual.twin import BadRequest
+from drivers.virtual.wire import UnixWire
+from tests.drivers.rig import Heard, running
+
+
+def keyboard_at(path: Path, heard: Heard, transport: str = "event-socket") -> Callable[[Callable[[], None]], Driver]:
+    def build(on_open: Callable[[], None]) -> Driver:
+        line = build_transport(read_transport("keyboard-scanner", transport, {"path": str(path)}))
+        return build_driver("keyboard-scanner", read_device("keyboard-scanner", {}), line, heard, on_open)
+
+    return build
+
+
+@pytest.fixture
+async def twin(tmp_path: Path) -> VirtualKeyboard:
+    keyboard = VirtualKeyboard("keyboard-1", UnixWire(tmp_path / "keyboard-1.events"))
+    await keyboard.open()
+    return keyboard
+
+
+async def test_every_printable_character_and_gs_is_typed_and_read(twin: VirtualKeyboard) -> None:
+    text = "".join(map(chr, range(0x21, 0x7F))) + " \x1d~"
+    heard = Heard()
+    async with running(keyboard_at(Path(twin.wire.address), heard)):
+        await twin.do("scan", {"text": text})
+        twin.scan("4006381333931", "E0")
+        scans = await heard.of(Scan, 2)
+    assert [(scan.text, scan.aim) for scan in scans] == [(text, None), ("4006381333931", "E0")]
+    assert all(scan.captured_ns for scan in scans)
+    await twin.close()
+
+
+async def test_lost_events_discard_the_scan_and_only_that_one(twin: VirtualKeyboard) -> None:
+    heard = Heard()
+    async with running(keyboard_at(Path(twin.wire.address), heard)):
+        await twin.do("lose_events", {"text": "4006381333931"})
+        twin.scan("5449000000996")
+        assert [scan.text for scan in await heard.of(Scan)] == ["5449000000996"]
+    assert [noise.reason for noise in heard.now(Noise)] == ["key events were lost in the kernel"]
+    await twin.close()
+
+
+async def test_split_records_and_a_scan_that_stops(twin: VirtualKeyboard) -> None:
+    heard = Heard()
+    async with running(keyboard_at(Path(twin.wire.address), heard)):
+        await twin.do("split", {"on": True})
+        twin.scan("Ab1")
+        assert [scan.text for scan in await heard.of(Scan)] == ["Ab1"]
+        await twin.do("split", {"on": False})
+        await twin.do("cut_scan", {"text": "4006381333931"})
+        assert [noise.reason for noise in await heard.of(Noise)] == ["cut off"]
+    await twin.close()
+
+
+async def test_unplugged_and_plugged_in_again(twin: VirtualKeyboard) -> None:
+    heard, path = Heard(), Path(twin.wire.address)
+    async with running(keyboard_at(path, heard)) as run:
+        twin.scan("1")
+        await heard.of(Scan)
+        await twin.do("cable", {"to": "pull"})
+        assert isinstance(await run.ended(), DeviceLost)
+    with pytest.raises(DeviceLost, match="cannot be reached"):
+        async with running(keyboard_at(path, heard)):
+            pass
+    await twin.do("cable", {"to": "plug"})
+    async with running(keyboard_at(path, heard)):
+        twin.scan("2")
+        assert [scan.text for scan in await heard.of(Scan, 2)] == ["1", "2"]
+    await twin.close()
+
+
+async def test_the_twin_refuses_what_no_key_types(twin: VirtualKeyboard) -> None:
+    with pytest.raises(BadRequest, match="no key types 'é'"):
+        await twin.do("scan", {"text": "café"})
+    with pytest.raises(BadRequest, match="it can"):
+        await twin.do("print", {})
+    await twin.close()
+
+
+async def test_evdev_tells_an_absent_node_from_a_wrong_one(tmp_path: Path) -> None:
+    with pytest.raises(DeviceLost, match="is not there"):
+        async with running(keyboard_at(tmp_path / "event0", Heard(), "evdev")):
+            pass
+    (tmp_path / "event0").write_bytes(struct.pack("llHHi", 0, 0, 1, 2, 1))
+    with pytest.raises(WrongDevice, match="is not an input device"):
+        async with running(keyboard_at(tmp_path / "event0", Heard(), "evdev")):
+            pass
