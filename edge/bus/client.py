@@ -243,7 +243,8 @@ class Client:
     `keepalive_s`: a peer that has gone silent is noticed within 1.25 times this; 0 turns it off.
     `receive_maximum`: how many messages the broker may send ahead of our acks (MQTT 5). `max_in_flight`: how many of
     ours may wait for their PUBACK (the broker's own limit also counts). `max_queued`: how many `publish_soon` may pile
-    up behind those. `max_packet_bytes`: the largest packet that we take.
+    up behind those. `max_packet_bytes`: the largest packet that we take, and send to a broker that names no limit of
+    its own: one that is too large would cost the connection each time it is tried.
 
     `on_connect` callbacks get whether the broker still had our session; `on_disconnect` callbacks get the reason, for
     each lost connection and each failed attempt. `on_bug(topic, exception)` hears of handlers that raised.
@@ -427,7 +428,7 @@ class Client:
             link,
             session_present=session_present,
             receive_maximum=self.server_limits.receive_maximum,
-            max_packet_bytes=self.server_limits.max_packet_bytes,
+            max_packet_bytes=self.server_limits.max_packet_bytes or self._max_packet_bytes,
         )
         self._up.set()
         for callback in self.on_connect:

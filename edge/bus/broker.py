@@ -1,0 +1,316 @@
+"""The store's MQTT broker: mosquitto, from a configuration rendered here; run as a child where systemd does not.
+
+Strategy: everything is a function of `BrokerSettings`; `prepare` writes the files and gives the command. Two listeners:
+
+- a unix socket for the gateway's own processes. Whoever may open the file may do everything: its folder is 0700.
+- a listener for tills. A till's user name is its lane; access patterns keep it inside its own lane. It proves itself by
+  a client certificate (user name = common name) or by the lane's secret. When no lane has a secret, any client that
+  names a lane is let in: only on loopback.
+
+Nothing of the broker is kept on disk. What is retained is published again by its owner on connecting, a fact belongs to
+the till until the gateway has answered `accepted`, and a database that is rewritten every half hour wears out the card
+and is what was found damaged after power cuts. So a broker that starts afresh loses nothing that was promised.
+
+One limit for sizes, on the whole packet: above it the connection is closed and MQTT 5 clients are told the limit when
+they connect. (mosquitto's other limit, on the message alone, would tell an MQTT 3.1.1 till "taken" and drop it.)
+
+Source: mosquitto.conf(5) and mosquitto_passwd(1) of mosquitto 2.0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import ipaddress
+import logging
+import os
+import pwd
+import secrets
+import shutil
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.bus import topics
+from edge.bus.address import Address, TlsFiles
+from edge.bus.errors import BusError
+
+log = logging.getLogger(__name__)
+
+SOCKET_PATH_BYTES = 107
+"""What Linux takes as the path of a unix socket (unix(7): sun_path)."""
+
+HASH_ROUNDS = 1_000
+"""Of PBKDF2 for a lane's secret: the broker has one thread, and secrets are long and random."""
+
+START_WITHIN_S = 10.0
+STOP_WITHIN_S = 5.0
+
+
+class BrokerFailed(BusError):
+    """The broker cannot be started, or has ended by itself; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TillListener:
+    """Where tills reach the broker. With `tls`, its certificate and key are the broker's own."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    tls: TlsFiles | None = None
+    max_connections: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """All that the broker's configuration depends on. `state_dir` gets the rendered files.
+
+    `lane_secrets`: lane id → secret. With TLS and no secrets, tills need a client certificate signed by `tls.ca`.
+    `may_write` and `may_read` are access patterns for tills, ``%u`` being the lane. The limits: the largest packet
+    that anyone may send; unacknowledged messages on the way to one client, and queued behind those (a lane that runs
+    wild fills the edge's queue: what does not fit is dropped, and the till, which still owns it, sends it again).
+    """
+
+    state_dir: Path
+    socket: Path
+    listener: TillListener | None = None
+    lane_secrets: Mapping[str, str] = field(default_factory=dict)
+    may_write: tuple[str, ...] = topics.TILL_MAY_WRITE
+    may_read: tuple[str, ...] = topics.TILL_MAY_READ
+    max_packet_bytes: int = 524_288
+    max_in_flight: int = 2_000
+    max_queued: int = 20_000
+    max_queued_bytes: int = 33_554_432
+    memory_bytes: int = 268_435_456
+
+    def __post_init__(self) -> None:
+        if len(os.fsencode(self.socket)) > SOCKET_PATH_BYTES:
+            raise ValueError(
+                f"the broker's socket {self.socket} has a path of more than {SOCKET_PATH_BYTES} bytes; "
+                "choose a shorter state folder"
+            )
+        listener = self.listener
+        if listener and not (listener.tls or self.lane_secrets or _is_loopback(listener.host)):
+            raise ValueError(
+                f"tills on {listener.host} would be let in without proof of who they are; "
+                "give each lane a secret, or use TLS"
+            )
+
+    @property
+    def address(self) -> Address:
+        """Where the gateway's own processes connect."""
+        return Address(socket=self.socket)
+
+    @property
+    def config_file(self) -> Path:
+        """The rendered mosquitto.conf."""
+        return self.state_dir / "mosquitto.conf"
+
+    @property
+    def acl_file(self) -> Path:
+        """What tills may do."""
+        return self.state_dir / "tills.acl"
+
+    @property
+    def password_file(self) -> Path:
+        """Hashes of the lanes' secrets."""
+        return self.state_dir / "tills.passwd"
+
+
+def render_config(settings: BrokerSettings) -> str:
+    """mosquitto.conf."""
+    lines = [
+        "# Written by Tillgate at every start: changes here are lost.",
+        "per_listener_settings true",
+        "# Nothing is kept on disk: see the note on what is promised in the bus documentation.",
+        "persistence false",
+        "log_dest stderr",
+        "log_timestamp false",
+        "log_type error",
+        "log_type warning",
+        "log_type notice",
+        "sys_interval 60",
+        "set_tcp_nodelay true",
+        f"max_packet_size {settings.max_packet_bytes}",
+        f"max_inflight_messages {settings.max_in_flight}",
+        f"max_queued_messages {settings.max_queued}",
+        f"max_queued_bytes {settings.max_queued_bytes}",
+        f"memory_limit {settings.memory_bytes}",
+        "max_keepalive 300",
+        "# Sessions of tills that never come back are forgotten.",
+        "persistent_client_expiration 1d",
+    ]
+    with contextlib.suppress(KeyError):
+        # Started by root, mosquitto would become another user, who cannot read the state folder.
+        lines.append(f"user {pwd.getpwuid(os.getuid()).pw_name}")
+    lines += ["", f"listener 0 {settings.socket}", "allow_anonymous true"]
+    if settings.listener is not None:
+        lines += ["", *_till_listener(settings, settings.listener)]
+    return "\n".join(lines) + "\n"
+
+
+def _till_listener(settings: BrokerSettings, listener: TillListener) -> list[str]:
+    lines = [
+        f"listener {listener.port} {listener.host}",
+        f"max_connections {listener.max_connections}",
+        f"acl_file {settings.acl_file}",
+    ]
+    if listener.tls is not None:
+        lines += [f"certfile {listener.tls.certificate}", f"keyfile {listener.tls.key}", "tls_version tlsv1.2"]
+        if listener.tls.ca is not None:
+            lines.append(f"cafile {listener.tls.ca}")
+    if settings.lane_secrets:
+        lines += ["allow_anonymous false", f"password_file {settings.password_file}"]
+    elif listener.tls is not None:
+        lines += ["allow_anonymous false", "require_certificate true", "use_identity_as_username true"]
+    else:
+        lines.append("allow_anonymous true")
+    return lines
+
+
+def render_acl(settings: BrokerSettings) -> str:
+    """What a till may do. mosquitto refuses a user name with ``+``, ``#`` or ``/`` wherever ``%u`` stands."""
+    lines = ["# Written by Tillgate at every start: changes here are lost."]
+    lines += [f"pattern write {pattern}" for pattern in settings.may_write]
+    lines += [f"pattern read {pattern}" for pattern in settings.may_read]
+    return "\n".join(lines) + "\n"
+
+
+def render_passwords(lane_secrets: Mapping[str, str]) -> str:
+    """mosquitto's password file: ``lane:$7$rounds$salt$hash``, PBKDF2 with SHA-512, salt of 12 bytes, base64."""
+    lines = []
+    for lane, secret in sorted(lane_secrets.items()):
+        salt = secrets.token_bytes(12)
+        digest = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, HASH_ROUNDS)
+        coded = (base64.b64encode(part).decode() for part in (salt, digest))
+        lines.append(f"{lane}:$7${HASH_ROUNDS}${'$'.join(coded)}")
+    return "\n".join(lines) + "\n"
+
+
+def prepare(settings: BrokerSettings) -> list[str]:
+    """Write the broker's files and give the command that runs it. Raises `BrokerFailed` when mosquitto is missing."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/sbin")
+    if program is None:
+        raise BrokerFailed("mosquitto is not installed; install it: apt-get install mosquitto")
+    for folder in {settings.state_dir, settings.socket.parent}:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(settings.config_file, render_config(settings))
+    _write(settings.acl_file, render_acl(settings))
+    _write(settings.password_file, render_passwords(settings.lane_secrets))
+    return [program, "-c", str(settings.config_file)]
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace `path` whole, readable by this user only."""
+    fresh = path.with_suffix(path.suffix + ".new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class BrokerProcess:
+    """mosquitto as a child of this process. It ends with us, however we end (util-linux's setpriv sees to it)."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._last_lines: deque[str] = deque(maxlen=10)
+        self._ready = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """The running broker's process id."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start the broker and wait until it takes connections. Raises `BrokerFailed`."""
+        command = prepare(self._settings)
+        setpriv = shutil.which("setpriv")
+        if setpriv is not None:
+            command = [setpriv, "--pdeathsig", "TERM", "--", *command]
+        self._last_lines.clear()
+        self._ready.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            umask=0o077,
+        )
+        self._reader = asyncio.create_task(self._pass_on_lines(self._process), name="broker log")
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                await self._running(self._process)
+        except TimeoutError:
+            await self.stop()
+            raise BrokerFailed(f"mosquitto takes no connections after {START_WITHIN_S:g} s: {self._said()}") from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def wait(self) -> None:
+        """Wait until the broker ends; raises `BrokerFailed` with its last words."""
+        assert self._process is not None
+        code = await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+        raise BrokerFailed(f"mosquitto ended (exit status {code}): {self._said()}")
+
+    async def run(self) -> None:
+        """Start it and stay with it: something for `keep_running`, with `BrokerFailed` expected."""
+        await self.start()
+        try:
+            await self.wait()
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """End the broker: SIGTERM, and SIGKILL when that does not help."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(STOP_WITHIN_S):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._reader is not None:
+            await self._reader
+            self._reader = None
+
+    async def _running(self, process: asyncio.subprocess.Process) -> None:
+        """Wait until the broker says that it runs: all listeners are open then. Raises `BrokerFailed` when it ends."""
+        ended = asyncio.create_task(process.wait(), name="broker end")
+        said = asyncio.create_task(self._ready.wait(), name="broker ready")
+        try:
+            await asyncio.wait([ended, said], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            said.cancel()
+        if not self._ready.is_set():
+            await self.wait()
+
+    async def _pass_on_lines(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        async for raw in process.stderr:
+            line = raw.decode(errors="replace").rstrip()
+            self._last_lines.append(line)
+            if line.endswith(" running"):
+                self._ready.set()
+            log.log(logging.ERROR if line.startswith("Error") else logging.DEBUG, "%s", line)
+
+    def _said(self) -> str:
+        return " / ".join(line for line in self._last_lines if not line.startswith("Warning")) or "it said nothing"
