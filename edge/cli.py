@@ -78,13 +78,13 @@ def _run(chosen: argparse.Namespace) -> int:
     if config is None:
         return 2
     from edge import children
-    from edge.bus.errors import BrokerMissing
+    from edge.bus.broker import BrokerFailed
     from edge.daemon import broker_settings
 
     start_logging()
     try:
         asyncio.run(children.run(chosen.config.resolve(), broker_settings(config), config.state_dir, chosen.log_dir))
-    except BrokerMissing as error:
+    except BrokerFailed as error:
         return complain(str(error))
     return 0
 

@@ -104,7 +104,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep)
     weighing = Weighing(registry)
     printing = Printing(registry, store, report, clock)
-    drawers = CashDrawers(registry, store, report)
+    drawers = CashDrawers(registry, store, report, clock)
     price_key = config.cloud.price_key if config.cloud else None
     prices = Prices(store, config.store.id, config.store.zone, price_key, publish, report)
     status = StatusBoard(
@@ -146,6 +146,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         running = [
             group.create_task(registry.run(), name="devices"),
             group.create_task(printing.run(), name="printing"),
+            group.create_task(keep_running("cash drawers", drawers.run), name="cash drawers"),
             group.create_task(keep_running("prices", prices.run), name="prices"),
             group.create_task(keep_running("status", status.run), name="status"),
             group.create_task(keep_running("journal trimming", partial(_trim, config, store, status)), name="trimming"),

@@ -1,0 +1,158 @@
+"""Bytes at the serial line to message at the till: the time a scan takes through the gateway, with 2 and with 20 lanes.
+
+Beside it the direct path: the same client library publishes the same message straight to the same till's client through
+the same broker. Both take turns in one run, so that they share whatever else the machine is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+import tty
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from bench.gateway import Gateway, gateway, lanes_toml
+from bench.report import Goal, Report, finish, median, parser, percentile
+from edge.bus import topics
+from edge.bus.address import Address
+from edge.bus.client import Client, Message
+
+CODE = b"4006381333931\r"
+SCANS_PER_S_AND_LANE = 3.0
+WITHIN_S = 5.0
+
+
+@dataclass(slots=True)
+class Lane:
+    """One lane: the far end of its scanner's line, its till's client, and a client that publishes directly."""
+
+    name: str
+    line: int
+    path: str
+    till: Client
+    direct: Client
+    payload: bytes = b""
+    arrived: asyncio.Future[float] | None = None
+    through_ms: list[float] = field(default_factory=list)
+    direct_ms: list[float] = field(default_factory=list)
+
+    def heard(self, message: Message) -> None:
+        """Note the moment of arrival."""
+        at = time.perf_counter()
+        message.ack()
+        self.payload = message.payload
+        if self.arrived is not None and not self.arrived.done():
+            self.arrived.set_result(at)
+
+    async def scan(self) -> float:
+        """One code down the line; milliseconds until the till has it."""
+        self.arrived = asyncio.get_running_loop().create_future()
+        started = time.perf_counter()
+        os.write(self.line, CODE)
+        async with asyncio.timeout(WITHIN_S):
+            return (await self.arrived - started) * 1000
+
+    async def publish(self) -> float:
+        """The same message directly; milliseconds until the till has it."""
+        self.arrived = asyncio.get_running_loop().create_future()
+        started = time.perf_counter()
+        self.direct.publish_soon(topics.lane_scans(self.name), self.payload, qos=1, expiry_s=3)
+        async with asyncio.timeout(WITHIN_S):
+            return (await self.arrived - started) * 1000
+
+    async def shop(self, scans: int) -> None:
+        """`scans` codes, each once through the gateway and once directly, in random order, at a cashier's pace."""
+        await asyncio.sleep(random.uniform(0, 1 / SCANS_PER_S_AND_LANE))
+        for _ in range(scans):
+            ways = [(self.scan, self.through_ms), (self.publish, self.direct_ms)]
+            for way, taken in random.sample(ways, 2):
+                taken.append(await way())
+                await asyncio.sleep(random.uniform(0.25, 0.75) / SCANS_PER_S_AND_LANE)
+
+
+async def measure(count: int, scans: int) -> dict[str, float | int | str]:
+    """All figures with `count` lanes."""
+    lines = [os.openpty() for _ in range(count)]
+    for _, slave in lines:
+        tty.setraw(slave)
+    tables = lanes_toml(count)
+    for number, (_, slave) in enumerate(lines, start=1):
+        transport = f'{{ kind = "serial", path = "{os.ttyname(slave)}" }}'
+        tables += (
+            f'[[devices]]\nid = "scanner-{number}"\nprotocol = "serial-scanner"\nlanes = ["{number}"]\n'
+            f"transport = {transport}\n"
+        )
+    try:
+        async with gateway(tables) as at, AsyncExitStack() as stack:
+            lanes = [await opened(stack, at, number, *line) for number, line in enumerate(lines, start=1)]
+            for lane in lanes:
+                await first(lane)
+            await asyncio.gather(*(lane.shop(scans) for lane in lanes))
+    finally:
+        for pair in lines:
+            for end in pair:
+                os.close(end)
+    through = [value for lane in lanes for value in lane.through_ms]
+    direct = [value for lane in lanes for value in lane.direct_ms]
+    return {
+        f"lanes_{count}_scans": len(through),
+        f"lanes_{count}_through_p50_ms": median(through),
+        f"lanes_{count}_through_p99_ms": percentile(through, 0.99),
+        f"lanes_{count}_direct_p50_ms": median(direct),
+        f"lanes_{count}_direct_p99_ms": percentile(direct, 0.99),
+        f"lanes_{count}_median_ratio": median(through) / median(direct),
+    }
+
+
+async def opened(stack: AsyncExitStack, at: Gateway, number: int, line: int, slave: int) -> Lane:
+    """One lane with both clients connected."""
+    name = str(number)
+    till = Client(at.address, client_id=f"bench-{name}", username=name, clean_start=True)
+    direct = Client(Address(socket=at.config.broker_socket), client_id=f"bench-direct-{name}", clean_start=True)
+    lane = Lane(name, line, os.ttyname(slave), till, direct)
+    till.on_message(topics.lane_scans(name), lane.heard)
+    for client in (till, direct):
+        await stack.enter_async_context(client)
+        await client.wait_connected()
+    return lane
+
+
+async def first(lane: Lane) -> None:
+    """Scan until the first code arrives: the driver may still be opening the line."""
+    for _ in range(20):
+        try:
+            await lane.scan()
+        except TimeoutError:
+            continue
+        return
+    raise RuntimeError(f"no scan arrives at lane {lane.name}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print."""
+    options = parser(__doc__ or "")
+    options.add_argument(
+        "--scans", type=int, default=40, help="codes per lane with 20 lanes; four times as many with 2 (default 40)"
+    )
+    chosen = options.parse_args(arguments)
+    report = Report("scan")
+    two = asyncio.run(measure(2, chosen.scans * 4))
+    twenty = asyncio.run(measure(20, chosen.scans))
+    for found in (two, twenty):
+        report.figures.update({name: value for name, value in found.items() if "direct" not in name})
+    report.peers["the same client publishing directly"] = {
+        name: value for found in (two, twenty) for name, value in found.items() if "direct" in name
+    }
+    report.goals = [
+        Goal("median ratio with 2 lanes", float(two["lanes_2_median_ratio"]), 2.0),
+        Goal("median ratio with 20 lanes", float(twenty["lanes_20_median_ratio"]), 2.0),
+    ]
+    return finish(report, as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
