@@ -59,7 +59,7 @@ class Report:
 
 def verify(path: Path) -> Report:
     """Walk the journal at `path`. NoJournal when there is none; damage is reported, not raised."""
-    db = connect(path)
+    db = connect(path, may_be_copy=True)
     try:
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         report = Report(path, meta.get("store", "?"), meta.get("epoch", "?"), [], [], 0, 0)

@@ -164,7 +164,7 @@ def _show(chosen: argparse.Namespace) -> int:
     where = " WHERE " + " AND ".join(f"{column} = ?" for column in given) if given else ""
     sql = f"SELECT {', '.join(_COLUMNS)} FROM facts{where} ORDER BY row DESC LIMIT ?"  # noqa: S608
     try:
-        db = connect(_path(chosen))
+        db = connect(_path(chosen), may_be_copy=True)
         try:
             rows = db.execute(sql, (*given.values(), chosen.last)).fetchall()
         finally:
@@ -198,7 +198,7 @@ def _readable(row: dict[str, Any]) -> str:
 
 def _export(chosen: argparse.Namespace) -> int:
     try:
-        db = connect(_path(chosen))
+        db = connect(_path(chosen), may_be_copy=True)
     except NoJournal as error:
         return _refuse(error)
     writer = csv.writer(sys.stdout) if chosen.csv else None

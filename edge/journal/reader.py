@@ -96,13 +96,24 @@ class TombstoneRow:
 _COLUMNS = "seq, body, hash, id, type, lane, lane_seq, recorded_at, boot, mono_ms, clock, conflict"
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a journal so that it cannot be changed; works beside a running edge, and on a copy without its log."""
+def connect(path: Path, *, may_be_copy: bool = False) -> sqlite3.Connection:
+    """Open a journal so that it cannot be changed; works beside a running edge. NoJournal when it cannot be read.
+
+    `may_be_copy`: also read a file in a folder that we may not write to, taking it that nobody writes the file either
+    when it has no log beside it. Not for a reader that stays: it would never see what edge writes later.
+    """
     if not path.is_file():
         raise NoJournal(f"there is no file {path}: give the path of a store.db")
-    # A file nobody has open, whose log was folded in, can be read without the log's index, which we could not create.
-    quiet = not path.with_name(path.name + "-wal").exists()
-    address = f"file:{quote(str(path.resolve()))}?mode=ro" + ("&immutable=1" if quiet else "")
+    try:
+        return _connect(path, "mode=ro")
+    except NoJournal:
+        if not may_be_copy or path.with_name(path.name + "-wal").exists():
+            raise
+        return _connect(path, "mode=ro&immutable=1")
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    address = f"file:{quote(str(path.resolve()))}?{options}"
     try:
         db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -114,8 +125,10 @@ def connect(path: Path) -> sqlite3.Connection:
 class Reader:
     """The journal as it is on disk. Made by `Reader.open`; raises sqlite3.Error when the file cannot be read."""
 
-    def __init__(self, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, inode: int, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         """Not for callers: use `open`."""
+        self.path = path
+        self._inode = inode
         self._db = db
         self._thread = thread
 
@@ -125,10 +138,18 @@ class Reader:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-reader")
         try:
             db = await asyncio.get_running_loop().run_in_executor(thread, connect, path)
+            inode = path.stat().st_ino
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(db, thread)
+        return cls(path, inode, db, thread)
+
+    def replaced(self) -> bool:
+        """Whether another file stands at the path now (the journal was set aside as damaged): open it anew."""
+        try:
+            return self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
 
     async def close(self) -> None:
         """Close the file."""
