@@ -46,6 +46,7 @@ class PrinterDriver(Driver):
         self.drawer_status = DrawerStatus(None)
         self._line = asyncio.Lock()
         self._answered: asyncio.Future[None] | None = None
+        self._asked_at = -float("inf")
         self._proofs: dict[bytes, asyncio.Future[None]] = {}
 
     @property
@@ -122,9 +123,11 @@ class PrinterDriver(Driver):
     async def _ask(self, timeout_s: float) -> PrinterStatus:
         if not self.is_open:
             raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
-        self.protocol.stop_expecting()
-        self._answered = asyncio.get_running_loop().create_future()
-        self.transport.write(self.protocol.asking())
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._asked_at > ANSWER_S:
+            self.protocol.stop_expecting()  # an earlier question that was never answered
+        self._answered = loop.create_future()
+        self._question()
         await asyncio.wait((self._answered,), timeout=timeout_s)
         if not self._answered.done():
             self.protocol.stop_expecting()
@@ -169,7 +172,11 @@ class PrinterDriver(Driver):
         if self.profile.automatic_status:
             self.transport.write(report_changes())
         if self.profile.real_time_status:
-            self.transport.write(self.protocol.asking())
+            self._question()
+
+    def _question(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+        self.transport.write(self.protocol.asking())
 
     def _closed(self) -> None:
         error = DeviceLost(f"{self.transport.name} went away; it is opened again by itself")

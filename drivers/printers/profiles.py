@@ -32,9 +32,10 @@ PROFILES: Mapping[str, PrinterProfile] = {
         PrinterProfile("TM-T88IV", "TM-T88IV", columns=42, width_dots=512),
         PrinterProfile("TM-T88III", "TM-T88III", columns=42, width_dots=512, proves_printing=False),
         PrinterProfile("TM-T20II", "TM-T20II", columns=48, width_dots=576),
-        PrinterProfile("TM-U220", "TM-U220", columns=33, width_dots=400, native_qr=False),
+        PrinterProfile("TM-U220", "TM-U220B", columns=33, width_dots=400, native_qr=False),
         # Clones: they print what Epson prints; few of them prove it.
         PrinterProfile("generic-80", "default", columns=42, width_dots=512, proves_printing=False),
+        # No knife: a cut feeds the paper to where it is torn off.
         PrinterProfile("generic-58", "POS-5890", columns=32, width_dots=384, native_qr=False, proves_printing=False),
         # No status at all: one-way cables and converters. Everything ends as "sent".
         PrinterProfile(

@@ -1,7 +1,8 @@
 """Replays every capture: whole, one byte at a time, after line noise, and cut off (at up to 500 places).
 
-A capture is `tests/captures/<kind>/<model>/` with `bytes.rx` (what the device sent), `expected.jsonl` (the events), a
-README (where it comes from) and `protocol.json` (the kind, its options, for a printer the questions asked before).
+A capture is `tests/captures/<kind>/<model>/` with `bytes.rx` (what the device sent), `expected.jsonl` (the
+events), a README (where it comes from) and `protocol.json` (the kind, its options, for a printer the
+questions asked before).
 """
 
 from __future__ import annotations

@@ -1,0 +1,242 @@
+"""Documents to bytes to paper: what a till asks for is what the virtual printer, which shares no code, shows."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from drivers.errors import BadDocument
+from drivers.printers.document import (
+    Barcode,
+    Cut,
+    Element,
+    Feed,
+    Image,
+    Kick,
+    Qr,
+    Row,
+    Rule,
+    Text,
+    from_json,
+    to_json,
+)
+from drivers.printers.escpos import encode, quiet_picture
+from drivers.printers.profiles import PROFILES
+from drivers.virtual.escpos_reader import EscposReader
+from drivers.virtual.paper import Bars, Item, Line, Matrix, Raster, Strip
+from drivers.virtual.picture import draw
+
+
+class Paper:
+    """A print head that keeps what is printed."""
+
+    def __init__(self) -> None:
+        self.strip = Strip()
+        self.cuts: list[Strip] = []
+        self.kicks: list[tuple[int, int]] = []
+        self.replies = b""
+
+    def stuck(self) -> bool:
+        return False
+
+    def put(self, item: Item) -> None:
+        self.strip.items.append(item)
+
+    def cut(self) -> None:
+        self.cuts.append(self.strip)
+        self.strip = Strip()
+
+    def kick(self, connector: int, on_ms: int) -> None:
+        self.kicks.append((connector, on_ms))
+
+    def automatic_status(self, mask: int) -> None:
+        pass
+
+    def reply(self, data: bytes) -> None:
+        self.replies += data
+
+    def status_request(self, number: int) -> None:
+        pass
+
+
+def printed(document: list[Element], model: str = "TM-T88V") -> Paper:
+    paper = Paper()
+    reader = EscposReader(paper)
+    buffer = bytearray(encode(document, PROFILES[model]).data)
+    reader.read(buffer)
+    assert not buffer
+    assert reader.unknown_commands == 0
+    return paper
+
+
+def png(width: int, height: int, seed: int = 1) -> bytes:
+    picture = Picture.frombytes("L", (width, height), random.Random(seed).randbytes(width * height))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_whole_receipt() -> None:
+    paper = printed(
+        [
+            Text("Café Ångström", align="center", bold=True, width=2, height=2),
+            Row("Bananas 0.482 kg", "1.20"),
+            Row("A very long description of an article that does not fit into one line", "12.00", bold=True),
+            Rule(),
+            Text("Total €13.20", align="right", underline=True),
+            Barcode("4006381333931", "EAN13"),
+            Barcode("R{1}-42"),
+            Qr("https://example.com/r/42"),
+            Feed(2),
+            Kick(pin=5, pulse_ms=120),
+            Cut(),
+        ]
+    )
+    (receipt,) = paper.cuts
+    assert receipt.text() == "\n".join(
+        [
+            "Café Ångström",
+            "Bananas 0.482 kg" + " " * 22 + "1.20",
+            "A very long description of an article that",
+            "does not fit into one line" + " " * 11 + "12.00",
+            "-" * 42,
+            "Total €13.20",
+            "[EAN13 4006381333931]",
+            "[CODE128 R{1}-42]",
+            "[QR https://example.com/r/42]",
+        ]
+    )
+    title, _, _, wrapped, _, total, bars, _, matrix = (item for item in receipt.items if type(item).__name__ != "Gap")
+    assert isinstance(title, Line)
+    assert (title.align, title.runs[0][1].bold, title.runs[0][1].width) == ("center", True, 2)
+    assert isinstance(wrapped, Line)
+    assert wrapped.runs[0][1].bold
+    assert wrapped.runs[0][1].width == 1
+    assert isinstance(total, Line)
+    assert (total.align, total.runs[0][1].underline, total.runs[0][1].bold) == ("right", True, False)
+    assert isinstance(bars, Bars)
+    assert bars.text == "below"
+    assert isinstance(matrix, Matrix)
+    assert (matrix.level, matrix.align) == ("M", "center")
+    assert paper.kicks == [(1, 120)]
+
+
+@pytest.mark.parametrize("model", PROFILES)
+def test_every_profile_prints_every_element(model: str) -> None:
+    document: list[Element] = [
+        Text("Total", bold=True),
+        Row("a", "1.00"),
+        Rule("="),
+        Barcode("4006381333931", "EAN13"),
+        Barcode("ABC-1"),
+        Qr("x"),
+        Image(png(64, 16)),
+        Cut(),
+    ]
+    paper = printed(document, model)
+    strips = paper.cuts or [paper.strip]  # one model has no knife
+    assert len(strips) == 1
+    assert strips[0].text().startswith("Total\na" + " " * (PROFILES[model].columns - 5) + "1.00\n====")
+
+
+def test_characters_are_printed_from_their_code_page_or_replaced_and_reported() -> None:
+    document: list[Element] = [Text("Žluťoučký kůň, Привет, €5, 中文 and 中")]
+    encoded = encode(document, PROFILES["TM-T88V"])
+    assert encoded.replaced == "中文"
+    assert printed(document).strip.text() == "Žluťoučký kůň, Привет, €5, ?? and ?"
+
+
+def test_a_document_cannot_smuggle_commands() -> None:
+    document: list[Element] = [Text("a\x1bp\x00\x32\x32b\x10\x14\x01\x00\x01c\x1dV\x00"), Row("\x1b@", "\x07")]
+    paper = printed(document)
+    assert paper.kicks == []
+    assert paper.cuts == []
+    assert "\x1b" not in encode(document, PROFILES["TM-T88V"]).data.decode("latin-1").replace("\x1bt", "")
+    with pytest.raises(BadDocument, match="element 0"):
+        encode([Barcode("AB\x1bp\x00")], PROFILES["TM-T88V"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60), st.text(max_size=30))
+def test_any_text_prints_as_lines_only(left: str, right: str) -> None:
+    paper = printed([Text(left), Row(left, right)])
+    assert paper.kicks == []
+    assert paper.cuts == []
+    assert not paper.replies
+
+
+def test_pictures_hold_no_real_time_commands_and_come_out_as_drawn() -> None:
+    wide = png(512, 1000, seed=7)
+    data = encode([Image(wide)], PROFILES["TM-T88V"]).data
+    assert not re.search(rb"\x10[\x04\x05\x14]", data.replace(b"\x1dv0", b""))
+    rasters = [item for item in printed([Image(wide)]).strip.items if isinstance(item, Raster)]
+    assert sum(raster.height_dots for raster in rasters) == 1000
+    assert {raster.width_bytes for raster in rasters} == {64}
+    assert quiet_picture(b"\x10\x10\x04\x10\x14") == b"\x10\x18\x04\x18\x14"
+
+
+@pytest.mark.parametrize(
+    ("element", "message"),
+    [
+        (Barcode("12345", "EAN13"), "cannot be printed as EAN13"),
+        (Image(b"no picture"), "no PNG"),
+        (Image(png(10, 5000)), "10 x 5000 dots"),
+    ],
+)
+def test_what_cannot_be_printed_names_its_element(element: Element, message: str) -> None:
+    with pytest.raises(BadDocument, match=f"element 1: .*{message}"):
+        encode([Text("ok"), element], PROFILES["TM-T88V"])
+
+
+def test_json_both_ways_and_its_errors() -> None:
+    document = (
+        Text("a", align="center"),
+        Row("b", "1"),
+        Image(png(8, 8)),
+        Qr("x"),
+        Feed(3),
+        Cut(partial=False),
+        Kick(),
+    )
+    assert from_json(to_json(document)) == document
+    for table, message in (
+        ({"kind": "txt"}, "kind is 'txt'; expected one of text, row"),
+        ({"kind": "text"}, "text: is missing"),
+        ({"kind": "text", "text": "a", "colour": "red"}, "colour: is not known here"),
+        ({"kind": "text", "text": "a", "width": 9}, "width: is 9; expected 1 to 8"),
+        ({"kind": "text", "text": 5}, "text: is 5; expected a text"),
+        ({"kind": "image", "png": "%%%"}, "not base64"),
+        ({"kind": "rule", "character": "--"}, "exactly one character"),
+        ({"kind": "kick", "pin": 3}, "pin: is 3; expected one of 2, 5"),
+        ("text", "expected an object"),
+    ):
+        with pytest.raises(BadDocument, match="element 1: ") as caught:
+            from_json([{"kind": "cut"}, table])  # type: ignore[list-item]
+        assert message in str(caught.value)
+
+
+def test_the_paper_can_be_drawn(tmp_path: Path) -> None:
+    paper = printed(
+        [
+            Text("Café", align="center", bold=True, width=2, height=2),
+            Text("inverse", invert=True),
+            Barcode("4006381333931", "EAN13"),
+            Qr("https://example.com", size=6),
+            Image(png(100, 40)),
+            Cut(),
+        ]
+    )
+    picture = draw(paper.cuts[0])
+    picture.save(tmp_path / "receipt.png")
+    colours = picture.getcolors()
+    assert colours is not None
+    assert picture.width == 560
+    assert picture.height > 400
+    assert {0, 250} <= {colour for _, colour in colours}
