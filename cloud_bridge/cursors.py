@@ -1,0 +1,120 @@
+"""The bridge's own file, ``bridge.db``: what HQ has confirmed, what of the downlink is committed, what is parked.
+
+Strategy: nothing here is the only copy of anything. A lost confirmation cursor costs sending again what HQ then
+ignores, so it is written behind (at most once a second); a downlink position is written before the cloud gets its
+acknowledgement. A file that cannot be read is set aside and a new one begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import aiosqlite
+
+from edge.bus.envelope import now_utc
+from edge.bus.messages.facts import FactClass
+
+log = logging.getLogger(__name__)
+
+SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS cursors (
+    epoch TEXT NOT NULL,
+    class TEXT NOT NULL,
+    confirmed INTEGER NOT NULL,
+    PRIMARY KEY (epoch, class)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS downlink (
+    stream TEXT PRIMARY KEY,
+    epoch TEXT NOT NULL,
+    seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parked (
+    epoch TEXT NOT NULL,
+    class TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (epoch, class, seq)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+class Cursors:
+    """`bridge.db`. One connection, one user."""
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        self._db = db
+
+    @classmethod
+    async def open(cls, file: Path) -> Self:
+        """Open or make `file`; one that cannot be read is renamed to ``bridge.db.damaged-<seconds>``."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return cls(await _opened(file))
+        except aiosqlite.DatabaseError as error:
+            aside = file.with_name(f"{file.name}.damaged-{int(time.time())}")
+            log.error("%s cannot be read (%s); set aside as %s, HQ will tell what it has", file, error, aside.name)
+            file.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
+            return cls(await _opened(file))
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._db.close()
+
+    async def confirmed(self, epoch: str) -> dict[FactClass, int]:
+        """The confirmed sequence per class of this epoch; empty for one that is not known."""
+        rows = await self._db.execute_fetchall("SELECT class, confirmed FROM cursors WHERE epoch = ?", (epoch,))
+        return {FactClass(row[0]): int(row[1]) for row in rows}
+
+    async def save_confirmed(self, epoch: str, confirmed: Mapping[FactClass, int]) -> None:
+        """Remember what HQ has; never moves back."""
+        await self._db.executemany(
+            "INSERT INTO cursors VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET confirmed = max(confirmed, excluded.confirmed)",
+            [(epoch, fact_class.value, seq) for fact_class, seq in confirmed.items()],
+        )
+        await self._db.commit()
+
+    async def positions(self) -> dict[str, tuple[str, int]]:
+        """Per downlink stream the epoch and the last sequence that edge has committed."""
+        rows = await self._db.execute_fetchall("SELECT stream, epoch, seq FROM downlink")
+        return {str(row[0]): (str(row[1]), int(row[2])) for row in rows}
+
+    async def save_position(self, stream: str, epoch: str, seq: int) -> None:
+        """Edge has committed this stream up to `seq`."""
+        await self._db.execute("INSERT OR REPLACE INTO downlink VALUES (?, ?, ?)", (stream, epoch, seq))
+        await self._db.commit()
+
+    async def park(self, epoch: str, fact_class: FactClass, seqs: list[int], reason: str) -> int:
+        """Note facts that HQ will never take; returns how many of them are new. They stay in the journal."""
+        before = self._db.total_changes
+        await self._db.executemany(
+            "INSERT OR IGNORE INTO parked VALUES (?, ?, ?, ?, ?)",
+            [(epoch, fact_class.value, seq, reason, now_utc()) for seq in seqs],
+        )
+        await self._db.commit()
+        return self._db.total_changes - before
+
+    async def parked(self) -> int:
+        """How many facts are parked."""
+        rows = list(await self._db.execute_fetchall("SELECT count(*) FROM parked"))
+        return int(rows[0][0])
+
+
+async def _opened(file: Path) -> aiosqlite.Connection:
+    db = await aiosqlite.connect(file)
+    try:
+        await db.executescript(SCHEMA)
+        await db.execute_fetchall("SELECT count(*) FROM cursors, downlink, parked")
+    except aiosqlite.DatabaseError:
+        await db.close()
+        raise
+    return db

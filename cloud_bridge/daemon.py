@@ -1,0 +1,244 @@
+"""The bridge process: its composition root. Start-up reads as a list; one TaskGroup owns everything that runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_bridge import policy
+from cloud_bridge.cursors import Cursors
+from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
+from cloud_bridge.link import Diagnosis
+from cloud_bridge.outbox import Outbox
+from cloud_bridge.pace import Budget
+from cloud_bridge.profiles import LINES, Profile, UnknownProfile, profile, smallest
+from cloud_bridge.report import Report, unknown
+from cloud_bridge.tail import Tail
+from cloud_bridge.uplink import Uplink
+from edge.bus import topics
+from edge.bus.client import Address, Backoff, Client, Disconnected, TlsFiles, Will
+from edge.bus.messages.links import Need
+from edge.config import BadConfig, Cloud, StoreConfig, load
+from edge.supervisor import keep_running
+
+log = logging.getLogger("bridge")
+
+GOODBYE_WITHIN_S = 2.0
+NEED_EXPIRY_S = 60
+
+
+Work = tuple[str, Callable[[], Awaitable[object]]]
+"""A name and what is to be kept running under it."""
+
+
+class Unusable(Exception):
+    """The configuration asks for something that cannot work; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class GappedBackoff(Backoff):
+    """Full jitter above a floor: some brokers count attempts and shut out who comes too often."""
+
+    gap_s: float = 0.0
+
+    def delay_s(self, attempt: int) -> float:
+        """Seconds before attempt number `attempt`."""
+        return self.gap_s + super(GappedBackoff, self).delay_s(attempt)
+
+
+def cloud_client(config: StoreConfig, cloud: Cloud, limits: Profile) -> Client:
+    """The client of the cloud broker. Its session is always clean: HQ is asked for what was missed, not the broker."""
+    tls = cloud.tls
+    files = TlsFiles(ca=tls.ca, certificate=tls.certificate, key=tls.key) if tls else None
+    try:
+        password = cloud.password_file.read_text().strip() if cloud.password_file else None
+    except OSError as error:
+        raise Unusable(f"[cloud] password_file: {cloud.password_file} cannot be read: {error.strerror}") from None
+    return Client(
+        Address(host=cloud.host, port=cloud.port, tls=files),
+        client_id=config.store.id,
+        username=cloud.username,
+        password=password,
+        protocol=5 if cloud.protocol == "5" else 4,
+        clean_start=True,
+        keepalive_s=limits.keepalive_s,
+        receive_maximum=RECEIVE_MAXIMUM,
+        max_in_flight=limits.in_flight,
+        max_packet_bytes=max(limits.packet_bytes, 512 * 1024),
+        backoff=GappedBackoff(limits.retry_from_s, limits.retry_to_s, limits.connect_gap_s),
+    )
+
+
+def outbox_for(cloud: Cloud, limits: Profile) -> Outbox:
+    """What may leave when, on this link."""
+    line = LINES[cloud.link]
+    bytes_per_s = smallest(limits.bytes_per_s, line.bytes_per_s)
+    return Outbox(
+        in_flight=limits.in_flight,
+        in_flight_bytes=limits.in_flight_bytes,
+        packet_bytes=limits.packet_bytes,
+        budget=Budget.of(limits.publishes_per_s, bytes_per_s, line.bytes_per_hour),
+        confirmed_by_broker=cloud.confirm == "broker",
+        bulk_in_flight=policy.BULK_IN_FLIGHT if cloud.wire == "batch" else limits.in_flight,
+    )
+
+
+async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
+    """Run the bridge until `stop` is set. Unusable when the configuration cannot work."""
+    # A till that knew this name could take our place on the broker, so it is made anew each time.
+    bus = Client(
+        Address(socket=config.broker_socket),
+        client_id=f"bridge-{secrets.token_hex(8)}",
+        clean_start=True,
+        will=Will(topics.BRIDGE_STATUS, unknown("the bridge is not running")),
+    )
+
+    def tell(payload: bytes) -> None:
+        bus.publish_soon(topics.BRIDGE_STATUS, payload, retain=True)
+
+    report = Report(tell, config.cloud.confirm if config.cloud else "hq")
+    async with contextlib.AsyncExitStack() as stack:
+        work: list[Work] = [("report", report.run)]
+        if config.cloud is None:
+            report.say("unknown", "no [cloud] in store.toml: the store works alone and keeps everything")
+            cloud = None
+        else:
+            cloud, more = await _link_up(config, config.cloud, bus, report, stack)
+            work += more
+        await stack.enter_async_context(bus)
+        if cloud is not None:
+            await stack.enter_async_context(cloud)
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(keep_running(name, part), name=name) for name, part in work]
+            log.info("bridge of store %s runs", config.store.id)
+            await stop.wait()
+            for task in running:
+                task.cancel()
+        with contextlib.suppress(TimeoutError, Disconnected):
+            async with asyncio.timeout(GOODBYE_WITHIN_S):
+                await bus.publish(topics.BRIDGE_STATUS, unknown("the bridge was stopped"), retain=True)
+
+
+async def _link_up(
+    config: StoreConfig, cloud: Cloud, bus: Client, report: Report, stack: contextlib.AsyncExitStack
+) -> tuple[Client, list[Work]]:
+    """Build the link to HQ; returns its client and the work to keep running."""
+    if cloud.wire == "single" and cloud.confirm == "hq":
+        raise Unusable('[cloud] wire = "single" carries no chain for HQ to confirm: set confirm = "broker" with it')
+    try:
+        limits = profile(cloud.profile)
+    except UnknownProfile as error:
+        raise Unusable(str(error)) from None
+    store = config.store.id
+    client = cloud_client(config, cloud, limits)
+    cursors = await Cursors.open(config.bridge_db)
+    stack.push_async_callback(cursors.close)
+    tail = Tail(config.store_db)
+    stack.push_async_callback(tail.close)
+
+    def forward(stream: str, payload: bytes) -> None:
+        bus.publish_soon(topics.bridge_down(stream), payload)
+
+    def ask(need: Need) -> None:
+        if client.connected:
+            client.publish_soon(topics.up_need(store), need.model_dump_json().encode(), expiry_s=NEED_EXPIRY_S)
+
+    downlink = Downlink(store=store, groups=cloud.groups, cursors=cursors, forward=forward, ask=ask)
+    await downlink.load()
+    uplink = Uplink(
+        store=store,
+        tail=tail,
+        cursors=cursors,
+        outbox=outbox_for(cloud, limits),
+        publish=client.publish_soon,
+        ask=downlink.ask_now,
+        on_change=report.changed,
+        wire=cloud.wire,
+    )
+    stack.push_async_callback(uplink.save_now)
+    report.uplink, report.cursors = uplink, cursors
+
+    bus.on_message(topics.JOURNAL_HEADS, uplink.on_heads)
+    bus.on_message(topics.BRIDGE_COMMITTED, downlink.on_committed)
+    bus.on_message(topics.GATEWAY_STATUS, downlink.on_gateway_status)
+    bus.on_connect.append(lambda _: report.say_again())
+    client.on_message(topics.confirmed(store), uplink.on_confirmed)
+    client.on_message(topics.down_any(store), downlink.on_down)
+    for name in cloud.groups:
+        client.on_message(topics.group_down_any(name), downlink.on_down)
+
+    diagnosis = Diagnosis(cloud.host, cloud.probes)
+    losses: asyncio.Queue[Disconnected] = asyncio.Queue()
+
+    def connected(_: bool) -> None:
+        said = client.server_limits
+        uplink.on_connected(said.receive_maximum, said.max_packet_bytes)
+        downlink.ask_now()
+        report.say("online")
+
+    def disconnected(reason: Disconnected) -> None:
+        uplink.on_lost()
+        losses.put_nowait(reason)
+
+    async def diagnose() -> None:
+        while True:
+            reason = await losses.get()
+            verdict = await diagnosis.judge(reason.cause, reason.detail)
+            if not client.connected and losses.empty():
+                report.say(verdict.link, verdict.detail)
+
+    client.on_connect.append(connected)
+    client.on_disconnect.append(disconnected)
+    report.say("unknown", f"connecting to {client.address}")
+    work: list[Work] = [
+        ("uplink", uplink.run),
+        ("cursors", uplink.save),
+        ("downlink", downlink.run),
+        ("diagnosis", diagnose),
+    ]
+    return client, work
+
+
+def run(config_file: Path) -> int:
+    """The bridge of the store that `config_file` describes, until SIGINT or SIGTERM. 2: the file cannot be used."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        config = load(config_file)
+        asyncio.run(_until_told(config))
+    except BadConfig as error:
+        for complaint in error.complaints:
+            sys.stderr.write(f"{complaint}\n")
+        return 2
+    except Unusable as error:
+        sys.stderr.write(f"{config_file}: {error}\n")
+        return 2
+    return 0
+
+
+async def _until_told(config: StoreConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await serve(config, stop)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The bridge process: ``python -m cloud_bridge.daemon --config FILE``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cloud_bridge.daemon", description="The bridge process of a Tillgate gateway: the link to HQ."
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the store.toml")
+    return run(parser.parse_args(arguments).config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""HQ's end: the receiver (commits, then confirms), the price publisher, the fleet view."""

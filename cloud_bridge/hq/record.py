@@ -1,0 +1,377 @@
+"""Received messages into HQ's database: idempotent, checked against the chain, one transaction for many messages.
+
+Strategy: each chain's row in `heads` is locked first (in one order, so receivers never wait for each other in a
+circle). Then a batch is compared with what is there. Same key and same hash: a repeat, counted and ignored. Same key
+and another hash, or a batch that does not continue what HQ has: two gateways are writing one journal, or it was
+rewritten; the batch goes to `rejected` whole with an alarm and is not confirmed, because HQ cannot tell which of the
+two is right. A batch whose own chain does not add up is refused for good only when it is a single fact (the bridge
+sends a damaged one alone): the store is told to park it and the rest flows. A larger one was damaged on the way, is
+not confirmed and comes again. A message that the database itself cannot take is recorded alone and, failing that,
+goes to `rejected` too.
+
+`contiguous` then moves over what is recorded or accounted for in `gone` (tombstones, refused facts).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Engine, and_, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError
+
+from cloud_bridge.hq import schema
+from cloud_bridge.wire import BadBatch, Fact, Received, decode
+from edge.bus import topics
+from edge.bus.envelope import now_utc
+from edge.bus.messages.facts import TYPE_OF, FactClass, Tombstone
+
+KEPT_PAYLOAD_BYTES = 256 * 1024
+KEPT_REJECTED = 10_000
+"""Quarantine is bounded: what comes beyond it is counted on the last row, not kept."""
+
+TOLD_REFUSED = 100
+REFUSED = "refused"
+OMITTED = "omitted"
+
+SCAN_FACTS = 50_000
+"""How far `contiguous` may move in one transaction over facts that had come out of order."""
+
+_TOMBSTONE = TYPE_OF[Tombstone]
+
+Chain = tuple[str, str, str]
+"""(store, epoch, class)"""
+
+
+@dataclass(slots=True)
+class Told:
+    """What a store is to be told of one epoch: confirmed and refused sequences per class."""
+
+    confirmed: dict[FactClass, int] = field(default_factory=dict)
+    rejected: dict[FactClass, list[int]] = field(default_factory=dict)
+
+
+Outcome = dict[tuple[str, str], Told]
+"""(store, epoch) -> what to tell; every chain that was touched, also when nothing changed."""
+
+
+def merge(outcome: Outcome, later: Outcome) -> None:
+    """Put what a later transaction found into `outcome`."""
+    for key, told in later.items():
+        mine = outcome.setdefault(key, Told())
+        mine.confirmed.update(told.confirmed)
+        mine.rejected.update(told.rejected)
+
+
+class Recorder:
+    """Writes into the database behind `engine`. Blocking: call it in a thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._insert: Any = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+
+    def record(self, messages: Sequence[tuple[str, bytes]]) -> Outcome:
+        """Record (topic, payload) messages in one transaction; returns after the commit.
+
+        `sqlalchemy.exc.OperationalError` when the database is away or busy: nothing was recorded, try again later.
+        """
+        received: list[_Entry] = []
+        bad: list[tuple[str, bytes, str]] = []
+        for topic, payload in messages:
+            try:
+                store, fact_class = topics.store_of(topic), topics.last_level(topic)
+                entry = decode(payload, store)
+                if entry.batch.fact_class.value != fact_class:
+                    raise BadBatch(f"came on the topic of class {fact_class!r}, holds {entry.batch.fact_class.value}")
+            except ValueError as error:
+                bad.append((topic, payload, str(error)))
+                continue
+            received.append(_Entry(topic, payload, entry))
+        received.sort(key=lambda item: (*item.chain, item.received.batch.first))
+        try:
+            return self._record(received, bad)
+        except (DataError, IntegrityError) as error:
+            if len(messages) > 1:
+                outcome: Outcome = {}
+                for message in messages:
+                    merge(outcome, self.record([message]))
+                return outcome
+            topic, payload = messages[0]
+            return self._record([], [(topic, payload, f"the database cannot take it: {error.orig}")])
+
+    def _record(self, received: Sequence[_Entry], bad: Sequence[tuple[str, bytes, str]]) -> Outcome:
+        outcome: Outcome = {}
+        now = now_utc()
+        chains = {entry.chain for entry in received}
+        chains.update(chain for entry in received for chain, _ in entry.tombstones)
+        with self._engine.begin() as db:
+            for topic, payload, reason in bad:
+                self._reject(db, topic, payload, reason, now, alarm=False)
+            self._see_stores(db, {chain[0] for chain in chains}, now)
+            states = {chain: self._lock(db, chain, now) for chain in sorted(chains)}
+            for entry in received:
+                if not self._take(db, entry, states[entry.chain], now):
+                    continue
+                for chain, stone in entry.tombstones:
+                    self._note_gone(db, chain, stone.first, stone.last, stone.reason, now)
+            for chain, state in states.items():
+                self._advance(db, state)
+                told = outcome.setdefault(chain[:2], Told())
+                told.confirmed[FactClass(chain[2])] = state.contiguous
+                if refused := self._refused(db, chain):
+                    told.rejected[FactClass(chain[2])] = refused
+        return outcome
+
+    def confirmed(self, store: str) -> Outcome:
+        """What HQ has of this store's newest epoch, to answer a store that asks."""
+        with self._engine.begin() as db:
+            self._see_stores(db, {store}, now_utc())
+            heads = schema.heads.c
+            newest = (
+                select(heads.epoch).where(heads.store == store).order_by(heads.first_seen.desc(), heads.epoch.desc())
+            )
+            epoch = db.execute(newest.limit(1)).scalar()
+            if epoch is None:
+                return {}
+            query = select(heads["class"], heads.contiguous).where(and_(heads.store == store, heads.epoch == epoch))
+            told = Told({FactClass(row[0]): int(row[1]) for row in db.execute(query)})
+        return {(store, epoch): told}
+
+    # -- one batch -----------------------------------------------------------------------------------------------------
+
+    def _take(self, db: Connection, entry: _Entry, state: _State, now: str) -> bool:
+        """Record one batch; returns whether it could be believed."""
+        batch, chained, facts = entry.received.batch, entry.received.facts, schema.facts.c
+        what = f"{batch.fact_class.value} {batch.first}-{batch.last} of epoch {batch.epoch}"
+        if entry.received.omitted is not None:
+            reason = (
+                f"{batch.fact_class.value} {batch.first} of epoch {batch.epoch} stays there: {entry.received.omitted}"
+            )
+            self._reject(db, entry.topic, entry.payload, reason, now, alarm=True)
+            self._note_gone(db, entry.chain, batch.first, batch.first, OMITTED, now)
+            return False
+        if not entry.received.sound:
+            single = len(batch.bodies) == 1
+            reason = f"{what}: the hash chain does not add up"
+            self._reject(db, entry.topic, entry.payload, reason, now, alarm=single)
+            if single:
+                self._note_gone(db, entry.chain, batch.first, batch.first, REFUSED, now)
+            return False
+        known_query = select(facts.seq, facts.hash).where(
+            and_(_of(facts, entry.chain), facts.seq >= batch.first - 1, facts.seq <= batch.last)
+        )
+        known: dict[int, bytes | None] = {row[0]: row[1] for row in db.execute(known_query)}
+        before = known.pop(batch.first - 1, None)
+        if before is None and batch.first - 1 == state.contiguous:
+            before = state.hash
+        forked = before is not None and batch.prev is not None and before != batch.prev
+        if forked or any(known.get(fact.seq) and fact.hash and known[fact.seq] != fact.hash for fact in chained):
+            reason = (
+                f"{what} is not what continues the journal HQ has: two gateways write one journal, or it was changed"
+                " afterwards; find out which, and let the other begin a new epoch"
+            )
+            self._reject(db, entry.topic, entry.payload, reason, now, alarm=True)
+            return False
+        new = [fact for fact in chained if fact.seq not in known]
+        if new:
+            db.execute(insert(schema.facts), [self._row(entry.chain, fact, now) for fact in new])
+        state.facts += len(new)
+        state.duplicates += len(chained) - len(new)
+        state.highest = max(state.highest, batch.last)
+        if batch.first <= state.contiguous + 1 and batch.last > state.contiguous:
+            state.contiguous, state.hash = batch.last, batch.head
+        return True
+
+    @staticmethod
+    def _row(chain: Chain, fact: Fact, now: str) -> dict[str, object]:
+        source = fact.event.get("source")
+        parts = source.split("/") if isinstance(source, str) else []
+        lane = parts[4] if len(parts) == 5 and parts[3] == "lanes" else None
+        return {
+            "store": chain[0],
+            "epoch": chain[1],
+            "class": chain[2],
+            "seq": fact.seq,
+            "id": _text(fact.event["id"], 200),
+            "type": _text(fact.event["type"], 200),
+            "lane": _text(lane) if lane else None,
+            "time": _text(fact.event.get("time")),
+            "recorded_at": _text(fact.event.get("tgrecorded")),
+            "body": fact.body.decode(),
+            "hash": fact.hash or None,
+            "received_at": now,
+        }
+
+    # -- chains --------------------------------------------------------------------------------------------------------
+
+    def _see_stores(self, db: Connection, stores: Iterable[str], now: str) -> None:
+        for store in sorted(stores):
+            statement = self._insert(schema.stores).values(store=store, first_seen=now, last_seen=now)
+            db.execute(statement.on_conflict_do_update(index_elements=["store"], set_={"last_seen": now}))
+
+    def _lock(self, db: Connection, chain: Chain, now: str) -> _State:
+        store, epoch, fact_class = chain
+        values = {"store": store, "epoch": epoch, "class": fact_class, "first_seen": now}
+        fresh = self._insert(schema.heads).values(**values, contiguous=0, highest=0, facts=0, duplicates=0)
+        db.execute(fresh.on_conflict_do_nothing())
+        row = db.execute(select(schema.heads).where(_of(schema.heads.c, chain)).with_for_update()).mappings().one()
+        return _State(chain, row["contiguous"], row["highest"], row["hash"], row["facts"], row["duplicates"])
+
+    def _advance(self, db: Connection, state: _State) -> None:
+        """Move `contiguous` over what is there and what is gone, and write the chain's row."""
+        chain = state.chain
+        facts, gone = schema.facts.c, schema.gone.c
+        ranges_query = (
+            select(gone.first, gone.last)
+            .where(and_(_of(gone, chain), gone.last > state.contiguous))
+            .order_by(gone.first)
+        )
+        ranges = [(int(first), int(last)) for first, last in db.execute(ranges_query)]
+        state.highest = max([state.highest, *(last for _, last in ranges)])
+        moved = state.highest > state.contiguous
+        while moved:
+            moved = False
+            for first, last in ranges:
+                if first <= state.contiguous + 1 <= last:
+                    state.contiguous, state.hash, moved = last, None, True
+            following = (
+                select(facts.seq, facts.hash)
+                .where(and_(_of(facts, chain), facts.seq > state.contiguous))
+                .order_by(facts.seq)
+                .limit(SCAN_FACTS)
+            )
+            for seq, digest in db.execute(following):
+                if seq != state.contiguous + 1:
+                    break
+                state.contiguous, state.hash, moved = seq, digest, True
+        db.execute(
+            update(schema.heads)
+            .where(_of(schema.heads.c, chain))
+            .values(
+                contiguous=state.contiguous,
+                highest=state.highest,
+                hash=state.hash,
+                facts=state.facts,
+                duplicates=state.duplicates,
+            )
+        )
+
+    # -- what never comes ----------------------------------------------------------------------------------------------
+
+    def _refused(self, db: Connection, chain: Chain) -> list[int]:
+        """The chain's latest sequences that were refused for good; told every time, since a message may be lost."""
+        gone = schema.gone.c
+        query = select(gone.first).where(and_(_of(gone, chain), gone.why == REFUSED)).order_by(gone.first.desc())
+        return sorted(row[0] for row in db.execute(query.limit(TOLD_REFUSED)))
+
+    def _note_gone(self, db: Connection, chain: Chain, first: int, last: int, why: str, now: str) -> None:
+        values = {"store": chain[0], "epoch": chain[1], "class": chain[2]}
+        row = self._insert(schema.gone).values(**values, first=first, last=last, why=why, at=now)
+        longest = func.max if self._engine.dialect.name == "sqlite" else func.greatest
+        db.execute(
+            row.on_conflict_do_update(
+                index_elements=["store", "epoch", "class", "first"],
+                set_={"last": longest(schema.gone.c.last, row.excluded.last)},
+            )
+        )
+
+    def _reject(self, db: Connection, topic: str, payload: bytes, reason: str, now: str, *, alarm: bool) -> None:
+        fingerprint = hashlib.sha256(topic.encode() + b"\0" + payload).hexdigest()
+        kept = db.execute(select(func.count()).select_from(schema.rejected)).scalar() or 0
+        if kept >= KEPT_REJECTED:
+            last = select(func.max(schema.rejected.c.id)).scalar_subquery()
+            again = update(schema.rejected).where(schema.rejected.c.id == last)
+            db.execute(again.values(times=schema.rejected.c.times + 1, last_at=now))
+            return
+        statement = self._insert(schema.rejected).values(
+            at=now,
+            last_at=now,
+            topic=topic[:1024],
+            reason=reason[:2000],
+            payload=payload[:KEPT_PAYLOAD_BYTES],
+            size_bytes=len(payload),
+            fingerprint=fingerprint,
+            times=1,
+            alarm=alarm,
+        )
+        db.execute(
+            statement.on_conflict_do_update(
+                index_elements=["fingerprint"], set_={"times": schema.rejected.c.times + 1, "last_at": now}
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A message that is a batch: where it came from, its chain, and the ranges its tombstones speak of."""
+
+    topic: str
+    payload: bytes
+    received: Received
+    chain: Chain = field(init=False)
+    tombstones: tuple[tuple[Chain, Tombstone], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        batch = self.received.batch
+        object.__setattr__(self, "chain", (batch.store, batch.epoch, batch.fact_class.value))
+        stones = [_tombstone(fact) for fact in self.received.facts if fact.event["type"] == _TOMBSTONE]
+        buried = tuple(((batch.store, batch.epoch, stone.of_class.value), stone) for stone in stones if stone)
+        object.__setattr__(self, "tombstones", buried)
+
+
+@dataclass(slots=True)
+class _State:
+    """A chain's locked row while a transaction works on it."""
+
+    chain: Chain
+    contiguous: int
+    highest: int
+    hash: bytes | None
+    facts: int
+    duplicates: int
+
+
+def _tombstone(fact: Fact) -> Tombstone | None:
+    """What the tombstone says; None when it says nothing usable: it is recorded then, and the hole stays visible."""
+    try:
+        stone = Tombstone.model_validate(fact.event.get("data"), strict=False)
+    except ValidationError:
+        return None
+    return stone if 1 <= stone.first <= stone.last else None
+
+
+def _of(columns: Any, chain: Chain) -> Any:
+    return and_(columns.store == chain[0], columns.epoch == chain[1], columns["class"] == chain[2])
+
+
+def _text(value: object, length: int = 64) -> str | None:
+    """Text for a column: bounded, and without NUL, which PostgreSQL does not take."""
+    return value[:length].replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else None
+
+
+def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:
+    """Per chain of the store the ranges that are neither here nor accounted for, below the highest that is here."""
+    found: dict[Chain, list[tuple[int, int]]] = defaultdict(list)
+    for row in db.execute(select(schema.heads).where(schema.heads.c.store == store)).mappings():
+        if row["highest"] <= row["contiguous"]:
+            continue
+        chain: Chain = (store, row["epoch"], row["class"])
+        facts, gone = schema.facts.c, schema.gone.c
+        spans = [(seq, seq) for (seq,) in db.execute(_after(facts, facts.seq, chain, row["contiguous"]))]
+        ranges = select(gone.first, gone.last).where(and_(_of(gone, chain), gone.last > row["contiguous"]))
+        spans += [(first, last) for first, last in db.execute(ranges)]
+        expected = row["contiguous"] + 1
+        for first, last in sorted(spans):
+            if first > expected:
+                found[chain].append((expected, first - 1))
+            expected = max(expected, last + 1)
+    return dict(found)
+
+
+def _after(columns: Any, seq: Any, chain: Chain, contiguous: int) -> Any:
+    return select(seq).where(and_(_of(columns, chain), seq > contiguous)).order_by(seq)

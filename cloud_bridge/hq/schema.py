@@ -1,0 +1,171 @@
+"""HQ's tables, and how its database is opened: SQLite by default, PostgreSQL by URL, one description for both.
+
+Strategy: a fact's key is (store, epoch, class, seq), so the same fact can come twice and be recorded once. `body` is
+the journal's exact text. `heads` holds one row per chain and is locked by whoever records into that chain, so any
+number of receivers may work side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Engine,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+BUSY_TIMEOUT_MS = 30_000
+
+metadata = MetaData()
+
+_CHAIN = ("store", "epoch", "class")
+
+
+def _chain_columns() -> list[Column[Any]]:
+    return [
+        Column("store", String(64), primary_key=True),
+        Column("epoch", String(64), primary_key=True),
+        Column("class", String(16), primary_key=True),
+    ]
+
+
+stores = Table(
+    "stores",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("first_seen", String(32), nullable=False),
+    Column("last_seen", String(32), nullable=False),
+)
+
+heads = Table(
+    "heads",
+    metadata,
+    *_chain_columns(),
+    Column("first_seen", String(32), nullable=False),
+    Column("contiguous", BigInteger, nullable=False),  # everything up to it is here, or accounted for in `gone`
+    Column("highest", BigInteger, nullable=False),  # above contiguous: there is a hole
+    Column("hash", LargeBinary(32)),  # of contiguous
+    Column("facts", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),  # facts that came again and were ignored
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    *_chain_columns(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("lane", String(64)),
+    Column("time", Text),
+    Column("recorded_at", Text),
+    Column("body", Text, nullable=False),
+    Column("hash", LargeBinary(32)),  # null: the chain before it is not known here
+    Column("received_at", String(32), nullable=False),
+    Index("facts_by_id", "id"),
+    Index("facts_by_type", "type", "store"),
+)
+
+# Sequences that will never come, and why: evicted at the store, or refused here for good.
+gone = Table(
+    "gone",
+    metadata,
+    *_chain_columns(),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("why", String(16), nullable=False),  # evicted, expired (at the store); omitted, refused
+    Column("at", String(32), nullable=False),
+)
+
+# Quarantine: what came and could not be recorded as facts, whole, with its reason.
+rejected = Table(
+    "rejected",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("last_at", String(32), nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("fingerprint", String(64), nullable=False, unique=True),
+    Column("times", Integer, nullable=False),
+    Column("alarm", Boolean, nullable=False),  # a person must look: the journal was changed, or two gateways are one
+)
+
+downlink_streams = Table(
+    "downlink_streams",
+    metadata,
+    Column("scope", String(80), primary_key=True),  # stores/{store} or groups/{group}
+    Column("stream", String(64), primary_key=True),
+    Column("epoch", String(64), nullable=False),
+    Column("last", BigInteger, nullable=False),
+)
+
+downlink_log = Table(
+    "downlink_log",
+    metadata,
+    Column("scope", String(80), primary_key=True),
+    Column("stream", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("at", String(32), nullable=False),
+    ForeignKeyConstraint(["scope", "stream"], ["downlink_streams.scope", "downlink_streams.stream"]),
+)
+
+
+class BadUrl(ValueError):
+    """The database URL cannot be used; the text says what one looks like."""
+
+
+def open_engine(url: str) -> Engine:
+    """The database at `url` (``sqlite:///hq.db``, ``postgresql+psycopg://user@host/db``) with its tables made.
+
+    BadUrl when it is no such URL; `sqlalchemy.exc.OperationalError` when the database does not answer.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadUrl(f"{url!r} is no database URL; write sqlite:///hq.db or postgresql+psycopg://...") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise BadUrl(f"{parsed.get_backend_name()!r} is not known here; use sqlite or postgresql+psycopg")
+    engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Two receivers starting at once would both try to make the tables.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7416)")
+        metadata.create_all(connection)
+    return engine
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """WAL with full syncs; transactions begin by taking the write lock, so two receivers wait instead of failing."""
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # sqlite3 would begin late, with a lock that cannot be upgraded
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,281 @@
+"""What leaves next: cursors, windows and turns of the uplink. No I/O and no clock.
+
+Strategy: per class three sequences, `confirmed` <= `sent` <= `head`. Sending moves `sent`, HQ's confirmation moves
+`confirmed`, and whatever goes wrong (link lost, HQ silent) is one operation: `sent` goes back to `confirmed`. A
+critical fact is always the next batch; the other classes take turns by weight (stride scheduling), so a low one is
+slow but never starved. Few bulk batches are on the wire at a time, because a critical one cannot overtake those.
+
+The caller asks `choose`, reads and sends that class, and reports `sent`, `acked`, `confirm` or `rewind`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cloud_bridge import policy
+from cloud_bridge.pace import Budget
+from edge.bus.messages.facts import FactClass
+
+BULK = tuple(fact_class for fact_class in FactClass if policy.POLICY[fact_class].weight is not None)
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One batch on its way. `acked` by the broker."""
+
+    fact_class: FactClass
+    first: int
+    last: int
+    size_bytes: int
+    acked: bool = False
+
+
+@dataclass(slots=True)
+class Track:
+    """One class: sequences as above; `prev` is the hash of `sent`, None when the journal must be asked for it."""
+
+    head: int = 0
+    sent: int = 0
+    confirmed: int = 0
+    prev: bytes | None = None
+    waiting_since: float = 0.0
+    passed: float = 0.0
+    """Stride scheduling: bytes sent divided by weight; the smallest is next."""
+    ahead: deque[Flight] = field(default_factory=deque)
+    """Sent and not confirmed, in order."""
+    quiet_since: float = 0.0
+    """When the last confirmation came, or the first unconfirmed batch left."""
+    resends: int = 0
+    patience_s: float = policy.CONFIRM_WITHIN_S
+
+
+class Outbox:
+    """The state of sending one journal epoch. Times are monotonic seconds."""
+
+    def __init__(
+        self,
+        *,
+        in_flight: int,
+        packet_bytes: int,
+        in_flight_bytes: int | None = None,
+        budget: Budget | None = None,
+        confirmed_by_broker: bool = False,
+        confirm_within_s: float = policy.CONFIRM_WITHIN_S,
+        bulk_in_flight: int = policy.BULK_IN_FLIGHT,
+    ) -> None:
+        self.tracks: dict[FactClass, Track] = {}
+        self.packet_bytes = self._profile_packet_bytes = packet_bytes
+        self.in_flight = self._profile_in_flight = in_flight
+        self.in_flight_bytes = in_flight_bytes
+        self.heard = confirmed_by_broker
+        self._budget = budget or Budget()
+        self._confirmed_by_broker = confirmed_by_broker
+        self._confirm_within_s = confirm_within_s
+        self._bulk_in_flight = bulk_in_flight
+        self._greeted_until = 0.0
+        self._unacked: set[Flight] = set()
+        self._passed = 0.0
+        self.start({})
+
+    def start(self, confirmed: Mapping[FactClass, int]) -> None:
+        """Begin an epoch, of which `confirmed` is known to be at HQ."""
+        self.tracks = {fact_class: Track() for fact_class in FactClass}
+        for fact_class, seq in confirmed.items():
+            track = self.tracks[fact_class]
+            track.confirmed = track.sent = track.head = seq
+
+    def narrow(self, receive_maximum: int, max_packet_bytes: int | None) -> None:
+        """What the broker itself bears may be less than its profile says, never more."""
+        self.in_flight = min(self._profile_in_flight, receive_maximum)
+        self.packet_bytes = min(self._profile_packet_bytes, max_packet_bytes or self._profile_packet_bytes)
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    def see_heads(self, heads: Mapping[FactClass, int], now: float) -> bool:
+        """The journal reaches so far; returns whether there is more to send than before."""
+        grown = False
+        for fact_class, head in heads.items():
+            track = self.tracks[fact_class]
+            if head > track.head:
+                if track.head <= track.sent:
+                    track.waiting_since = now
+                    track.passed = max(track.passed, self._passed)
+                track.head = head
+                grown = True
+        return grown
+
+    def backlog(self) -> dict[FactClass, int]:
+        """Facts not yet confirmed, per class."""
+        return {fact_class: max(0, track.head - track.confirmed) for fact_class, track in self.tracks.items()}
+
+    @property
+    def confirmed(self) -> dict[FactClass, int]:
+        """The highest confirmed sequence per class, of the classes that have any."""
+        return {fact_class: track.confirmed for fact_class, track in self.tracks.items() if track.confirmed}
+
+    # -- what leaves next ----------------------------------------------------------------------------------------------
+
+    def choose(self, now: float) -> FactClass | float | None:
+        """The class to send now; or seconds until there is one; or None while only an event can change the answer."""
+        waiting = [fact_class for fact_class, track in self.tracks.items() if track.head > track.sent]
+        if not waiting or self.room <= 0 or not self._window_open():
+            return None
+        if not self.heard and now < self._greeted_until:
+            return self._greeted_until - now
+        if (pause := self._budget.wait_s(now)) > 0:
+            return pause
+        if FactClass.CRITICAL in waiting and self._may_run_ahead(critical=True):
+            return FactClass.CRITICAL
+        bulk_out = sum(1 for flight in self._unacked if flight.fact_class is not FactClass.CRITICAL)
+        if bulk_out >= min(self._bulk_in_flight, max(1, self.in_flight - 1)) or not self._may_run_ahead():
+            return None
+        ready: list[FactClass] = []
+        pauses: list[float] = []
+        for fact_class in waiting:
+            pause = self._pause_s(fact_class, now)
+            if fact_class is FactClass.CRITICAL:
+                continue
+            if pause > 0:
+                pauses.append(pause)
+            else:
+                ready.append(fact_class)
+        if ready:
+            return min(ready, key=lambda fact_class: self.tracks[fact_class].passed)
+        return min(pauses) if pauses else None
+
+    def _pause_s(self, fact_class: FactClass, now: float) -> float:
+        """How long this class should still wait: for its batch to fill, or for the hour's budget."""
+        rule, track = policy.POLICY[fact_class], self.tracks[fact_class]
+        pause = self._budget.metered_wait_s(now) if rule.metered else 0.0
+        if track.head - track.sent < policy.MAX_BATCH_FACTS:
+            pause = max(pause, track.waiting_since + rule.linger_ms / 1000 - now)
+        return pause
+
+    @property
+    def room(self) -> int:
+        """How many more publishes may be out unacknowledged."""
+        return self.in_flight - len(self._unacked)
+
+    def _window_open(self) -> bool:
+        if self.in_flight_bytes is None or not self._unacked:
+            return True
+        return sum(flight.size_bytes for flight in self._unacked) + self.packet_bytes <= self.in_flight_bytes
+
+    def _may_run_ahead(self, *, critical: bool = False) -> bool:
+        """Whether more may be sent than HQ has confirmed. Critical facts have as much room again, of their own."""
+        if self._confirmed_by_broker:
+            return True
+        batches, size = 0, 0
+        for track in self.tracks.values():
+            batches += len(track.ahead)
+            size += sum(flight.size_bytes for flight in track.ahead)
+        room = 2 if critical else 1
+        if not self.heard:
+            return batches < policy.BULK_IN_FLIGHT * room
+        return batches < policy.AHEAD_BATCHES * room and size < policy.AHEAD_BYTES * room
+
+    # -- what happened -------------------------------------------------------------------------------------------------
+
+    def sent(self, fact_class: FactClass, first: int, last: int, head: bytes, size_bytes: int, now: float) -> Flight:
+        """A batch has left. `head` is the hash of `last`."""
+        flight = Flight(fact_class, first, last, size_bytes)
+        track = self.tracks[fact_class]
+        if not track.ahead:
+            track.quiet_since = now
+        track.sent, track.prev, track.waiting_since = last, head, now
+        track.ahead.append(flight)
+        self._unacked.add(flight)
+        self._budget.spend(size_bytes, now)
+        weight = policy.POLICY[fact_class].weight
+        if weight is not None:
+            self._passed = track.passed
+            track.passed += size_bytes / weight
+        return flight
+
+    def acked(self, flight: Flight, now: float) -> bool:
+        """The broker has it; returns whether that confirmed something."""
+        flight.acked = True
+        self._unacked.discard(flight)
+        if not self._confirmed_by_broker:
+            return False
+        track = self.tracks[flight.fact_class]
+        upto = track.confirmed
+        for other in track.ahead:
+            if not other.acked:
+                break
+            upto = other.last
+        return self.confirm({flight.fact_class: upto}, now)
+
+    def dropped(self, flight: Flight) -> None:
+        """The broker will not get it as it is: send again from what is confirmed."""
+        self._unacked.discard(flight)
+        if flight in self.tracks[flight.fact_class].ahead:
+            self.rewind([flight.fact_class])
+
+    def confirm(self, confirmed: Mapping[FactClass, int], now: float) -> bool:
+        """HQ has everything up to these sequences; returns whether that was news.
+
+        Never believed beyond the journal's head: those would be facts of another life, and ours would not be sent.
+        """
+        progress = False
+        for fact_class, told in confirmed.items():
+            track = self.tracks[fact_class]
+            seq = min(told, track.head)
+            if seq <= track.confirmed:
+                continue
+            progress = True
+            track.confirmed = seq
+            track.quiet_since, track.resends, track.patience_s = now, 0, self._confirm_within_s
+            while track.ahead and track.ahead[0].last <= seq:
+                track.ahead.popleft()
+            if track.sent < seq:
+                track.sent, track.prev = seq, None
+        return progress
+
+    def connected(self, now: float) -> None:
+        """A new connection. HQ, which is asked on it what it has, gets a moment to answer before more is sent.
+
+        What was unacknowledged stays counted: the bus client sends it again by itself.
+        """
+        self.heard = self._confirmed_by_broker
+        self._greeted_until = now + policy.GREETING_S
+        for track in self.tracks.values():
+            track.quiet_since = now
+
+    def first_word(self) -> None:
+        """HQ has spoken for the first time on this connection: what the broker took before that may have met nobody."""
+        if not self.heard:
+            self.heard = True
+            self.rewind()
+
+    def rewind(self, classes: Iterable[FactClass] = FactClass) -> None:
+        """Send again from what is confirmed."""
+        for fact_class in classes:
+            track = self.tracks[fact_class]
+            if track.sent != track.confirmed:
+                track.sent, track.prev = track.confirmed, None
+            track.ahead.clear()
+
+    # -- HQ keeps silent -----------------------------------------------------------------------------------------------
+
+    def silent(self, now: float) -> list[FactClass]:
+        """Classes of which HQ has confirmed nothing for too long; each is then to be rewound."""
+        late = []
+        for fact_class, track in self.tracks.items():
+            if track.ahead and not self._confirmed_by_broker and now - track.quiet_since >= self._patience(track):
+                late.append(fact_class)
+                track.resends += 1
+                longest = min(policy.RESEND_TO_S, self._confirm_within_s * 2**track.resends)
+                track.patience_s = self._confirm_within_s + random.uniform(0, longest)
+        return late
+
+    def silent_in_s(self, now: float) -> float | None:
+        """Seconds until `silent` should be asked again; None while everything is confirmed."""
+        waits = [self._patience(t) - (now - t.quiet_since) for t in self.tracks.values() if t.ahead]
+        return max(0.0, min(waits)) if waits and not self._confirmed_by_broker else None
+
+    def _patience(self, track: Track) -> float:
+        return track.patience_s if track.resends else self._confirm_within_s

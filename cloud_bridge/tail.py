@@ -1,0 +1,99 @@
+"""The journal as the bridge reads it: opened when there is one, and again when edge has put another in its place.
+
+Strategy: edge may start, stop, or set a damaged file aside while the bridge lives. A reader opened on a file at rest
+does not see that somebody writes it again, so the file's identity and its write-ahead log are looked at before each
+use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from edge.bus.messages.facts import FactClass
+from edge.journal.reader import NoJournal, Reader, Row
+
+
+class JournalAway(Exception):
+    """The journal cannot be read now; the text says why. It is tried again when edge reports, and now and then."""
+
+
+class Tail:
+    """Reads the journal at `path`. Every call may raise JournalAway."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader: Reader | None = None
+        self._file: tuple[int, int] | None = None
+        self._at_rest = False
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with contextlib.suppress(sqlite3.Error):
+                await reader.close()
+
+    async def epoch(self) -> str:
+        """The present epoch."""
+        reader = await self._open()
+        try:
+            return await reader.epoch()
+        except (sqlite3.Error, IndexError) as error:
+            raise await self._away(error) from error
+
+    async def heads(self) -> dict[FactClass, int]:
+        """The last sequence per class."""
+        reader = await self._open()
+        try:
+            return await reader.heads()
+        except sqlite3.Error as error:
+            raise await self._away(error) from error
+
+    async def rows(self, fact_class: FactClass, after: int, limit_count: int, limit_bytes: int) -> list[Row]:
+        """Consecutive facts above `after`, of which only the first may stand further away than one."""
+        reader = await self._open()
+        try:
+            rows = await reader.tail(fact_class, after, limit_count, limit_bytes)
+        except sqlite3.Error as error:
+            raise await self._away(error) from error
+        for index in range(1, len(rows)):
+            if rows[index].seq != rows[index - 1].seq + 1:
+                return rows[:index]
+        return rows
+
+    async def hash_at(self, fact_class: FactClass, seq: int) -> bytes | None:
+        """The chain's hash at `seq`, None when the file no longer has it."""
+        reader = await self._open()
+        try:
+            return await reader.hash_at(fact_class, seq)
+        except sqlite3.Error as error:
+            raise await self._away(error) from error
+
+    async def _open(self) -> Reader:
+        if self._reader is not None and (self._identity() != self._file or (self._at_rest and self._has_log())):
+            await self.close()
+        if self._reader is None:
+            had_log = self._has_log()
+            try:
+                self._file = self._identity()
+                self._reader = await Reader.open(self._path)
+            except (NoJournal, sqlite3.Error, OSError) as error:
+                raise JournalAway(str(error)) from error
+            self._at_rest = not (had_log and self._has_log())
+        return self._reader
+
+    async def _away(self, error: Exception) -> JournalAway:
+        await self.close()
+        return JournalAway(f"{self._path} cannot be read: {error}")
+
+    def _has_log(self) -> bool:
+        return self._path.with_name(self._path.name + "-wal").exists()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino

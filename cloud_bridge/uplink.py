@@ -1,0 +1,341 @@
+"""Journal to HQ: reads the tail, packs batches, sends them, and moves on as HQ confirms.
+
+Strategy: `Outbox` decides what leaves next; this module does it. One task; it sleeps until something happens: the
+journal has grown, the broker has acknowledged, HQ has confirmed, the link has come or gone, or a wait has ended. Each
+batch is filled up to what the broker takes: how well the class compresses is learnt as it goes, and a batch that came
+out too large is cut. A row whose chain does not add up is sent alone, so that HQ refuses it and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NoReturn, Protocol
+
+import orjson
+from pydantic import ValidationError
+
+from cloud_bridge import policy
+from cloud_bridge.cursors import Cursors
+from cloud_bridge.outbox import Flight, Outbox
+from cloud_bridge.tail import JournalAway, Tail
+from cloud_bridge.wire import Batch, Encoder, encode_omission
+from edge.bus import topics
+from edge.bus.client import BusError, Message, PublishRejected, TooLarge
+from edge.bus.messages.facts import FactClass, first_error
+from edge.bus.messages.links import Confirmed, JournalHeads
+from edge.journal import chain
+from edge.journal.reader import Row
+
+log = logging.getLogger(__name__)
+
+SAFETY_S = 30.0
+"""How often the journal is looked at although nobody said that it had grown."""
+
+LOOK_AGAIN_S = 1.0
+"""Pause between two looks at a journal that could not be read."""
+
+SAVE_EVERY_S = 1.0
+REJECTED_PAUSE_S = 5.0
+PACKET_OVERHEAD_BYTES = 64
+"""Of a PUBLISH besides topic and payload: fixed header, packet id, expiry."""
+
+FIRST_RATIO = 4.0
+WHY_TOO_LARGE = "too large for the cloud broker"
+
+
+class Publish(Protocol):
+    """`edge.bus.client.Client.publish_soon`, as far as it is used here."""
+
+    def __call__(
+        self, topic: str, payload: bytes, *, expiry_s: int | None, on_done: Callable[[BusError | None], None]
+    ) -> None: ...
+
+
+class Uplink:
+    """Sends one store's journal. `on_change` is called when status should be told anew; `ask` asks HQ what it has."""
+
+    def __init__(
+        self,
+        *,
+        store: str,
+        tail: Tail,
+        cursors: Cursors,
+        outbox: Outbox,
+        publish: Publish,
+        ask: Callable[[], None],
+        on_change: Callable[[], None],
+        wire: str = "batch",
+    ) -> None:
+        self.outbox = outbox
+        self.epoch = ""
+        self.trouble = ""
+        """What a person should know although the link is up; empty when nothing."""
+        self._store = store
+        self._tail = tail
+        self._cursors = cursors
+        self._publish = publish
+        self._ask = ask
+        self._on_change = on_change
+        self._single = wire == "single"
+        self._encoder = Encoder()
+        self._ratio = dict.fromkeys(FactClass, FIRST_RATIO)
+        self._connected = False
+        self._wake = asyncio.Event()
+        self._unsaved = asyncio.Event()
+        self._readable = False
+        self._look_at = self._looked_at = 0.0
+        self._parked: set[tuple[str, FactClass, int]] = set()
+        self._parking: set[asyncio.Task[None]] = set()
+        self._hold_until = 0.0
+
+    # -- what the daemon tells -----------------------------------------------------------------------------------------
+
+    def on_heads(self, message: Message) -> None:
+        """Edge says how far the journal goes."""
+        try:
+            heads = JournalHeads.model_validate_json(message.payload)
+        except ValidationError as error:
+            log.error("the journal's heads cannot be read: %s", first_error(error))
+        else:
+            if heads.epoch != self.epoch or not self._readable:
+                self._look_at = min(self._look_at, self._looked_at + LOOK_AGAIN_S)
+                self._wake.set()
+            elif self.outbox.see_heads(heads.heads, self._now()):
+                self._wake.set()
+                self._on_change()
+        message.ack()
+
+    def on_connected(self, receive_maximum: int, max_packet_bytes: int | None) -> None:
+        """The cloud broker has let us in, with these limits of its own."""
+        self.outbox.narrow(receive_maximum, max_packet_bytes)
+        self.outbox.connected(self._now())
+        self._connected = True
+        self._wake.set()
+
+    def on_lost(self) -> None:
+        """The link is gone."""
+        self._connected = False
+
+    def on_confirmed(self, message: Message) -> None:
+        """HQ says what is in its database."""
+        try:
+            told = Confirmed.model_validate_json(message.payload)
+        except ValidationError as error:
+            log.error("a confirmation from HQ cannot be read: %s", first_error(error))
+            message.ack()
+            return
+        message.ack()
+        if told.epoch == self.epoch:
+            if self.outbox.confirm(told.confirmed, self._now()):
+                self.trouble = ""
+                self._unsaved.set()
+                self._on_change()
+            if any(told.rejected.values()):
+                self._park_soon(told.rejected)
+        self.outbox.first_word()
+        self._wake.set()
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> NoReturn:
+        """Send until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                pause = await self._step()
+            except JournalAway as error:
+                log.warning("the journal is away: %s", error)
+                self._readable = False
+                pause = self._look_at - self._now()
+            if pause > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+
+    async def save(self) -> NoReturn:
+        """Write confirmed cursors behind."""
+        while True:
+            await self._unsaved.wait()
+            self._unsaved.clear()
+            await self.save_now()
+            await asyncio.sleep(SAVE_EVERY_S)
+
+    async def save_now(self) -> None:
+        """Write the confirmed cursors."""
+        if self.epoch:
+            await self._cursors.save_confirmed(self.epoch, self.outbox.confirmed)
+
+    async def _step(self) -> float:
+        """Do one thing; returns how long to sleep unless woken, 0 when there may be more to do."""
+        now = self._now()
+        if now >= self._look_at:
+            await self._look()
+            now = self._now()
+        pause = self._look_at - now
+        if not self._readable or not self._connected:
+            return pause
+        if late := self.outbox.silent(now):
+            names = ", ".join(late)
+            log.warning("HQ has confirmed nothing of %s for too long; sending again what it has not", names)
+            self.trouble = f"HQ does not confirm {names}: is its receiver running? Facts are kept and sent again"
+            self.outbox.rewind(late)
+            self._ask()
+            self._on_change()
+        if (silent_in := self.outbox.silent_in_s(now)) is not None:
+            pause = min(pause, silent_in + 0.01)
+        if now < self._hold_until:
+            return min(pause, self._hold_until - now)
+        choice = self.outbox.choose(now)
+        if isinstance(choice, FactClass):
+            await (self._send_single(choice) if self._single else self._send_batch(choice))
+            return 0.0
+        return pause if choice is None else min(pause, choice)
+
+    async def _look(self) -> None:
+        """Read epoch and heads from the journal itself."""
+        self._looked_at = self._now()
+        self._look_at = self._looked_at + SAFETY_S
+        epoch, heads = await self._tail.epoch(), await self._tail.heads()
+        self._readable = True
+        if epoch != self.epoch:
+            confirmed = await self._cursors.confirmed(epoch)
+            for fact_class, seq in confirmed.items():
+                if seq > heads.get(fact_class, 0):
+                    log.error(
+                        "HQ has confirmed %s up to %d, the journal ends at %d: it is an older copy. Start a new epoch"
+                        " by setting store.db aside, and tell HQ.",
+                        fact_class.value,
+                        seq,
+                        heads.get(fact_class, 0),
+                    )
+            self.outbox.start(confirmed)
+            self.epoch = epoch
+            self._ask()
+        if self.outbox.see_heads(heads, self._now()):
+            self._on_change()
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    async def _send_batch(self, fact_class: FactClass) -> None:
+        track = self.outbox.tracks[fact_class]
+        topic = topics.up(self._store, fact_class.value)
+        limit = self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES
+        raw_limit = min(policy.MAX_BATCH_RAW_BYTES, int(limit * self._ratio[fact_class]))
+        rows, prev = await self._read(fact_class, policy.MAX_BATCH_FACTS, raw_limit)
+        if not rows:
+            return
+        rows = _sound(rows, prev)
+        payload = self._packed(fact_class, rows, prev, limit)
+        while len(payload) > limit and len(rows) > 1:
+            rows = rows[: max(1, min(len(rows) - 1, int(len(rows) * limit / len(payload) * 0.9)))]
+            payload = self._packed(fact_class, rows, prev, limit)
+        if len(payload) > limit:
+            log.error("%s %d is %s and stays here", fact_class.value, rows[0].seq, WHY_TOO_LARGE)
+            await self._cursors.park(self.epoch, fact_class, [rows[0].seq], WHY_TOO_LARGE)
+            payload = encode_omission(self._batch(fact_class, rows, prev), WHY_TOO_LARGE)
+        if track is not self.outbox.tracks[fact_class]:
+            return
+        flight = self.outbox.sent(fact_class, rows[0].seq, rows[-1].seq, rows[-1].hash, len(payload), self._now())
+        self._publish(topic, payload, expiry_s=policy.BROKER_KEEPS_S, on_done=partial(self._done, flight))
+
+    async def _send_single(self, fact_class: FactClass) -> None:
+        """Publish plain CloudEvents, one per message; of a backlog of states only the latest."""
+        rows, _ = await self._read(fact_class, max(1, self.outbox.room), policy.MAX_BATCH_RAW_BYTES)
+        topic = topics.up(self._store, fact_class.value)
+        latest = {key: row.seq for row in rows if (key := _coalesce_key(row)) is not None}
+        first = rows[0].seq if rows else 0
+        for row in rows:
+            key = _coalesce_key(row)
+            if key is not None and latest[key] != row.seq:
+                continue
+            flight = self.outbox.sent(fact_class, first, row.seq, row.hash, len(row.body), self._now())
+            expiry_s = policy.POLICY[fact_class].single_expiry_s
+            self._publish(topic, row.body, expiry_s=expiry_s, on_done=partial(self._done, flight))
+            first = row.seq + 1
+
+    async def _read(self, fact_class: FactClass, count: int, size_bytes: int) -> tuple[list[Row], bytes | None]:
+        """The next rows of a class and the hash before them; none when the world changed while they were read."""
+        track = self.outbox.tracks[fact_class]
+        after = track.sent
+        rows = await self._tail.rows(fact_class, after, count, size_bytes)
+        if not rows:
+            track.head = track.sent
+            return [], None
+        if rows[0].seq != after + 1:
+            log.warning("%s %d to %d are no longer in the journal", fact_class.value, after + 1, rows[0].seq - 1)
+        prev = track.prev if rows[0].seq == after + 1 else None
+        if prev is None:
+            prev = await self._tail.hash_at(fact_class, rows[0].seq - 1)
+        if track is not self.outbox.tracks[fact_class] or track.sent != after or not self._connected:
+            return [], None
+        return rows, prev
+
+    def _packed(self, fact_class: FactClass, rows: list[Row], prev: bytes | None, limit: int) -> bytes:
+        payload = self._encoder.encode(self._batch(fact_class, rows, prev))
+        raw = sum(len(row.body) for row in rows)
+        if raw > limit // 4:  # a small batch says little about how well a large one compresses
+            self._ratio[fact_class] = 0.5 * self._ratio[fact_class] + 0.5 * 0.95 * raw / len(payload)
+        return payload
+
+    def _batch(self, fact_class: FactClass, rows: list[Row], prev: bytes | None) -> Batch:
+        bodies = tuple(row.body for row in rows)
+        return Batch(self._store, fact_class, self.epoch, rows[0].seq, prev, rows[-1].hash, bodies)
+
+    def _done(self, flight: Flight, error: BusError | None) -> None:
+        now = self._now()
+        if error is None:
+            if self.outbox.acked(flight, now):
+                self._unsaved.set()
+                self._on_change()
+        else:
+            self.outbox.dropped(flight)
+            if isinstance(error, TooLarge) and flight.size_bytes <= self.outbox.packet_bytes:
+                self.outbox.packet_bytes = max(1024, flight.size_bytes * 3 // 4)
+            elif isinstance(error, PublishRejected):
+                log.error("the cloud broker refuses facts: %s; trying again in %.0f s", error, REJECTED_PAUSE_S)
+                self.trouble = f"the cloud broker refuses facts: {error}"
+                self._hold_until = now + REJECTED_PAUSE_S
+                self._on_change()
+        self._wake.set()
+
+    def _park_soon(self, rejected: Mapping[FactClass, list[int]]) -> None:
+        """Note what HQ refuses; it says so again with every confirmation."""
+        told = {(self.epoch, fact_class, seq) for fact_class, seqs in rejected.items() for seq in seqs}
+        if told <= self._parked:
+            return
+        self._parked |= told
+        task = asyncio.get_running_loop().create_task(self._park(dict(rejected)), name="park rejected facts")
+        self._parking.add(task)
+        task.add_done_callback(self._parking.discard)
+
+    async def _park(self, rejected: Mapping[FactClass, list[int]]) -> None:
+        for fact_class, seqs in rejected.items():
+            if await self._cursors.park(self.epoch, fact_class, seqs, "rejected by HQ"):
+                log.error("HQ will never take %s %s: they stay in the journal; look at them there", fact_class, seqs)
+        self._on_change()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _sound(rows: list[Row], prev: bytes | None) -> list[Row]:
+    """The rows up to the first whose chain does not add up; that one alone when it is the first."""
+    for index, row in enumerate(rows):
+        if prev is not None and chain.link(prev, row.body) != row.hash:
+            log.error("row %d of the journal does not match its hash: run `tillgate journal verify`", row.seq)
+            return rows[: index or 1]
+        prev = row.hash
+    return rows
+
+
+def _coalesce_key(row: Row) -> tuple[str, str] | None:
+    key = policy.COALESCE.get(row.type)
+    if key is None:
+        return None
+    data = orjson.loads(row.body).get("data", {})
+    return row.type, str(data.get(key))
