@@ -15,8 +15,6 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import orjson
-
 from edge.bus import envelope
 from edge.bus.messages.facts import FactClass
 from edge.journal import chain
@@ -32,6 +30,7 @@ from edge.journal.entries import (
     prepare,
 )
 from edge.journal.lanes import Gap, GapChange, LaneProgress, ranges
+from edge.journal.recorded import Known, Recorded, answer
 from edge.journal.room import Room, Tombstone, TombstoneReason
 
 TOMBSTONE_TYPE = "tillgate.journal.tombstone.v1"
@@ -57,8 +56,6 @@ _FATAL = {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PROTOCOL,
 }
-
-_KnownRow = tuple[int | None, str, str, int, bytes, ConflictKind | None, int | None, str | None]
 
 Outcome = Accepted | Conflict | Exception | None
 """What became of one item: None for statements without a fact that were carried out."""
@@ -91,28 +88,15 @@ class Done:
     clock_trusted: tuple[str, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A fact that is recorded already; `row` is None for one from an earlier epoch."""
-
-    row: int | None
-    id: str
-    fact_class: FactClass
-    seq: int
-    digest: bytes
-    conflict: ConflictKind | None
-    conflict_row: int | None
-    epoch: str
-
-
 @dataclass(slots=True)
 class _Draft:
     """The commit being put together."""
 
     stamp: Stamp
     room: bool
-    known: dict[str, list[_Known]]
-    by_lane: dict[tuple[str, int], _Known] = field(default_factory=dict)
+    known: dict[str, list[Known]]
+    placed: dict[int, Known] = field(default_factory=dict)
+    by_lane: dict[tuple[str, int], Known] = field(default_factory=dict)
     rows: list[object] = field(default_factory=list)
     filled: dict[str, list[int]] = field(default_factory=dict)
     done: Done = field(default_factory=Done)
@@ -132,7 +116,7 @@ class Writer:
         self._hashes: dict[FactClass, bytes] = {}
         self._next_row = 1
         self._trust_recorded = False
-        self._salvaged = False
+        self._recorded = Recorded(db, epoch)
         self.load()
 
     def load(self) -> None:
@@ -156,7 +140,6 @@ class Writer:
         self._trust_recorded = bool(trusted and trusted[0])
         if self._trust_recorded:
             self.clock.remember_synced()
-        self._salvaged = self.db.execute("SELECT 1 FROM salvaged LIMIT 1").fetchone() is not None
 
     # -- one commit ---------------------------------------------------------------------------------------
 
@@ -182,7 +165,7 @@ class Writer:
 
     def _attempt(self, batch: Sequence[Item], *, room: bool, write: bool) -> Done:
         ids = [item.fact.id for item in batch if item.fact is not None]
-        draft = _Draft(self.clock.now(), room, self._find_known(ids))
+        draft = _Draft(self.clock.now(), room, self._recorded.by_ids(ids))
         if not write:
             draft.done.outcomes = [self._without_writing(item, draft) for item in batch]
             return draft.done
@@ -229,7 +212,7 @@ class Writer:
         earlier = draft.known.get(fact.id, [])
         for known in earlier:
             if known.digest == item.prepared.digest:
-                return self._repeat(known)
+                return self._repeat(known, draft)
         clash = self._clash(fact, earlier, draft)
         if not draft.room:
             return self._full()
@@ -238,17 +221,16 @@ class Writer:
             if failure is not None:
                 return failure
         known = self._place(fact, item.prepared, draft, clash)
-        if clash is None:
-            return Accepted(known.fact_class, known.seq, self.epoch, repeated=False)
-        conflict = self._conflict(known, clash[1], repeated=False)
-        draft.done.conflicts.append((fact, conflict))
-        return conflict
+        outcome = answer(known, clash[1] if clash is not None else None, repeated=False)
+        if isinstance(outcome, Conflict):
+            draft.done.conflicts.append((fact, outcome))
+        return outcome
 
     def _without_writing(self, item: Item, draft: _Draft) -> Outcome:
         if item.fact is not None and item.prepared is not None:
             for known in draft.known.get(item.fact.id, []):
                 if known.digest == item.prepared.digest:
-                    return self._repeat(known)
+                    return self._repeat(known, draft)
         return self._full()
 
     def _run(self, statements: Sequence[Statement]) -> Exception | None:
@@ -267,8 +249,8 @@ class Writer:
         return failure
 
     def _place(
-        self, fact: NewFact, prepared: Prepared, draft: _Draft, clash: tuple[ConflictKind, _Known | None] | None
-    ) -> _Known:
+        self, fact: NewFact, prepared: Prepared, draft: _Draft, clash: tuple[ConflictKind, Known | None] | None
+    ) -> Known:
         """Give the fact its sequence, hash and row; note its lane sequence."""
         fact_class, stamp = fact.fact_class, draft.stamp
         kind, other = clash if clash is not None else (None, None)
@@ -281,7 +263,7 @@ class Writer:
             stamp.mono_ms, stamp.trust.value, prepared.digest, body, row_hash, kind, other_row,
         )  # fmt: skip
         self.heads[fact_class], self._hashes[fact_class], self._next_row = seq, row_hash, row + 1
-        known = _Known(row, fact.id, fact_class, seq, prepared.digest, kind, other_row, self.epoch)
+        known = draft.placed[row] = Known(row, fact.id, fact_class, seq, prepared.digest, kind, other_row, self.epoch)
         draft.known.setdefault(fact.id, []).append(known)
         if fact.lane is not None and fact.lane_seq is not None:
             draft.by_lane.setdefault((fact.lane, fact.lane_seq), known)
@@ -310,35 +292,8 @@ class Writer:
                 (lane, gap.first, gap.last, gap.noticed_at),
             )
 
-    # -- repeats and conflicts ----------------------------------------------------------------------------
-
-    def _find_known(self, ids: list[str]) -> dict[str, list[_Known]]:
-        known: dict[str, list[_Known]] = {}
-        if not ids:
-            return known
-        wanted = orjson.dumps(ids).decode()
-        rows = self.db.execute(
-            "SELECT row, id, class, seq, digest, conflict, conflict_row, NULL FROM facts"
-            " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY row",
-            (wanted,),
-        ).fetchall()
-        if self._salvaged:
-            rows = (
-                self.db.execute(
-                    "SELECT NULL, id, class, seq, digest, conflict, NULL, epoch FROM salvaged"
-                    " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rowid",
-                    (wanted,),
-                ).fetchall()
-                + rows
-            )
-        for row in rows:
-            known.setdefault(row[1], []).append(self._known(row))
-        return known
-
-    def _known(self, row: _KnownRow) -> _Known:
-        return _Known(row[0], row[1], FactClass(row[2]), row[3], row[4], row[5], row[6], row[7] or self.epoch)
-
-    def _clash(self, fact: NewFact, earlier: list[_Known], draft: _Draft) -> tuple[ConflictKind, _Known | None] | None:
+    def _clash(self, fact: NewFact, earlier: list[Known], draft: _Draft) -> tuple[ConflictKind, Known | None] | None:
+        """How this new content collides with what is recorded, and with which fact as far as that is still here."""
         if earlier:
             return "id", next((known for known in earlier if known.conflict is None), earlier[0])
         if fact.lane is None or fact.lane_seq is None:
@@ -346,33 +301,14 @@ class Writer:
         progress = self.lanes.get(fact.lane)
         if progress is None or not progress.seen(fact.lane_seq):
             return None
-        first = draft.by_lane.get((fact.lane, fact.lane_seq))
-        row = self.db.execute(
-            "SELECT row, id, class, seq, digest, conflict, conflict_row, NULL FROM facts"
-            " WHERE lane = ? AND lane_seq = ? ORDER BY row LIMIT 1",
-            (fact.lane, fact.lane_seq),
-        ).fetchone()
-        return "sequence", self._known(row) if row is not None else first
+        first = self._recorded.by_lane(fact.lane, fact.lane_seq)
+        return "sequence", first or draft.by_lane.get((fact.lane, fact.lane_seq))
 
-    def _repeat(self, known: _Known) -> Accepted | Conflict:
-        if known.conflict is None:
-            return Accepted(known.fact_class, known.seq, known.epoch, repeated=True)
-        row = self.db.execute(
-            "SELECT row, id, class, seq, digest, conflict, conflict_row, NULL FROM facts WHERE row = ?",
-            (known.conflict_row,),
-        ).fetchone()
-        return self._conflict(known, self._known(row) if row is not None else None, repeated=True)
-
-    def _conflict(self, newcomer: _Known, other: _Known | None, *, repeated: bool) -> Conflict:
-        return Conflict(
-            kind=newcomer.conflict or "id",
-            fact_class=newcomer.fact_class,
-            seq=newcomer.seq,
-            other_id=other.id if other is not None else None,
-            other_class=other.fact_class if other is not None else newcomer.fact_class,
-            other_seq=other.seq if other is not None else 0,
-            repeated=repeated,
-        )
+    def _repeat(self, known: Known, draft: _Draft) -> Accepted | Conflict:
+        other: Known | None = None
+        if known.conflict_row is not None:
+            other = draft.placed.get(known.conflict_row) or self._recorded.by_row(known.conflict_row)
+        return answer(known, other, repeated=True)
 
     # -- room ---------------------------------------------------------------------------------------------
 

@@ -91,7 +91,8 @@ async def test_same_lane_sequence_other_id_keeps_both(tmp_path: Path, together: 
     async with opened(tmp_path / "store.db") as store:
         first, second = fact(lane_seq=1, id_="a"), fact(lane_seq=1, id_="b")
         if together:
-            outcomes = await asyncio.gather(store.append(first), store.append(second))
+            outcomes = await asyncio.gather(*(store.append(each) for each in (first, second, second)))
+            assert (outcomes[2].other_id, outcomes[2].repeated) == ("a", True)
         else:
             outcomes = [await store.record(first), await store.record(second)]
         assert isinstance(outcomes[0], Accepted)
@@ -276,7 +277,7 @@ async def test_closing_writes_what_waits(tmp_path: Path) -> None:
         assert [(await each).seq for each in waiting] == [1, 2, 3]
         with pytest.raises(StoreFaulted, match="closed"):
             await store.record(fact())
-    assert STORE_ID == verify(tmp_path / "store.db").store
+    assert verify(tmp_path / "store.db").store == STORE_ID
 
 
 async def test_quarantine_counts_repeats_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
