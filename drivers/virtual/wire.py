@@ -1,8 +1,8 @@
 """The far end of a line: a pty, a TCP port or a unix socket, with the faults that lines have.
 
-A twin sends whole answers; the wire delivers them whole, byte by byte, late, garbled or not at all. Pulling the cable
-makes a pty disappear (as a USB adapter does) or closes the socket; plugging it in brings it back at the same
-place.
+A twin sends whole answers; the wire delivers them whole, byte by byte, late, garbled or not at all. Pulling
+the cable makes a pty disappear (as a USB adapter does) or closes the socket; plugging it in brings it back at
+the same place.
 """
 
 from __future__ import annotations
