@@ -167,3 +167,14 @@ def test_frames_carry_header_and_body() -> None:
     for bad in (b"", b"TG1 ", b"TG1 {]\n", b"TG1 []\nx", b"XX1 {}\n", b"TG1 " + b" " * 5000 + b"\n"):
         with pytest.raises(frame.BadFrame):
             frame.unpack(bad)
+
+
+def test_every_problem_code_and_operation_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "till.md").read_text(encoding="utf-8")
+    table = text[text.index("## Problems") :]
+    documented = {line.split("`")[1] for line in table.splitlines() if line.startswith("| `")}
+    assert documented == {code.value for code in replies.Code}
+    for name in requests.OPERATIONS:
+        assert f"`{name}`" in text or name == "help"
+    for row in facts.FACTS.values():
+        assert (f"`{row.name}`" in text) == row.from_till
