@@ -2,8 +2,10 @@
 
 "printed" is said only when the printer itself proved it; "sent" when every byte has left and the printer
 cannot prove more. Before a job the printer is asked how it is, so that a job to a printer that is off, open
-or out of paper fails without one byte of it having left. Every job switches automatic status on again, before
-and after: initialising and power cycles switch it off without a word.
+or out of paper fails without one byte of it having left. A job that broke off may have left the printer
+waiting for the rest of a picture: after every opening it must answer from its print queue, and is fed with
+NULs (which print nothing) until it does. Every job switches automatic status on again, before and after:
+initialising and power cycles switch it off without a word.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ INITIALISE = b"\x1b\x40"
 CHUNK_BYTES = 2048
 ANSWER_S = 2.0
 """A printer that is on answers a real-time question at once; this leaves room for a slow network."""
+
+PARSER_ANSWER_S = 1.0
+FEW_NULS, MANY_NULS, FEEDINGS = bytes(16), bytes(8192), 4
+"""Few end a short command that broke off; many, several times, end a picture."""
 
 Outcome = Literal["printed", "sent"]
 
@@ -47,6 +53,7 @@ class PrinterDriver(Driver):
         self._line = asyncio.Lock()
         self._answered: asyncio.Future[None] | None = None
         self._asked_at = -float("inf")
+        self._obeys: asyncio.Future[None] | None = None
         self._proofs: dict[bytes, asyncio.Future[None]] = {}
 
     @property
@@ -119,6 +126,17 @@ class PrinterDriver(Driver):
             reason = (await self._ask(ANSWER_S)).reason
             if reason is not None:
                 raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+        if self._obeys is not None and not self._obeys.done():
+            await self._end_broken_command(self._obeys)
+
+    async def _end_broken_command(self, obeys: asyncio.Future[None]) -> None:
+        for _ in range(FEEDINGS):
+            await asyncio.wait((obeys,), timeout=PARSER_ANSWER_S)
+            if obeys.done():
+                obeys.result()  # raises DeviceLost when the link went meanwhile
+                return
+            await self._carry(MANY_NULS + report_changes())
+        self._obeys = None  # this model has no automatic status after all
 
     async def _ask(self, timeout_s: float) -> PrinterStatus:
         if not self.is_open:
@@ -164,13 +182,17 @@ class PrinterDriver(Driver):
             proof = self._proofs.get(event.token)
             if proof is not None and not proof.done():
                 proof.set_result(None)
+        if isinstance(event, PrinterStatus) and len(event.raw) == 4 and self._obeys and not self._obeys.done():
+            self._obeys.set_result(None)  # an automatic status: the print queue obeys
         answered = self._answered
         if isinstance(event, PrinterStatus) and not self.protocol.expecting and answered and not answered.done():
             answered.set_result(None)
 
     def _opened(self) -> None:
+        self._obeys = None
         if self.profile.automatic_status:
-            self.transport.write(report_changes())
+            self._obeys = asyncio.get_running_loop().create_future()
+            self.transport.write(FEW_NULS + report_changes())
         if self.profile.real_time_status:
             self._question()
 
@@ -181,7 +203,7 @@ class PrinterDriver(Driver):
     def _closed(self) -> None:
         error = DeviceLost(f"{self.transport.name} went away; it is opened again by itself")
         self.drawer_status = DrawerStatus(None)
-        for future in (*self._proofs.values(), self._answered):
+        for future in (*self._proofs.values(), self._answered, self._obeys):
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # marked as seen: there may be nobody waiting any more

@@ -252,3 +252,20 @@ async def test_a_token_is_four_printable_characters(bench: Bench) -> None:
         with pytest.raises(ValueError, match="4 printable ASCII bytes"):
             await printer.send(receipt(1), b"\x00\x01\x02\x03", PATIENCE_S)
         assert await printer.send(receipt(1), b"A001", PATIENCE_S) == "printed"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"\x1d!", b"\x1d\x6b\x04ABC", b"\x1d\x76\x30\x00\x40\x00\xf4\x01" + bytes(1000)],
+    ids=["a short command", "a barcode", "a picture of 32,000 bytes"],
+)
+async def test_a_job_that_broke_off_does_not_swallow_the_next_one(bench: Bench, broken: bytes) -> None:
+    assert isinstance(bench.twin.wire, TcpWire)
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.twin.wire.port)
+    writer.write(b"\x10\x04\x01" + broken)
+    assert await reader.readexactly(1) == b"\x12"
+    writer.close()
+    async with bench.printer() as (printer, _):
+        assert await printer.send(receipt(1), b"A001", PATIENCE_S) == "printed"
+    assert (bench.paper / "0001.txt").read_text().endswith("Item 2 of 1" + " " * 27 + "1.20\n")
+    assert "Sale 1" in (bench.paper / "0001.txt").read_text()
