@@ -154,6 +154,13 @@ async def test_answers_come_after_the_commit(tmp_path: Path) -> None:
         other.close()
 
 
+async def test_every_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    full = 2
+    async with opened(tmp_path / "store.db") as store:
+        assert await store.fetch_one("PRAGMA synchronous") == (full,)
+        assert await store.fetch_one("PRAGMA journal_mode") == ("wal",)
+
+
 async def test_lower_classes_are_accepted_too_and_ride_along(tmp_path: Path) -> None:
     async with opened(tmp_path / "store.db") as store:
         waiting = [store.append(telemetry(n=n)) for n in range(10)]

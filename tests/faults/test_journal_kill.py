@@ -1,4 +1,4 @@
-"""kill -9 at random moments: whatever was accepted is there, the chain holds, nothing is recorded twice."""
+"""kill -9 at random moments, and a disk that fails: what was accepted is there, the chain holds, nothing is twice."""
 
 from __future__ import annotations
 
@@ -91,3 +91,44 @@ def _sell_until_killed(path: Path, answers: int) -> dict[str, int]:
     assert seller.wait() == -signal.SIGKILL
     complete = output[: output.rindex(b"\n")].decode()
     return {id_: int(seq) for id_, seq in (line.split() for line in complete.splitlines())}
+
+
+# Records until the kernel refuses every further write to the file, then says how many were accepted.
+REFUSED = """
+import asyncio, resource, sys
+from pathlib import Path
+from edge.journal.clock import Clock
+from edge.journal.store import Store, StoreFaulted
+from tests.edge.journal_facts import STORE_ID, fact
+
+async def main():
+    path = Path(sys.argv[1])
+    store = await Store.open(path, STORE_ID, clock=Clock())
+    await store.record(fact("1", 1))
+    limit = path.with_name(path.name + "-wal").stat().st_size + 200_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    accepted = 1
+    try:
+        while True:
+            answers = await asyncio.gather(*(store.append(fact("1", accepted + n)) for n in range(1, 11)))
+            accepted += len(answers)
+    except StoreFaulted as error:
+        print(accepted, error)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_fails_faults_the_store_and_loses_nothing_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    done = subprocess.run([sys.executable, "-c", REFUSED, str(path)], stdout=subprocess.PIPE, cwd=ROOT, timeout=60)
+    accepted, reason = done.stdout.decode().split(" ", 1)
+    assert "restart edge" in reason
+    assert "I/O error" in reason
+    report = verify(path)
+    assert report.ok
+    sales = next(item for item in report.classes if item.fact_class is FactClass.TRANSACTION)
+    assert sales.count >= int(accepted) > 1
+    assert _sell_until_killed(path, answers=10), "the next life examines the file and goes on"
+    assert verify(path).ok
