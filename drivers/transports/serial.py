@@ -49,12 +49,14 @@ class SerialTransport(DescriptorTransport):
         import serial  # only a process with serial devices pays for it
 
         options = self.options
+        # A pty carries whole bytes without parity; asking it for anything else fails from the second time on.
+        pty = os.path.realpath(options.path).startswith("/dev/pts/")
         try:
             port = serial.Serial(
                 options.path,
                 options.baud,
-                bytesize=options.data_bits,
-                parity={"none": "N", "even": "E", "odd": "O"}[options.parity],
+                bytesize=8 if pty else options.data_bits,
+                parity="N" if pty else {"none": "N", "even": "E", "odd": "O"}[options.parity],
                 stopbits=options.stop_bits,
                 xonxoff=options.flow == "xonxoff",
                 rtscts=options.flow == "rtscts",
@@ -62,7 +64,7 @@ class SerialTransport(DescriptorTransport):
                 timeout=0,
                 write_timeout=0,
             )
-        except (serial.SerialException, OSError, ValueError) as error:
+        except (serial.SerialException, OSError, ValueError, termios.error) as error:
             raise self._explain(error) from error
         with contextlib.suppress(OSError, ValueError, NotImplementedError):
             port.set_low_latency_mode(True)  # USB adapters otherwise hold bytes back for up to 16 ms
@@ -74,15 +76,15 @@ class SerialTransport(DescriptorTransport):
         path = self.options.path
         if not os.path.exists(path):
             return DeviceLost(f"{path} is not there; plug the device in or correct its path")
-        if isinstance(error, ValueError):
-            return WrongDevice(f"{path} cannot be set to {self.options.baud} baud; correct the line settings")
-        number = getattr(error, "errno", None)
+        number = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
         if number in (errno.EACCES, errno.EPERM):
             return DeviceLost(f"{path} may not be opened; add this user to the group that owns it (dialout)")
         if number in (errno.EAGAIN, errno.EBUSY):
             return DeviceLost(f"{path} is in use by another process; stop that one")
         if number in (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOENT):
             return DeviceLost(f"{path} went away while it was opened; check cable and power")
+        if isinstance(error, ValueError | termios.error):
+            return WrongDevice(f"{path} cannot be set to {self.options.baud} baud; correct the line settings")
         return WrongDevice(f"{path} is not a serial line ({error}); correct its path")
 
     def _close_descriptor(self) -> None:

@@ -16,6 +16,8 @@ from drivers.transports.sockets import SocketTransport
 KEEPALIVE_IDLE_S = 5
 KEEPALIVE_INTERVAL_S = 3
 KEEPALIVE_PROBES = 3
+UNACKNOWLEDGED_MS = 30_000
+"""Keep-alive rests while sent bytes wait to be acknowledged; this bounds that wait, which is 15 minutes otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +51,4 @@ class TcpTransport(SocketTransport):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)

@@ -16,7 +16,7 @@ from drivers.scales.scale_driver import ScaleDriver
 from drivers.scales.toledo_8217 import tare_value
 from drivers.virtual.scale import VirtualScale
 from drivers.virtual.wire import PtyWire
-from tests.drivers.rig import PATIENCE_S, Heard, running
+from tests.drivers.rig import PATIENCE_S, Heard, running, until
 
 
 @asynccontextmanager
@@ -148,6 +148,19 @@ async def test_a_pulled_cable_ends_a_weighing_at_once(path: Path) -> None:
         await asyncio.wait((task,))
         with pytest.raises(DeviceLost, match="not connected"):
             await scale.weigh(PATIENCE_S)
+
+
+async def test_a_line_of_seven_bits_can_be_opened_again_and_again(path: Path) -> None:
+    async with scale_and_twin(path) as (scale, twin, _, task):
+        twin.load("0.250")
+        for _ in range(3):
+            assert (await scale.weigh(PATIENCE_S)).value == "0.250"
+            task.cancel()
+            await asyncio.wait((task,))
+            task = asyncio.create_task(scale.run(), name="the driver again")
+            await until(lambda: scale.is_open)
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 def test_a_tare_is_five_digits() -> None:
