@@ -1,0 +1,229 @@
+"""A counter to test on: virtual devices at the far end of ptys and sockets, and edge's device side on a real store.
+
+`Counter.start` may be called again after `stop`: the same devices, the same store.db, a new life of the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from drivers.virtual.printer import VirtualPrinter
+from drivers.virtual.scale import VirtualScale
+from drivers.virtual.scanner import VirtualScanner
+from drivers.virtual.wire import PtyWire, TcpWire
+from edge.bus.errors import BusFull
+from edge.bus.messages.replies import ProblemError
+from edge.bus.messages.requests import OPERATIONS
+from edge.config import Device, Scanning, VariableMeasure
+from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.printing import PRINTING_SCHEMA, Printing
+from edge.devices.registry import Registry
+from edge.devices.scanning import Scanning as Scans
+from edge.devices.weighing import Weighing
+from edge.journal.clock import Clock
+from edge.journal.store import Store
+from edge.services.facts import Reporter
+from edge.services.requests import Asked
+
+BOUND_S = 20.0
+MEASURES = (
+    VariableMeasure(prefix="28", item_digits=5, value="price", value_digits=5, decimals=2),
+    VariableMeasure(prefix="29", item_digits=4, value="weight", value_digits=5, decimals=3, verifier=True),
+)
+
+
+async def until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Wait until `condition()` is true; fails after a generous bound."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + BOUND_S
+    while not condition():
+        assert loop.time() < end, f"{what} did not come within {BOUND_S} s"
+        await asyncio.sleep(0.01)
+
+
+class Counter:
+    """One checkout: lane-1 (and lane-2 that shares scale and printer), scanner-1, scale-1, printer-1, drawer-1."""
+
+    def __init__(
+        self, directory: Path, *, model: str = "TM-T88V", open_when: str | None = "high", serial_printer: bool = False
+    ) -> None:
+        self.directory = directory
+        self.model = model
+        self.open_when = open_when
+        wire = PtyWire(directory / "ttyprinter") if serial_printer else TcpWire(0)
+        self.scanner = VirtualScanner("scanner-1", PtyWire(directory / "ttyscanner"))
+        self.scale = VirtualScale("scale-1", PtyWire(directory / "ttyscale"))
+        self.printer = VirtualPrinter("printer-1", wire, directory / "paper", drawer_open=open_when or "high")
+        self.published: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        self.quarantined: list[tuple[str, str | None, str, str, bytes]] = []
+        self.bus_full = False
+        self._ids = itertools.count(1)
+        self._running: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        for twin in (self.scanner, self.scale, self.printer):
+            await twin.open()
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        for twin in (self.scanner, self.scale, self.printer):
+            await twin.close()
+
+    def devices(self) -> list[Device]:
+        wire = self.printer.wire
+        link = (
+            {"kind": "tcp", "host": "127.0.0.1", "port": wire.port}
+            if isinstance(wire, TcpWire)
+            else {"kind": "serial", "path": wire.address}
+        )
+        drawer = {"printer": "printer-1"} | ({"open_when": self.open_when} if self.open_when else {})
+        return [
+            Device(
+                id="scanner-1",
+                protocol="serial-scanner",
+                lanes=("lane-1", "lane-2"),
+                transport={"kind": "serial", "path": self.scanner.wire.address},
+            ),
+            Device(
+                id="scale-1",
+                protocol="toledo-8217",
+                lanes=("lane-1", "lane-2"),
+                transport={"kind": "serial", "path": self.scale.wire.address},
+            ),
+            Device(
+                id="printer-1",
+                protocol="escpos-printer",
+                lanes=("lane-1", "lane-2"),
+                transport=link,
+                options={"model": self.model},
+            ),
+            Device(id="drawer-1", protocol="printer-drawer", lanes=("lane-1",), options=drawer),
+        ]
+
+    async def start(self, clock: Clock | None = None) -> None:
+        """Begin a life of the gateway on the counter's store.db."""
+        self.clock = clock or Clock()
+        schemas = [("printing-1", PRINTING_SCHEMA), ("drawers-1", DRAWERS_SCHEMA)]
+        self.store = await Store.open(self.directory / "store.db", "s1", clock=self.clock, schemas=schemas)
+        report = Reporter(self.store, "s1")
+        self.registry = Registry(self.devices(), self.publish, report, self.quarantine)
+        self.scans = Scans(Scanning(variable_measure=MEASURES), "EUR", self.registry, self.publish, self.quarantine)
+        self.weighing = Weighing(self.registry)
+        self.printing = Printing(self.registry, self.store, report, self.clock)
+        self.drawers = CashDrawers(self.registry, self.store, report, self.clock)
+        await self.printing.open()
+        await self.drawers.open()
+        self._running = [
+            asyncio.create_task(part.run(), name=type(part).__name__)
+            for part in (self.registry, self.printing, self.drawers)
+        ]
+
+    async def stop(self) -> None:
+        """End this life at once, whatever is in hand."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.store.close()
+
+    async def ready(self) -> None:
+        """Wait until every device has said that it is ready."""
+        await until(
+            lambda: all(device.state == "ready" for device in self.registry.all() if device.id != "drawer-1"),
+            f"ready devices: {[(device.id, device.state) for device in self.registry.all()]}",
+        )
+
+    # -- what edge is given ----------------------------------------------------------------------------------------
+
+    def publish(self, topic: str, payload: bytes, **how: Any) -> None:
+        if self.bus_full:
+            raise BusFull
+        self.published.append((topic, orjson.loads(payload), how))
+
+    def quarantine(self, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> None:
+        self.quarantined.append((origin, lane, code, reason, payload))
+
+    # -- what a till does ------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        operation: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        lane: str = "lane-1",
+        request: str | None = None,
+        deadline_s: float = 15.0,
+        recover: bool = False,
+    ) -> Awaitable[dict[str, Any]]:
+        """Ask as the router does: checked parameters, a deadline."""
+        served: dict[str, Any] = {}
+        for part in (self.scans, self.weighing, self.printing, self.drawers):
+            served |= part.operations()
+        if recover:
+            served = dict(self.printing.recoveries()) | dict(self.drawers.recoveries())
+        checked = OPERATIONS[operation].parameters.model_validate(dict(parameters or {}))
+        asked = Asked(lane, request or f"r-{next(self._ids)}", asyncio.get_running_loop().time() + deadline_s)
+
+        async def bounded() -> dict[str, Any]:
+            async with asyncio.timeout_at(asked.deadline_s):
+                answer: dict[str, Any] = await served[operation](asked, checked)
+                return answer
+
+        return bounded()
+
+    async def problem(self, operation: str, parameters: Mapping[str, Any] | None = None, **how: Any) -> ProblemError:
+        """Ask for something that must be refused; returns the problem."""
+        try:
+            result = await self.ask(operation, parameters, **how)
+        except ProblemError as problem:
+            return problem
+        raise AssertionError(f"{operation} gave {result}, where a problem was due")
+
+    # -- what there is to count ------------------------------------------------------------------------------------
+
+    def receipts(self) -> list[str]:
+        """The texts of all receipts that came out of the printer."""
+        record = self.directory / "paper" / "paper.jsonl"
+        if not record.exists():
+            return []
+        return [orjson.loads(line)["text"] for line in record.read_bytes().splitlines()]
+
+    def on_paper(self, text: str) -> int:
+        """How many receipts hold this line."""
+        return sum(text in receipt.splitlines() for receipt in self.receipts())
+
+    async def facts(self, type_: str) -> list[dict[str, Any]]:
+        """The data of every fact of this type that is on disk."""
+        rows = await self.store.fetch_all("SELECT body FROM facts WHERE type = ? ORDER BY row", (type_,))
+        return [orjson.loads(row[0])["data"] for row in rows]
+
+    async def until_facts(self, type_: str, count: int) -> list[dict[str, Any]]:
+        """Wait for `count` facts of this type, and see that there are no more."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + BOUND_S
+        while len(facts := await self.facts(type_)) < count:
+            assert loop.time() < end, f"{count} facts {type_}, found {facts}"
+            await asyncio.sleep(0.02)
+        assert len(facts) == count, facts
+        return facts
+
+    def statuses(self, device: str) -> list[dict[str, Any]]:
+        """Every status that was published of a device."""
+        return [payload for topic, payload, _ in self.published if topic == f"tg/v1/devices/{device}/status"]
+
+    def state(self, device: str) -> dict[str, Any]:
+        """The last status of a device."""
+        return self.statuses(device)[-1]
+
+
+def receipt(text: str, lines: int = 0) -> dict[str, Any]:
+    """Parameters of `print`: a small receipt that carries `text` on a line of its own."""
+    body = [{"kind": "row", "left": f"Item {number}", "right": "1.00"} for number in range(lines)]
+    return {"document": [{"kind": "text", "text": text}, *body, {"kind": "feed"}, {"kind": "cut"}]}
