@@ -114,7 +114,10 @@ def test_check_digits_are_those_of_gs1(digits: str) -> None:
     assert fitting == [str(gs1_standard_check_digit(digits))]
 
 
-@given(st.text(max_size=40) | st.text("0123456789\x1d", max_size=60), st.sampled_from([None, "E0", "E4", "C1", "d2", "e0", "Q3", "J1", "Q1", "I1", "A0"]))
+@given(
+    st.text(max_size=40) | st.text("0123456789\x1d", max_size=60),
+    st.sampled_from([None, "E0", "E4", "C1", "d2", "e0", "Q3", "J1", "Q1", "I1", "A0"]),
+)
 def test_no_text_is_anything_but_read_or_rejected(text: str, aim: str | None) -> None:
     try:
         reading = read(text, aim)

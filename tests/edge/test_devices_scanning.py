@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 from drivers.events import Scan
@@ -106,7 +107,7 @@ async def test_statuses_are_retained_valid_and_published_only_when_changed(tmp_p
         for device in ("scanner-1", "scale-1", "printer-1", "drawer-1"):
             seen = counter.statuses(device)
             assert all(DeviceStatus.model_validate(status).device == device for status in seen)
-            assert all(one != two for one, two in zip(seen, seen[1:], strict=False))
+            assert all(one != two for one, two in itertools.pairwise(seen))
         assert all(how["retain"] for topic, _, how in counter.published if topic.endswith("/status"))
 
 

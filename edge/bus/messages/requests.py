@@ -101,7 +101,9 @@ class Print(Message):
     job: Id | None = Field(default=None, description="the job's id; the request's id when left out")
     device: Id | None = Field(default=None, description="a printer of this lane; the lane's only one when left out")
     document: list[Element] | None = Field(default=None, max_length=2000)
-    raw: Base64Bytes | None = Field(default=None, strict=False, description="ESC/POS bytes in base64")
+    raw: Base64Bytes | None = Field(
+        default=None, strict=False, description="ESC/POS bytes as the till made them, in base64"
+    )
     ttl_ms: int = Field(default=60_000, ge=1_000, le=86_400_000, description="never printed after this long")
 
 
