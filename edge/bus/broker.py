@@ -92,6 +92,8 @@ class BrokerSettings:
                 f"the broker's socket {self.socket} has a path of more than {SOCKET_PATH_BYTES} bytes; "
                 "choose a shorter state folder"
             )
+        if any(character.isspace() for character in str(self.socket)):
+            raise ValueError(f"the broker's socket {self.socket} has a space in its path, which mosquitto cannot read")
         listener = self.listener
         if listener and not (listener.tls or self.lane_secrets or _is_loopback(listener.host)):
             raise ValueError(
@@ -132,6 +134,7 @@ def render_config(settings: BrokerSettings) -> str:
         "log_type error",
         "log_type warning",
         "log_type notice",
+        "log_type information",
         "sys_interval 60",
         "set_tcp_nodelay true",
         f"max_packet_size {settings.max_packet_bytes}",
