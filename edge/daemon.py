@@ -21,7 +21,7 @@ from edge import __version__
 from edge.bus import topics
 from edge.bus.address import Address, TlsFiles
 from edge.bus.broker import BrokerSettings, TillListener
-from edge.bus.client import Client, Will
+from edge.bus.client import BusError, Client, Will
 from edge.bus.messages.facts import (
     ClockTrusted,
     FactClass,
@@ -152,7 +152,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("journal trimming", partial(_trim, config, store, status)), name="trimming"),
         ]
         if config.bus.advertise:
-            running.append(group.create_task(keep_running("mDNS", partial(_advertise, config)), name="mDNS"))
+            answering = keep_running("mDNS", partial(_advertise, config), expected=(BusError,))
+            running.append(group.create_task(answering, name="mDNS"))
         report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
         await stop.wait()
         await router.stop()
@@ -220,7 +221,11 @@ async def _advertise(config: StoreConfig) -> NoReturn:
     from edge.bus.discovery import advertise  # zeroconf costs memory: only who advertises pays for it
 
     async with advertise(
-        config.store.id, config.bus.port, tls=config.bus.tls is not None, interfaces=config.bus.interfaces
+        config.store.id,
+        config.bus.port,
+        tls=config.bus.tls is not None,
+        host=config.bus.host,
+        interfaces=config.bus.interfaces,
     ):
         while True:
             await asyncio.Event().wait()
