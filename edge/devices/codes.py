@@ -1,8 +1,9 @@
 """What a scanned text is: GTIN, GS1 element string, Digital Link, or a number with a price or a weight inside.
 
 Strategy: pure functions, no state. The commonest code by far, a plain EAN-13, is settled with a dozen integer
-additions and no further look; everything that needs biip (GS1 element strings and Digital Links) imports it at
-the first such code. A code whose own check digit contradicts it is rejected with the reason, never corrected.
+additions and no further look. GS1 element strings and Digital Links need biip, which takes a third of a second and
+16 MB to import (`needs_library`, `load_library`): only a store that scans such codes pays for it.
+A code whose own check digit contradicts it is rejected with the reason, never corrected.
 
 Without an AIM identifier a text of 8, 12 or 13 digits whose check digit fits is taken as EAN-8, UPC-A or EAN-13;
 one whose check digit does not fit is delivered as plain text, because it may be any other number.
@@ -62,6 +63,17 @@ def read(text: str, aim: str | None, measures: Sequence[VariableMeasure], minor_
     if aim in _ITF and len(text) == 14 and text.isdecimal() and text.isascii() and check_digit_fits(text):
         return Reading(f"]{aim}", gtin=text)
     return _link(text, aim)
+
+
+def needs_library(text: str, aim: str | None) -> bool:
+    """Whether `read` will import biip for this text, should it not be loaded yet."""
+    return aim in GS1_SYMBOLOGIES or _looks_like_link(text)
+
+
+def load_library() -> None:
+    """Import what GS1 codes need (blocks; call it in a thread)."""
+    import biip.gs1_digital_link_uris
+    import biip.gs1_messages  # noqa: F401
 
 
 def check_digit_fits(digits: str) -> bool:
@@ -170,7 +182,7 @@ def _element_strings(text: str, aim: str) -> Reading:
 def _link(text: str, aim: str | None) -> Reading:
     """Any other text; a GS1 Digital Link is read as such, and any other address is a text like another."""
     symbology = f"]{aim}" if aim is not None else None
-    if not (text.startswith(("http://", "https://")) and "/01/" in text):
+    if not _looks_like_link(text):
         return Reading(symbology)
     from biip import ParseError
     from biip.gs1_digital_link_uris import GS1DigitalLinkURI
@@ -180,6 +192,10 @@ def _link(text: str, aim: str | None) -> Reading:
     except ParseError:
         return Reading(symbology)
     return _from_elements(symbology, link.element_strings)
+
+
+def _looks_like_link(text: str) -> bool:
+    return text.startswith(("http://", "https://")) and "/01/" in text
 
 
 def _from_elements(symbology: str | None, elements: Sequence[Any]) -> Reading:

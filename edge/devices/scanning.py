@@ -5,11 +5,15 @@ one serialisation, one publish. No task, no queue, no model on the way; a test h
 `ScanMessage`. A scan expires after seconds, in the client's queue as in the broker's, because a late scan lands in
 the next customer's basket: its counter is used up, so the till sees the hole, and `scan.recent` still tells it.
 
+The one exception is the first GS1 code since the start: its library is imported on a thread, and the lane's scans
+wait for that in their order.
+
 Source: design pages "The local bus" (scans) and "Devices" (normalise).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -57,11 +61,33 @@ class Scanning:
         self._quarantine = quarantine
         self._counters: dict[str, int] = {}
         self._recent: dict[str, deque[bytes]] = {}
+        self._library = False
+        self._held: dict[str, list[tuple[Attached, Scan]]] = {}
+        self._loading: asyncio.Task[None] | None = None
         registry.subscribe(Scan, self.scanned)
 
     def scanned(self, device: Attached, scan: Scan) -> None:
         """Take one code of `device`; called from its driver."""
         lane = device.lanes[0]
+        if not self._library and (lane in self._held or codes.needs_library(scan.text, scan.aim)):
+            self._hold(lane, device, scan)
+        else:
+            self._deliver(lane, device, scan)
+
+    def _hold(self, lane: str, device: Attached, scan: Scan) -> None:
+        self._held.setdefault(lane, []).append((device, scan))
+        if self._loading is None:
+            self._loading = asyncio.get_running_loop().create_task(self._load(), name="GS1 library")
+
+    async def _load(self) -> None:
+        await asyncio.to_thread(codes.load_library)
+        self._library = True
+        held, self._held = self._held, {}
+        for lane, scans in held.items():
+            for device, scan in scans:
+                self._deliver(lane, device, scan)
+
+    def _deliver(self, lane: str, device: Attached, scan: Scan) -> None:
         try:
             reading = codes.read(scan.text, scan.aim, self._measures, self._minor_digits)
         except codes.Rejected as reason:

@@ -216,3 +216,17 @@ async def test_who_may_use_what(tmp_path: Path) -> None:
         assert (await counter.problem("drawer.state", {"device": "scale-1"})).code is Code.NOT_FOUND
         assert (await counter.problem("scale.weigh", {"device": "scale-9"})).code is Code.NOT_FOUND
         assert (await counter.problem("scale.weigh", lane="lane-3")).code is Code.NOT_FOUND
+
+
+async def test_scans_keep_their_order_while_the_gs1_library_is_loaded(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        device = counter.registry.all("scanner")[0]
+        counter.scans.scanned(device, Scan("A-1", b"A-1\r"))
+        counter.scans.scanned(device, Scan("0109501101530003", b"", "e0"))
+        counter.scans.scanned(device, Scan("A-2", b"A-2\r"))
+        assert [scan["text"] for scan in scans(counter)] == ["A-1"]
+        await until(lambda: len(scans(counter)) == 3, "the rest")
+        counter.scans.scanned(device, Scan("0109501101530003", b"", "e0"))
+        assert [scan["text"] for scan in scans(counter)] == ["A-1", "0109501101530003", "A-2", "0109501101530003"]
+        assert [scan["counter"] for scan in scans(counter)] == [1, 2, 3, 4]
