@@ -18,7 +18,7 @@ examples:
   ./dev run --once --json       ... with the result as one JSON object
   ./dev run --once --seed 7     ... the same day again: the seed decides who buys what and when things break
 
-A second `./dev run` goes on where the first one stopped: its state is kept in .store/. Remove the folder to start afresh.
+A second `./dev run` goes on where the first one stopped: its state is kept in .store/. Remove that to start afresh.
 While the store runs, your own till can join: `mosquitto_sub` and `mosquitto_pub` are enough (see README.md).
 exit status of --once: 0 every count agrees, 1 they do not (the table says where), 2 the store could not run.
 """
@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo store; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="./dev run",
-        description="A whole store on this machine, as real processes: broker, edge, bridge, a cloud broker, HQ, virtual "
-        "devices, and demo tills that shop.",
+        description="A whole store on this machine, as real processes: broker, edge, bridge, a cloud broker, HQ, "
+        "virtual devices, and demo tills that shop.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except asyncio.CancelledError:
+        return 143  # SIGTERM; everything has been stopped
 
 
 def _positive(text: str) -> int:

@@ -75,8 +75,21 @@ class Count:
         self.check(name, not differ, detail, differ)
 
 
-def count(places: Places) -> Count:
-    """Count at each end. Everything has to be stopped, or at rest."""
+Heads = dict[str, int]
+"""Class of facts -> highest sequence."""
+
+
+def journal_heads(places: Places) -> Heads:
+    """How far the journal goes at the moment."""
+    return dict(_read(places.store_db, "SELECT class, max(seq) FROM facts GROUP BY class"))
+
+
+def count(places: Places, at_rest: Heads) -> Count:
+    """Count at each end, everything having been stopped.
+
+    `at_rest` is how far the journal went when HQ had all of it: what the gateway says of itself while it stops comes
+    after that, and reaches HQ at its next start.
+    """
     result = Count()
     tills = {
         lane: _read(places.ledger(lane), "SELECT type, CAST(body AS TEXT), state FROM facts") for lane in places.lanes
@@ -85,17 +98,17 @@ def count(places: Places) -> Count:
     hq = _read(places.hq_db, "SELECT type, body, class, seq FROM facts")
     _facts(result, tills, journal, hq)
     _sequences(result, places, tills)
-    _journal_at_hq(result, places)
+    _journal_at_hq(result, places, at_rest)
     _paper(result, places, tills, journal)
     _drawers(result, places, journal, hq)
     return result
 
 
-def waiting_for_hq(places: Places) -> int:
-    """How many facts the journal has that HQ's database has not, right now."""
-    in_journal = _read(places.store_db, "SELECT count(*) FROM facts")[0][0]
-    at_hq = _read(places.hq_db, "SELECT count(*) FROM facts")[0][0] if places.hq_db.exists() else 0
-    return int(in_journal) - int(at_hq)
+def waiting_for_hq(places: Places, heads: Heads) -> int:
+    """How many of the journal's facts up to `heads` HQ's database has not, right now."""
+    query = "SELECT class, count(*) FROM facts WHERE class = ? AND seq <= ?"
+    at_hq = {class_: _read(places.hq_db, query, class_, head)[0][1] for class_, head in heads.items()}
+    return sum(head - at_hq[class_] for class_, head in heads.items())
 
 
 def _read(file: Path, query: str, *values: Any) -> list[Any]:
@@ -160,10 +173,11 @@ def _sequences(result: Count, places: Places, tills: dict[Lane, list[Any]]) -> N
     result.check("no holes in the lanes' sequences", not holes, f"{len(holes)} missing", holes)
 
 
-def _journal_at_hq(result: Count, places: Places) -> None:
+def _journal_at_hq(result: Count, places: Places, at_rest: Heads) -> None:
     """HQ has the journal, fact by fact, the gateway's own facts included, unchanged and without a hole."""
     query = "SELECT class, seq, CAST(body AS TEXT) FROM facts"
-    journal = {(class_, seq): body for class_, seq, body in _read(places.store_db, query)}
+    everything = _read(places.store_db, query)
+    journal = {(class_, seq): body for class_, seq, body in everything if seq <= at_rest.get(class_, 0)}
     hq = {(class_, seq): body for class_, seq, body in _read(places.hq_db, query)}
     result.facts_in_journal, result.facts_at_hq = len(journal), len(hq)
     differ = [f"{class_} {seq}: only in the journal" for class_, seq in journal.keys() - hq.keys()]
@@ -171,7 +185,8 @@ def _journal_at_hq(result: Count, places: Places) -> None:
     differ += [
         f"{key[0]} {key[1]}: not the same bytes" for key in journal.keys() & hq.keys() if journal[key] != hq[key]
     ]
-    detail = f"journal {len(journal)}, HQ {len(hq)}"
+    while_stopping = len(everything) - len(journal)
+    detail = f"journal {len(journal)}, HQ {len(hq)}; {while_stopping} more written while stopping"
     result.check("the whole journal is at HQ, byte for byte", not differ, detail, differ)
     holes = _read(places.hq_db, "SELECT class, contiguous, highest FROM heads WHERE highest <> contiguous")
     result.check("no holes in HQ's chains", not holes, f"{len(holes)} holes", [f"{h[0]} after {h[1]}" for h in holes])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -102,6 +103,13 @@ class Lane:
     def scale(self) -> str:
         """Its scale's id."""
         return f"scale-{self.number}"
+
+
+def log_to(places: Places) -> None:
+    """Send this process's own log lines to a file beside the others: the terminal belongs to the view."""
+    logging.basicConfig(
+        filename=places.log / "demo.log", level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
 
 
 class Places:

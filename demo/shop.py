@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -169,11 +170,11 @@ class Shop:
         """HQ publishes the catalogue when this store has no prices yet; the store's own price version says so."""
         if not self.watch.gateway.get("price_version"):
             self._tell("HQ publishes prices")
-            command = [*TILLGATE, "hq", "prices", "publish", CATALOGUE]
             places = self.places
-            options = ["--url", self._hq_url, "--broker", f"127.0.0.1:{places.ports.cloud}"]
-            options += ["--store", STORE_ID, "--key", places.hq_key, "--version", "demo-1", "--currency", "EUR"]
+            command: list[str | Path] = [*TILLGATE, "hq", "prices", "publish", CATALOGUE]
+            command += ["--url", self._hq_url, "--broker", f"127.0.0.1:{places.ports.cloud}"]
+            command += ["--store", STORE_ID, "--key", places.hq_key, "--version", "demo-1", "--currency", "EUR"]
             kept_for_later = 3  # not sent now; the store asks for it as soon as it is linked
-            await processes.run("publish", [*command, *options], places.log, good=(0, kept_for_later))
+            await processes.run("publish", command, places.log, good=(0, kept_for_later))
         have_prices = lambda: bool(self.watch.gateway.get("price_version"))  # noqa: E731
         await self._wait_for("the price version", have_prices, PRICES_WITHIN_S)
