@@ -99,7 +99,7 @@ class VirtualPrinter(Twin):
         """Adds paper, cover, error, power, the drawer and what has been printed."""
         return {
             **super().state(),
-            "power": "on" if self._on else "off",
+            "power": "on" if self._on and self._power_on is None else "off",
             "paper": self._paper,
             "cover": "open" if self._cover_open else "closed",
             "error": self._error,
@@ -279,6 +279,7 @@ class VirtualPrinter(Twin):
         self._on = True
         await self.wire.power_on()
         self.wire.resume()
+        self._power_on = None
 
     # --- actions ------------------------------------------------------------------------------------------
 
