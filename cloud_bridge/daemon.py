@@ -87,6 +87,7 @@ def outbox_for(cloud: Cloud, limits: Profile) -> Outbox:
         packet_bytes=limits.packet_bytes,
         budget=Budget.of(limits.publishes_per_s, bytes_per_s, line.bytes_per_hour),
         confirmed_by_broker=cloud.confirm == "broker",
+        confirm_within_s=policy.CONFIRM_WITHIN_S,
         bulk_in_flight=policy.BULK_IN_FLIGHT if cloud.wire == "batch" else limits.in_flight,
     )
 

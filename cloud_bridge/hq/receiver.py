@@ -1,9 +1,9 @@
 """HQ's receiver: takes batches from the cloud broker, commits them, then confirms, then acknowledges. In this order.
 
 Strategy: messages gather while a transaction is on its way to disk, and all of them go into the next one. The database
-works in a thread. After the commit each store touched is told what HQ has; at most ten times a second per store,
-since a later word replaces an earlier one. A database that is away stops nothing but the acknowledgements: the broker's window
-closes, the stores keep their facts and send them again.
+works in a thread. After the commit each store touched is told what HQ has; at most ten times a second per store, since
+a later word replaces an earlier one. A database that is away stops nothing but the acknowledgements: the broker's
+window closes, the stores keep their facts and send them again.
 
 Any number of receivers may run: they share one subscription, and the database keeps them apart.
 """
