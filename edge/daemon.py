@@ -152,8 +152,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("journal trimming", partial(_trim, config, store, status)), name="trimming"),
         ]
         if config.bus.advertise:
-            answering = keep_running("mDNS", partial(_advertise, config), expected=(BusError,))
-            running.append(group.create_task(answering, name="mDNS"))
+            advertising = keep_running("mDNS", partial(_advertise, config), expected=(DiscoveryFailed,))
+            running.append(group.create_task(advertising, name="mDNS"))
         report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
         await stop.wait()
         await router.stop()
@@ -218,15 +218,8 @@ async def _trim(config: StoreConfig, store: Store, status: StatusBoard) -> NoRet
 
 
 async def _advertise(config: StoreConfig) -> NoReturn:
-    from edge.bus.discovery import advertise  # zeroconf costs memory: only who advertises pays for it
-
-    async with advertise(
-        config.store.id,
-        config.bus.port,
-        tls=config.bus.tls is not None,
-        host=config.bus.host,
-        interfaces=config.bus.interfaces,
-    ):
+    bus = config.bus
+    async with advertise(config.store.id, bus.port, tls=bus.tls is not None, host=bus.host, interfaces=bus.interfaces):
         while True:
             await asyncio.Event().wait()
 
