@@ -41,7 +41,7 @@ _COLUMNS = (
     "row, class, seq, id, lane, lane_seq, type, recorded_at, boot, mono_ms, clock, digest, body, hash,"
     " conflict, conflict_row"
 )
-_INSERT_SIZES = (256, 64, 16, 4, 1)
+_INSERT_SIZES = (64, 16, 4, 1)
 _INSERTS = {
     count: f"INSERT INTO facts ({_COLUMNS}) VALUES " + ", ".join(["(" + ", ".join("?" * 16) + ")"] * count)  # noqa: S608
     for count in _INSERT_SIZES
