@@ -21,7 +21,8 @@ from edge import __version__
 from edge.bus import topics
 from edge.bus.address import Address, TlsFiles
 from edge.bus.broker import BrokerSettings, TillListener
-from edge.bus.client import BusError, Client, Will
+from edge.bus.client import Client, Will
+from edge.bus.discovery import DiscoveryFailed, advertise
 from edge.bus.messages.facts import (
     ClockTrusted,
     FactClass,
