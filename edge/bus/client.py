@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import struct
 import time
 from collections import deque
@@ -45,6 +44,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.bus.address import Address, TlsFiles
 from edge.bus.errors import BusError, BusFull, Disconnected, PublishRejected, SubscribeRefused, TooLarge
 from edge.bus.link import Link, open_link
+from edge.bus.message import Handler, Message
 from edge.bus.outbox import Done, Outbox, Outgoing
 from edge.bus.packets import (
     CONNACK,
@@ -57,9 +57,9 @@ from edge.bus.packets import (
     decode_properties,
     decode_puback,
     decode_publish,
-    encode_puback,
     join,
 )
+from edge.bus.terms import UNLIMITED, Backoff, Counters, ServerLimits, Will
 
 __all__ = [
     "Address",
@@ -85,90 +85,8 @@ KNOWN_TOPICS = 4_096
 STEADY_S = 5.0
 """A connection that lived shorter does not reset the backoff: a broker that throws us out at once is left in peace."""
 CLOSE_WITHIN_S = 2.0
-UNLIMITED = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Full jitter: wait between 0 and a ceiling that doubles from `min_s` to `max_s`; so tills do not come in step."""
-
-    min_s: float = 0.2
-    max_s: float = 10.0
-
-    def delay_s(self, attempt: int) -> float:
-        """Seconds to wait before attempt number `attempt` (1 is the first after a loss)."""
-        return random.uniform(0, min(self.max_s, self.min_s * 2 ** min(attempt, 32)))
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker publishes when this client goes without a good-bye. `delay_s` needs MQTT 5."""
-
-    topic: str
-    payload: bytes
-    qos: int = 1
-    retain: bool = True
-    delay_s: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """What the broker said of itself on connecting; MQTT 3.1.1 brokers say nothing, and the defaults stand."""
-
-    receive_maximum: int = UNLIMITED
-    max_packet_bytes: int | None = None
-    max_qos: int = 2
-    retain_available: bool = True
-    shared_subscriptions: bool = True
-    keepalive_s: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What happened since the client was made."""
-
-    connections: int
-    dropped_qos0: int
-    expired: int
-    rejected: int
-    unhandled: int
-    bugs: int
-
-
-@dataclass(slots=True, eq=False)
-class Message:
-    """A message that came. Treat it as frozen. With MQTT 3.1.1 there are no properties: the last four stay empty.
-
-    `retain` is True for a message the broker had kept, False for a fresh one; `expiry_s` is what is left of it.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    _packet_id: int
-    _link: Link | None
-    response_topic: str | None = None
-    correlation: bytes | None = None
-    expiry_s: int | None = None
-    user_properties: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def properties(self) -> dict[str, str]:
-        """The MQTT 5 user properties."""
-        return dict(self.user_properties)
-
-    def ack(self) -> None:
-        """Tell the broker that it need not keep the message.
-
-        Nothing happens at QoS 0, the second time, or when the connection it came on has gone: then it comes again.
-        """
-        link, self._link = self._link, None
-        if link is not None and not link.lost.done():
-            link.write(encode_puback(self._packet_id))
-
-
-Handler = Callable[[Message], None]
 T = TypeVar("T")
 
 
@@ -310,6 +228,8 @@ class Client:
         self._subacks: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._farewell: str | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._owner: asyncio.Task[Any] | None = None
+        self._failed = False
         self._closed = False
         self._paho = self._library(username, password, clean_start, session_expiry_s, will, receive_maximum)
 
@@ -319,25 +239,34 @@ class Client:
         if self._runner is not None:
             raise RuntimeError("a client is entered once; make another one")
         self._loop = asyncio.get_running_loop()
+        self._owner = asyncio.current_task()
         self._runner = self._loop.create_task(self._keep_connected(), name=f"bus:{self.client_id}")
+        self._runner.add_done_callback(self._runner_ended)
         return self
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        """A bug has ended the connection's task: as in a TaskGroup, the `async with` block ends with it."""
+        if not runner.cancelled() and runner.exception() is not None and not self._closed and self._owner is not None:
+            self._failed = True
+            self._owner.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closed = True
         assert self._runner is not None
-        link = self._link
-        if link is not None:
-            self._paho.disconnect()
-            self._paho.loop_write()
-            await asyncio.wait([link.lost], timeout=CLOSE_WITHIN_S)
-        self._runner.cancel()
+        try:
+            if self._link is not None:
+                self._paho.disconnect()
+                await asyncio.wait([self._runner], timeout=CLOSE_WITHIN_S)
+        finally:
+            self._runner.cancel()
         await asyncio.wait([self._runner])
         if self._last_link is not None:
             await asyncio.wait([self._last_link.lost], timeout=CLOSE_WITHIN_S)
         self._outbox.close(Disconnected("closed", "the client was closed before the broker had taken the message"))
-        if not self._runner.cancelled() and error is None:
+        if self._failed and self._owner is not None:
+            self._owner.uncancel()
             self._runner.result()
 
     @property
@@ -368,8 +297,7 @@ class Client:
             link: Link | None = None
             try:
                 link = await self._connect()
-                if lost_for is not None:
-                    log.info("%s: connected to %s again", self.client_id, self.address)
+                log.info("%s: connected to %s%s", self.client_id, self.address, " again" if lost_for else "")
                 lost_for = None
                 reason = await asyncio.shield(link.lost)
             except Disconnected as error:
@@ -411,7 +339,8 @@ class Client:
                 )
                 self._last_link = link
                 session_present = await self._greet(link)
-                link.keep_alive(self.server_limits.keepalive_s or self._keepalive_s)
+                link.keep_alive(min(self.server_limits.keepalive_s or self._keepalive_s, self._keepalive_s))
+                self.last_error = None
                 if not (session_present and self._subscribed_once):
                     await self._subscribe_all(link)
             done = True
@@ -423,7 +352,6 @@ class Client:
                 connecting.fail(Disconnected("closed", "connecting failed"))
         self._link = link
         self._connections += 1
-        self.last_error = None
         self._outbox.attach(
             link,
             session_present=session_present,
@@ -511,7 +439,8 @@ class Client:
     def on_message(self, topic_filter: str, handler: Handler, qos: int = 1) -> None:
         """Hand messages that match `topic_filter` to `handler`; subscribed on connecting.
 
-        To add one to a client that is connected already use `subscribe`. Filters of one client should not overlap: the
+        Call it before entering: a message from an earlier session that finds no handler is acknowledged and lost. To
+        add one to a client that is connected already use `subscribe`. Filters of one client should not overlap: the
         broker then sends a message once for each. A refusal is logged as an error and kept in `last_error`.
         """
         self._subscriptions[topic_filter] = _Subscription(topic_filter, handler, qos)
@@ -575,6 +504,8 @@ class Client:
         """All packets of one read. Handlers run in a callback of their own, so that theirs is the only blame."""
         inbox = self._inbox
         idle = not inbox
+        if packets[0][0] != CONNACK and (self._connack is None or not self._connack.done()):
+            raise Malformed("its first word is no answer to CONNECT")
         for header, body in packets:
             kind = header & 0xF0
             if kind == PUBLISH:

@@ -49,6 +49,8 @@ class Link(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Send `data` at the end of this turn of the event loop, or at the next `flush`."""
+        if self._transport is None:
+            return
         if not self._out:
             self._loop.call_soon(self.flush)
         self._out.append(data)

@@ -1,0 +1,202 @@
+"""What tests of the bus need: a real mosquitto, a proxy that can go deaf, certificates, a peer that says anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from edge.bus.address import Address, TlsFiles
+from edge.bus.broker import BrokerSettings, TillListener, prepare
+from edge.bus.client import Backoff, Client
+
+WITHIN_S = 30.0
+QUICK = Backoff(0.02, 0.2)
+
+
+async def until(condition: Callable[[], Any], within_s: float = WITHIN_S) -> Any:
+    """Wait until `condition` is true, and give what it gave."""
+    async with asyncio.timeout(within_s):
+        while not (found := condition()):
+            await asyncio.sleep(0.01)
+        return found
+
+
+@contextlib.asynccontextmanager
+async def connected(client: Client) -> AsyncIterator[Client]:
+    """`client`, entered and connected."""
+    async with client:
+        async with asyncio.timeout(WITHIN_S):
+            await client.wait_connected()
+        yield client
+
+
+class Broker:
+    """A mosquitto of our own, with the configuration that the product renders."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self.settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def own(self) -> Address:
+        return self.settings.address
+
+    @property
+    def tills(self) -> Address:
+        assert self.settings.listener is not None
+        return Address(host=self.settings.listener.host, port=self.settings.listener.port)
+
+    @property
+    def log(self) -> str:
+        return (self.settings.state_dir / "log").read_text("utf-8", "replace")
+
+    def start(self) -> Broker:
+        command = prepare(self.settings)
+        with (self.settings.state_dir / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + WITHIN_S
+        while " running" not in self.log:
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.01)
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def settings_in(folder: Path, port: int, **more: Any) -> BrokerSettings:
+    """Settings for a broker whose files lie in `folder`."""
+    listener = TillListener(port=port, tls=more.pop("tls", None))
+    return BrokerSettings(state_dir=folder, socket=folder / "b.sock", listener=listener, **more)
+
+
+class Proxy:
+    """A TCP proxy. While `deaf` it takes bytes and passes nothing on, as a network that dropped the path does."""
+
+    def __init__(self, target: Address) -> None:
+        self._target = target
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.deaf = False
+        self.port = 0
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(self._target.host, self._target.port)
+        for source, sink in ((reader, there[1]), (there[0], writer)):
+            task = asyncio.create_task(self._copy(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65_536):
+                if not self.deaf:
+                    sink.write(data)
+        sink.close()
+
+
+@contextlib.asynccontextmanager
+async def peer(*answers: bytes) -> AsyncIterator[int]:
+    """A port where each read is answered with the next of `answers`, and after the last with nothing."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            for answer in answers:
+                if not await reader.read(65_536):
+                    break
+                writer.write(answer)
+            while await reader.read(65_536):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+class Authority:
+    """A certificate authority that signs a server's and lanes' certificates."""
+
+    def __init__(self, folder: Path) -> None:
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = "Test store authority"
+        self.ca = folder / "ca.pem"
+        self.ca.write_bytes(self._certificate(self._name, self._key.public_key(), ca=True))
+
+    def issue(self, name: str) -> TlsFiles:
+        """Key and certificate for `name`; good for 127.0.0.1 too."""
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._folder / f"{name}.pem"
+        key_file = self._folder / f"{name}.key"
+        certificate.write_bytes(self._certificate(name, key.public_key(), ca=False))
+        key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return TlsFiles(self.ca, certificate, key_file)
+
+    def _certificate(self, name: str, key: Any, *, ca: bool) -> bytes:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.x509.oid import NameOID
+
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)]))
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=2))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if not ca:
+            names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
