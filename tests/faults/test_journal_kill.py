@@ -15,6 +15,8 @@ from edge.journal.audit import verify
 
 ROOT = Path(__file__).parents[2]
 KILLS = 12
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+"""A seller sells for ever: it must not outlive a test run that is itself killed."""
 LANES = 5
 
 # Lanes that sell as fast as they are answered, and write down what was accepted; also state that goes with a fact.
@@ -76,7 +78,7 @@ def _sell_until_killed(path: Path, answers: int) -> dict[str, int]:
     """Start a seller, kill it after so many answers, and return everything it had been answered."""
     lanes = [str(lane) for lane in range(LANES)]
     seller = subprocess.Popen(
-        [sys.executable, "-c", SELLER, str(path), *lanes], stdout=subprocess.PIPE, cwd=ROOT, bufsize=0
+        [*ENDS_WITH_US, sys.executable, "-c", SELLER, str(path), *lanes], stdout=subprocess.PIPE, cwd=ROOT, bufsize=0
     )
     assert seller.stdout is not None
     output = b""
