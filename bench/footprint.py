@@ -23,8 +23,9 @@ from bench.gateway import free_port, lanes_toml
 from bench.report import Goal, Report, finish, median, parser
 from edge.bus import topics
 from edge.bus.address import Address
-from edge.bus.client import Client, Message
+from edge.bus.client import Backoff, Client, Message
 from edge.bus.messages.statuses import GatewayStatus
+from edge.children import DIE_WITH_PARENT
 from edge.config import StoreConfig, load
 
 SALES_PER_LANE_AND_HOUR = 180
@@ -79,7 +80,7 @@ class Store:
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start one process; its output goes to the log."""
-        process = subprocess.Popen(command, stdout=self.log, stderr=self.log, cwd=self.root)
+        process = subprocess.Popen([*DIE_WITH_PARENT, *command], stdout=self.log, stderr=self.log, cwd=self.root)
         self.processes.append(process)
         return process
 
@@ -123,7 +124,12 @@ async def first_scan_s(store: Store, line: int, started: float) -> float:
         if not arrived.done():
             arrived.set_result(time.perf_counter())
 
-    till = Client(Address(host=store.config.bus.host, port=store.config.bus.port), client_id="bench-1", username="1")
+    till = Client(
+        Address(host=store.config.bus.host, port=store.config.bus.port),
+        client_id="bench-1",
+        username="1",
+        backoff=Backoff(0.05, 0.1),
+    )
     till.on_message(topics.lane_scans("1"), heard)
     async with till:
         while not arrived.done():

@@ -16,6 +16,7 @@ from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.broker import prepare
 from edge.bus.client import Client, Message
+from edge.children import DIE_WITH_PARENT
 from edge.config import StoreConfig, load
 from edge.daemon import broker_settings
 
@@ -69,7 +70,9 @@ async def gateway(tables: str, *, edge: Sequence[str] = EDGE, folder: Path | Non
         commands = {"broker": prepare(broker_settings(config)), "edge": [*edge, "--config", str(file)]}
         try:
             for name, command in commands.items():
-                processes[name] = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out)
+                processes[name] = await asyncio.create_subprocess_exec(
+                    *DIE_WITH_PARENT, *command, stdout=out, stderr=out
+                )
             await _serving(config, processes, log)
             yield Gateway(config, Address(host=config.bus.host, port=config.bus.port), processes, log)
         finally:
