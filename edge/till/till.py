@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +21,7 @@ from typing import Any, Self
 import orjson
 
 from edge.bus import topics
-from edge.bus.address import Address
-from edge.bus.client import Client, Disconnected, Message, PublishRejected, Will
+from edge.bus.client import Address, BusError, Client, Message, TlsFiles, Will
 from edge.bus.envelope import now_utc
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import FACTS, TYPE_OF
@@ -62,7 +61,8 @@ class GatewayView:
 class Till:
     """One lane's till. Use it as ``async with``; it is ready to record facts at once, gateway or not.
 
-    `address` as ``host:port`` (or an `Address`, with TLS files); left out, the gateway of `store` is found by mDNS.
+    `address` as ``host:port`` (or an `Address`); left out, the gateway of `store` is found by mDNS on `interfaces`.
+    `tls` names the PEM files for TLS: with it, the till never speaks to a gateway that has none.
     `secret` is the lane's password where the store has given it one. `on_gateway` is called when the gateway comes or
     goes, `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
     never take. WrongLedger when the ledger's file is another lane's or already in use.
@@ -75,6 +75,8 @@ class Till:
         lane: str,
         ledger_path: Path,
         address: Address | str | None = None,
+        tls: TlsFiles | None = None,
+        interfaces: Sequence[str] = (),
         secret: str | None = None,
         app: str = "",
         version: str = "",
@@ -88,7 +90,9 @@ class Till:
         self.lane = lane
         self.gateway = GatewayView()
         self._ledger_path = ledger_path
-        self._address = Address.parse(address) if isinstance(address, str) else address
+        self._address = Address.parse(address, tls) if isinstance(address, str) else address
+        self._tls = tls
+        self._interfaces = interfaces
         self._secret = secret
         self._app = app
         self._version = version
@@ -171,6 +175,7 @@ class Till:
         ProblemError ``not_found`` when the store does not sell it, ``timed_out`` when the gateway is away and this
         till has never asked for it before.
         """
+        unanswered = ProblemError(Code.TIMED_OUT, f"the gateway is away and {code!r} was not sold here before")
         if self.gateway_online:
             try:
                 item = await self.request("price.lookup", {"code": code}, deadline_ms=deadline_ms)
@@ -180,6 +185,7 @@ class Till:
                     await self.ledger.forget_price(code)
                 if problem.code not in (Code.TIMED_OUT, Code.TOO_FAST, Code.FAULTED):
                     raise
+                unanswered = problem
             else:
                 if self._prices.get(code) != item:  # unchanged: spare the disk
                     await self.ledger.remember_price(code, item)
@@ -187,7 +193,7 @@ class Till:
                 return read_price(item, now_utc(), "confirmed")
         remembered = await self.ledger.recall_price(code)
         if remembered is None:
-            raise ProblemError(Code.TIMED_OUT, f"the gateway is away and {code!r} was not sold here before")
+            raise unanswered
         return read_price(*remembered, "local")
 
     # -- scans ---------------------------------------------------------------------------------------------------------
@@ -227,7 +233,7 @@ class Till:
     async def _stay_linked(self) -> None:
         """Find the gateway, keep the connection, and say goodbye at the end."""
         while not self._closing.is_set():
-            address = self._address or await find_gateway(self.store, self.ledger)
+            address = self._address or await find_gateway(self.store, self.ledger, self._tls, self._interfaces)
             client = self._new_client(address)
             async with client:
                 self._client = client
@@ -241,7 +247,8 @@ class Till:
                     lost_for_good.cancel()
                     closing.cancel()
                     self._client = None
-            self._changed()
+            if not self._closing.is_set():
+                self._changed()
 
     def _new_client(self, address: Address) -> Client:
         client = Client(
@@ -303,7 +310,7 @@ class Till:
             async with asyncio.timeout(FAREWELL_S / 2):
                 topic = topics.lane_presence(self.lane)
                 await client.publish(topic, self._presence(online=False), qos=1, retain=True)
-        except (TimeoutError, Disconnected, PublishRejected) as error:
+        except (TimeoutError, BusError) as error:
             log.warning("lane %s: could not say goodbye (%s); the last will does", self.lane, error)
 
     # -- messages in ---------------------------------------------------------------------------------------------------
@@ -358,7 +365,7 @@ class Till:
                 await client.publish(topic, payload, qos=1, expiry_s=expiry_s)
         except TimeoutError:
             return False
-        except (Disconnected, PublishRejected) as error:
+        except BusError as error:
             log.warning("lane %s: not sent, will be sent again: %s", self.lane, error)
             return False
         return True
