@@ -34,7 +34,7 @@ from edge.bus.messages.links import Committed
 from edge.bus.messages.prices import PRICES_STREAM, PriceItem, PriceManifest, PriceNotice, SignedManifest
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import PriceLookup
-from edge.journal.store import Statement, Store
+from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
 from edge.services.requests import Asked, Handler
 
 log = logging.getLogger(__name__)
@@ -149,9 +149,17 @@ class Prices:
 
     def on_down(self, message: Message) -> None:
         """Take one downlink message from the bridge; answered on ``bridge/committed`` once it is on disk."""
-        task = asyncio.create_task(self._take(message), name="price message")
+        task = asyncio.create_task(self._taken(message), name="price message")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _taken(self, message: Message) -> None:
+        """Take it; when the disk does not let us, say nothing: the bridge still owns it and gives it to us again."""
+        try:
+            await self._take(message)
+        except (StorageFull, StoreFaulted) as error:
+            log.error("a price message is not kept: %s", error)
+            message.ack()
 
     async def _take(self, message: Message) -> None:
         try:

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
@@ -31,13 +31,11 @@ from edge.bus.messages import replies
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Operation, Request
+from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
 from edge.supervisor import Bug, caught
-
-if TYPE_CHECKING:
-    from edge.journal.store import Statement, Store
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +146,12 @@ class Router:
             deadline_s = min(deadline_s, float(message.expiry_s))
         asked = Asked(lane, request.id, asyncio.get_running_loop().time() + deadline_s)
         if operation.remembered:
-            payload = await self._remembered(asked, operation, request, parameters)
+            try:
+                payload = await self._remembered(asked, operation, request, parameters)
+            except StorageFull as full:
+                payload = replies.refused(request.id, ProblemError(Code.STORAGE_FULL, str(full)))
+            except StoreFaulted as fault:
+                payload = replies.refused(request.id, ProblemError(Code.FAULTED, str(fault)))
         else:
             payload = await self._outcome(asked, self._handlers[operation.name], parameters)
         self._replies.send(message, lane, payload)
