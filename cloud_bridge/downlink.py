@@ -38,7 +38,9 @@ AGAIN_AFTER_S = 5.0
 AGAIN_TO_S = 60.0
 """Edge has not answered: hand over again after this, doubling up to that."""
 
+ASK_EVERY_S = 1.0
 ASK_AGAIN_S = 5.0
+"""HQ is asked at most this often; and again after that, while something is still missing."""
 
 
 class DownHeader(BaseModel):
@@ -258,7 +260,7 @@ class Downlink:
 
     def _ask_soon(self) -> None:
         if self._ask_at is None:
-            self._ask_at = max(self._now(), self._asked_at + ASK_AGAIN_S)
+            self._ask_at = max(self._now(), self._asked_at + ASK_EVERY_S)
 
     @staticmethod
     def _now() -> float:

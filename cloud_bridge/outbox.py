@@ -185,7 +185,7 @@ class Outbox:
         track = self.tracks[fact_class]
         if not track.ahead:
             track.quiet_since = now
-        track.sent, track.prev, track.waiting_since = last, head, now
+        track.sent, track.prev = last, head
         track.ahead.append(flight)
         self._unacked.add(flight)
         self._budget.spend(size_bytes, now)

@@ -36,6 +36,7 @@ KEPT_REJECTED = 10_000
 """Quarantine is bounded: what comes beyond it is counted on the last row, not kept."""
 
 TOLD_REFUSED = 100
+MAX_SEQ = 2**53
 REFUSED = "refused"
 OMITTED = "omitted"
 
@@ -342,7 +343,7 @@ def _tombstone(fact: Fact) -> Tombstone | None:
         stone = Tombstone.model_validate(fact.event.get("data"), strict=False)
     except ValidationError:
         return None
-    return stone if 1 <= stone.first <= stone.last else None
+    return stone if 1 <= stone.first <= stone.last <= MAX_SEQ else None
 
 
 def _of(columns: Any, chain: Chain) -> Any:

@@ -49,7 +49,8 @@ def postgres() -> Iterator[str]:
         cwd=folder,
     )
     arguments = ["-D", str(data), "-k", str(folder), "-p", str(port), "-c", "listen_addresses=127.0.0.1"]
-    server = subprocess.Popen([*become, str(binaries / "postgres"), *arguments], stderr=subprocess.DEVNULL, cwd=folder)
+    command = [*become, "setpriv", "--pdeathsig", "QUIT", "--", str(binaries / "postgres"), *arguments]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=folder)
     try:
         url = f"postgresql+psycopg://hq@127.0.0.1:{port}"
         _wait_for(f"{url}/postgres", server)

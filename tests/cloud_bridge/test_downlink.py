@@ -1,0 +1,258 @@
+"""HQ to store: in order, without a gap, byte for byte, acknowledged only after edge has committed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from cloud_bridge import downlink
+from cloud_bridge.cursors import Cursors
+from cloud_bridge.downlink import Downlink
+from cloud_bridge.hq.downlog import Downlog, Make, group_scope, store_scope
+from edge.bus import envelope, frame, topics
+from edge.bus.client import Address, Client, Message
+from edge.bus.messages.links import Committed, Need
+from tests.cloud_bridge.conftest import Configure
+from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, until
+
+OLD, NEW = "0190aaaa-0000", "0191bbbb-0000"
+
+
+def made(text: str) -> Make:
+    return lambda epoch, seq: frame.pack(
+        {"stream": "prices", "epoch": epoch, "seq": seq, "kind": "chunk"}, text.encode()
+    )
+
+
+def down(seq: int, *, epoch: str = OLD, **more: object) -> bytes:
+    return frame.pack({"stream": "prices", "epoch": epoch, "seq": seq, **more}, f"body {seq}".encode())
+
+
+async def test_price_messages_reach_edge_byte_for_byte(hq: Engine, cloud: Mosquitto, configure: Configure) -> None:
+    config = configure(cloud.port)
+    log = Downlog(hq)
+    kept = log.append(store_scope(STORE), "prices", [made(f"one {n}") for n in range(5)])
+    async with a_receiver(hq, cloud.port), Edge(config).running() as edge, a_bridge(config):
+        await until(lambda: len(edge.downs) == 5)  # what was published while the store was away
+        more = log.append(store_scope(STORE), "prices", [made(f"two {n}") for n in range(3)])
+        sender = Client(Address(host="127.0.0.1", port=cloud.port), client_id="sender")
+        async with sender:
+            for _, payload in more:
+                await sender.publish(topics.down(STORE, "prices"), payload)
+        await until(lambda: len(edge.downs) == 8)
+        assert edge.downs == [payload for _, payload in kept + more]
+
+
+async def test_a_gap_is_filled_from_hqs_log(hq_file: Engine, cloud: Mosquitto, configure: Configure) -> None:
+    config = configure(cloud.port)
+    log = Downlog(hq_file)
+    sender = Client(Address(host="127.0.0.1", port=cloud.port), client_id="sender")
+    async with sender, a_receiver(hq_file, cloud.port), Edge(config).running() as edge, a_bridge(config):
+        await until(lambda: edge.status and edge.status.link == "online")
+        kept = log.append(store_scope(STORE), "prices", [made(f"text {n}") for n in range(20)])
+        for seq, payload in kept:
+            if seq in (1, 2, 9, 20):  # all others are lost on the way
+                await sender.publish(topics.down(STORE, "prices"), payload)
+        await until(lambda: len(edge.downs) == 20)
+        assert edge.downs == [payload for _, payload in kept]
+
+
+async def test_what_edge_has_not_committed_is_not_acknowledged(
+    hq_file: Engine, cloud: Mosquitto, configure: Configure
+) -> None:
+    """Edge keeps silent: the position does not move, and the next life of the bridge hands everything over again."""
+    config = configure(cloud.port)
+    kept = Downlog(hq_file).append(store_scope(STORE), "prices", [made(f"text {n}") for n in range(4)])
+    async with a_receiver(hq_file, cloud.port), Edge(config).running() as edge:
+        edge.answers = False
+        async with a_bridge(config):
+            await until(lambda: len(edge.downs) == 4)
+            edge.answer(edge.downs[0])
+            edge.answer(edge.downs[2])
+            await until(lambda: _position(config.bridge_db, 1))
+        edge.downs.clear()
+        edge.answers = True
+        async with a_bridge(config):
+            await until(lambda: _position(config.bridge_db, 4))
+        assert edge.downs == [payload for _, payload in kept[1:]]
+
+
+async def test_a_group_stream_is_kept_apart_from_the_stores_own(
+    hq_file: Engine, cloud: Mosquitto, configure: Configure
+) -> None:
+    config = configure(cloud.port, 'groups = ["north"]\n')
+    log = Downlog(hq_file)
+
+    def for_group(epoch: str, seq: int) -> bytes:
+        return frame.pack({"stream": "prices", "group": "north", "epoch": epoch, "seq": seq}, b"for all")
+
+    own = log.append(store_scope(STORE), "prices", [made("own")])
+    shared = log.append(group_scope("north"), "prices", [for_group, for_group])
+    sender = Client(Address(host="127.0.0.1", port=cloud.port), client_id="sender")
+    async with sender, a_receiver(hq_file, cloud.port), Edge(config).running() as edge, a_bridge(config):
+        await until(lambda: len(edge.downs) == 1)
+        await sender.publish(topics.group_down("north", "prices"), shared[1][1])  # the first was missed
+        await until(lambda: len(edge.downs) == 3)
+        assert edge.downs == [own[0][1], shared[0][1], shared[1][1]]
+
+
+def _position(file: Path, seq: int) -> bool:
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        return db.execute("SELECT seq FROM downlink WHERE stream = 'prices'").fetchone() == (seq,)
+
+
+# -- the rules by themselves, on a real bridge.db ----------------------------------------------------------------------
+
+
+class Bench:
+    """A downlink with both ends in the test's hands. `acked` are the numbers of acknowledged messages."""
+
+    def __init__(self, cursors: Cursors) -> None:
+        self.forwarded: list[bytes] = []
+        self.needs: list[Need] = []
+        self.line = Downlink(
+            store=STORE,
+            groups=(),
+            cursors=cursors,
+            forward=lambda _, payload: self.forwarded.append(payload),
+            ask=self.needs.append,
+        )
+        self._links: list[Wire] = []
+
+    def arrive(self, payload: bytes) -> Wire:
+        wire = Wire()
+        self._links.append(wire)
+        # The message's link is only asked whether it is lost, and to write the acknowledgement.
+        self.line.on_down(Message(topics.down(STORE, "prices"), payload, 1, False, 7, wire))  # type: ignore[arg-type]
+        return wire
+
+    def commit(self, seq: int, *, epoch: str = OLD, ok: bool = True) -> None:
+        answer = Committed(stream="prices", epoch=epoch, seq=seq, ok=ok)
+        self.line.on_committed(Message(topics.BRIDGE_COMMITTED, answer.model_dump_json().encode(), 0, False, 0, None))
+
+
+class Wire:
+    """The far end of one message: whether its acknowledgement was written."""
+
+    def __init__(self) -> None:
+        self.acked = False
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def write(self, _: bytes) -> None:
+        self.acked = True
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    cursors = await Cursors.open(tmp_path / "bridge.db")
+    bench = Bench(cursors)
+    await bench.line.load()
+    task = asyncio.create_task(bench.line.run(), name="downlink")
+    yield bench
+    task.cancel()
+    await asyncio.wait([task])
+    await cursors.close()
+
+
+async def test_acknowledged_after_commit_and_in_order(bench: Bench) -> None:
+    first, second = bench.arrive(down(1)), bench.arrive(down(2))
+    await until(lambda: len(bench.forwarded) == 2)
+    bench.commit(2)
+    bench.commit(2)
+    await until(lambda: bench.line.streams["prices"].pending[2].done)
+    assert not first.acked
+    assert not second.acked
+    bench.commit(1)
+    await until(lambda: first.acked and second.acked)
+    assert bench.line.need().have["prices"].seq == 2
+
+
+async def test_what_edge_refuses_for_good_is_over(bench: Bench) -> None:
+    message = bench.arrive(down(1))
+    await until(lambda: bench.forwarded)
+    bench.commit(1, ok=False)
+    await until(lambda: message.acked)
+
+
+async def test_old_repeated_and_unreadable_messages_are_acknowledged_and_dropped(bench: Bench) -> None:
+    bench.arrive(down(1, epoch=NEW))
+    await until(lambda: bench.forwarded)
+    bench.commit(1, epoch=NEW)
+    await until(lambda: bench.line.streams["prices"].committed == 1)
+    rubbish = [b"", b"\xff", b"TG1 {}\n", frame.pack({"stream": "a/b", "epoch": "e", "seq": 1}, b""), down(0)]
+    others = [down(1, epoch=NEW), down(5, epoch=OLD), down(1, group="elsewhere")]
+    for payload in rubbish + others:
+        message = bench.arrive(payload)
+        await until(lambda message=message: message.acked)
+    assert len(bench.forwarded) == 1
+
+
+async def test_a_new_epoch_starts_at_one(bench: Bench) -> None:
+    bench.arrive(down(1))
+    await until(lambda: bench.forwarded)
+    bench.commit(1)
+    await until(lambda: bench.line.streams["prices"].committed == 1)
+    gone = bench.arrive(down(2))
+    bench.arrive(down(1, epoch=NEW))
+    await until(lambda: gone.acked)
+    bench.commit(1, epoch=NEW)
+    await until(lambda: bench.line.need().have["prices"].epoch == NEW and bench.line.streams["prices"].committed == 1)
+
+
+async def test_behind_a_gap_nothing_is_forwarded_and_hq_is_asked(bench: Bench) -> None:
+    late = bench.arrive(down(3))
+    await until(lambda: bench.needs)
+    assert late.acked
+    assert bench.forwarded == []
+    assert bench.needs[0].have["prices"].seq == 0
+
+
+async def test_a_message_that_came_again_is_acknowledged_on_its_new_connection(bench: Bench) -> None:
+    first = bench.arrive(down(1))
+    await until(lambda: bench.forwarded)
+    again = bench.arrive(down(1))
+    bench.commit(1)
+    await until(lambda: again.acked)
+    assert not first.acked
+    assert len(bench.forwarded) == 1
+
+
+async def test_edge_that_does_not_answer_gets_it_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downlink, "AGAIN_AFTER_S", 0.1)
+    bench.arrive(down(1))
+    await until(lambda: len(bench.forwarded) >= 3)
+    assert set(bench.forwarded) == {down(1)}
+
+
+async def test_a_flood_is_bounded(bench: Bench) -> None:
+    messages = [bench.arrive(down(seq)) for seq in range(1, 200)]
+    await until(lambda: messages[-1].acked)
+    assert len(bench.forwarded) == downlink.RECEIVE_MAXIMUM
+    assert len(bench.line.streams["prices"].pending) == downlink.RECEIVE_MAXIMUM
+
+
+def test_the_log_numbers_once_and_replays_from_anywhere(hq: Engine) -> None:
+    log = Downlog(hq)
+    first = log.append(store_scope(STORE), "prices", [made(str(n)) for n in range(3)])
+    second = log.append(store_scope(STORE), "prices", [made("later")])
+    assert [seq for seq, _ in first + second] == [1, 2, 3, 4]
+    epoch = str(frame.unpack(first[0][1])[0]["epoch"])
+    assert log.read(store_scope(STORE), "prices", 2, 10) == [first[2], second[0]]
+
+    def missing(**have: tuple[str, int]) -> list[tuple[str, str, int]]:
+        positions = {key: {"epoch": epoch_, "seq": seq} for key, (epoch_, seq) in have.items()}
+        return log.missing(Need.model_validate({"store": STORE, "have": positions}))
+
+    everything = [(store_scope(STORE), "prices", 0)]
+    assert missing() == everything
+    assert missing(prices=(epoch, 2)) == [(store_scope(STORE), "prices", 2)]
+    assert missing(prices=(epoch, 4)) == []
+    assert missing(prices=(envelope.new_id(), 4)) == everything
+    assert missing(nonsense=(epoch, 4)) == everything
