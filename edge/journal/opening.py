@@ -79,8 +79,8 @@ def open_file(path: Path, store_id: str, schemas: Sequence[tuple[str, str]], sta
     """Examine, create or set aside `path`, and bring its schema up to date. The caller holds the lock."""
     set_aside: SetAside | None = None
     try:
-        examine(path)
-        if not path.exists():
+        db, empty = _examined(path)
+        if empty:
             set_aside = _left_over(path)
     except Damaged as damage:
         set_aside = SetAside(_move_away(path, stamp), str(damage))
@@ -90,8 +90,9 @@ def open_file(path: Path, store_id: str, schemas: Sequence[tuple[str, str]], sta
             damage,
             set_aside.path,
         )
-    db = _connect(path)
+        db = _connect(path)
     try:
+        _configure(db)
         epoch = _prepare(db, store_id, schemas, stamp, set_aside)
     except BaseException:
         db.close()
@@ -125,46 +126,48 @@ def damage_in(error: sqlite3.Error) -> bool:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+
+
+def _configure(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     # A checkpoint every ~4 MiB; should a reader ever hold one up, the log shrinks again afterwards.
     db.execute("PRAGMA wal_autocheckpoint = 1000")
     db.execute("PRAGMA journal_size_limit = 16777216")
     db.execute("PRAGMA cache_size = -4096")
-    return db
 
 
 # -- examination ------------------------------------------------------------------------------------------
 
 
-def examine(path: Path) -> None:
-    """Raise Damaged when the file cannot be trusted. A missing or empty file is fine: it will be created."""
-    try:
+def _examined(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """The open file, and whether nothing is in it yet; Damaged when it cannot be trusted."""
+    header = b""
+    if path.exists():
         with path.open("rb") as file:
-            header = file.read(100)
-    except FileNotFoundError:
-        return
-    if not header:
-        return
-    if not header.startswith(_HEADER):
+            header = file.read(len(_HEADER))
+    if header and header != _HEADER:
         raise Damaged("the file does not begin with a SQLite header")
-    whole = path.stat().st_size <= WHOLE_CHECK_BYTES or suspect_marker(path).exists()
-    db = sqlite3.connect(path, isolation_level=None, timeout=10)
+    whole = suspect_marker(path).exists() or (bool(header) and path.stat().st_size <= WHOLE_CHECK_BYTES)
+    db = _connect(path)
     try:
-        _examine_content(db, whole=whole)
+        return db, not _examine_content(db, whole=whole)
     except sqlite3.Error as error:
+        db.close()
         if not damage_in(error):
             raise
         raise Damaged(f"SQLite says: {error}") from error
-    finally:
+    except Damaged:
         db.close()
+        raise
 
 
-def _examine_content(db: sqlite3.Connection, *, whole: bool) -> None:
+def _examine_content(db: sqlite3.Connection, *, whole: bool) -> bool:
+    """Whether anything is in the file; Damaged when that is no sound journal."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
-        return
+        return False
     if not {"meta", "facts", "bases", "lanes", "lane_gaps", "boots"} <= tables:
         raise Damaged("the journal's tables are not all there")
     if whole:
@@ -178,6 +181,7 @@ def _examine_content(db: sqlite3.Connection, *, whole: bool) -> None:
         db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
     for fact_class in FactClass:
         _examine_tail(db, row[0], fact_class)
+    return True
 
 
 def _examine_tail(db: sqlite3.Connection, epoch: str, fact_class: FactClass) -> None:
@@ -242,32 +246,32 @@ def _prepare(
     stamp: Stamp,
     set_aside: SetAside | None,
 ) -> str:
-    """Create or complete the schema; returns the epoch."""
-    own = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
-    db.execute(
-        "CREATE TABLE IF NOT EXISTS schema_steps"
-        " (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL) STRICT, WITHOUT ROWID"
-    )
-    applied = {name for (name,) in db.execute("SELECT name FROM schema_steps")}
-    if _OWN_STEP not in applied:
-        facts = [("epoch", str(uuid.uuid4())), ("store", store_id), ("created_at", stamp.wall)]
-        if set_aside is not None:
-            facts += [("salvage_pending", set_aside.path.name), ("salvaged_because", set_aside.reason)]
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        with transaction(db):
-            _apply(db, _OWN_STEP, own, stamp)
-            db.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", facts)
-    for name, sql in schemas:
-        if name not in applied:
-            with transaction(db):
-                _apply(db, name, sql, stamp)
-    meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
-    if meta["store"] != store_id:
-        raise WrongStore(
-            f"the journal belongs to store {meta['store']!r}, the configuration says {store_id!r}:"
-            " correct the store's id, or give this store a state_dir of its own"
-        )
+    """Create or complete the schema; returns the epoch.
+
+    One transaction: a new file is either whole or still empty, and the disk is waited for once.
+    """
     with transaction(db):
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_steps'").fetchone():
+            db.execute(
+                "CREATE TABLE schema_steps (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL) STRICT, WITHOUT ROWID"
+            )
+        applied = {name for (name,) in db.execute("SELECT name FROM schema_steps")}
+        if _OWN_STEP not in applied:
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            _apply(db, _OWN_STEP, Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"), stamp)
+            facts = [("epoch", str(uuid.uuid4())), ("store", store_id), ("created_at", stamp.wall)]
+            if set_aside is not None:
+                facts += [("salvage_pending", set_aside.path.name), ("salvaged_because", set_aside.reason)]
+            db.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", facts)
+        meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+        if meta["store"] != store_id:
+            raise WrongStore(
+                f"the journal belongs to store {meta['store']!r}, the configuration says {store_id!r}:"
+                " correct the store's id, or give this store a state_dir of its own"
+            )
+        for name, sql in schemas:
+            if name not in applied:
+                _apply(db, name, sql, stamp)
         db.execute("INSERT OR IGNORE INTO boots (boot, first_seen) VALUES (?, ?)", (stamp.boot, stamp.wall))
     return str(meta["epoch"])
 

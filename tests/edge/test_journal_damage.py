@@ -137,9 +137,12 @@ async def test_a_broken_chain_among_the_last_rows_is_damage(journal: Path) -> No
         assert store.salvaged.facts == COUNT
 
 
-async def test_dying_between_setting_aside_and_salvage_loses_nothing(journal: Path) -> None:
-    """As after a power cut: the damaged file has its new name, the new store does not exist yet."""
+@pytest.mark.parametrize("begun", [False, True])
+async def test_dying_between_setting_aside_and_salvage_loses_nothing(journal: Path, begun: bool) -> None:
+    """As after a power cut: the damaged file has its new name, the new store has no tables yet."""
     journal.rename(journal.with_name("store.damaged-20260504T093000000Z.db"))
+    if begun:
+        sqlite3.connect(journal).execute("PRAGMA journal_mode = WAL").connection.close()
     async with opened(journal) as store:
         assert store.salvaged is not None
         assert store.salvaged.facts == COUNT
