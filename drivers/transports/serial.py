@@ -1,13 +1,13 @@
-"""Serial lines (RS-232, USB-serial adapters, ptys): pyserial sets the line, the event loop reads and writes
-it.
+"""Serial lines (RS-232, USB-serial adapters, ptys): pyserial sets the line, pyserial-asyncio reads and writes it.
 
-pyserial opens the port because line settings are a swamp of their own. The bytes do not pass through
-pyserial-asyncio: closing there waits for the output to drain, and a printer that has stopped reading would
-stop the whole process with it.
+One thing of pyserial-asyncio is worked around: closing waits, in the event loop, until the device has taken what the
+kernel holds for it, and a printer that has stopped reading never does. So what is queued is dropped before closing:
+half a print job must not follow the next opening anyway.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 
 from drivers.errors import DeviceLost, WrongDevice
 from drivers.transports.base import Lost, Receive
-from drivers.transports.descriptor import DescriptorTransport
 
 if TYPE_CHECKING:
     import serial
@@ -36,17 +35,18 @@ class SerialOptions:
     exclusive: bool = True
 
 
-class SerialTransport(DescriptorTransport):
+class SerialTransport:
     """One serial port, locked against other processes unless `exclusive` is off."""
 
     def __init__(self, options: SerialOptions) -> None:
-        super().__init__(options.path)
+        self.name = options.path
         self.options = options
-        self._port: serial.Serial | None = None
+        self._line: _Line | None = None
 
     async def open(self, receive: Receive, lost: Lost) -> None:
         """Open the port; raises DeviceLost (absent, busy) or WrongDevice (a file that is no serial line)."""
         import serial  # only a process with serial devices pays for it
+        import serial_asyncio
 
         options = self.options
         # A pty carries whole bytes without parity; asking it for anything else fails from the second time on.
@@ -61,16 +61,32 @@ class SerialTransport(DescriptorTransport):
                 xonxoff=options.flow == "xonxoff",
                 rtscts=options.flow == "rtscts",
                 exclusive=options.exclusive or None,
-                timeout=0,
-                write_timeout=0,
             )
         except (serial.SerialException, OSError, ValueError, termios.error) as error:
             raise self._explain(error) from error
         with contextlib.suppress(OSError, ValueError, NotImplementedError):
             port.set_low_latency_mode(True)  # USB adapters otherwise hold bytes back for up to 16 ms
-        _tell_nothing_from_gone(port.fileno())
-        self._port = port
-        self._start(port.fileno(), receive, lost)
+        line = _Line(self.name, port, receive, lost)
+        line.transport = serial_asyncio.SerialTransport(asyncio.get_running_loop(), line, port)
+        line.transport.set_write_buffer_limits(high=0)  # pause_writing as soon as one byte waits: that is `drain`
+        self._line = line
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; the event loop sends them as the device takes them."""
+        if self._line is not None:
+            self._line.transport.write(data)
+
+    async def drain(self) -> None:
+        """Return when the queue is empty; raises DeviceLost when the link is or becomes closed."""
+        if self._line is None or self._line.closed.done():
+            raise DeviceLost(f"{self.name} is closed; it is opened again by itself")
+        await self._line.drained()
+
+    async def close(self) -> None:
+        """Close without waiting for the device."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
 
     def _explain(self, error: Exception) -> DeviceLost | WrongDevice:
         path = self.options.path
@@ -87,19 +103,48 @@ class SerialTransport(DescriptorTransport):
             return WrongDevice(f"{path} cannot be set to {self.options.baud} baud; correct the line settings")
         return WrongDevice(f"{path} is not a serial line ({error}); correct its path")
 
-    def _close_descriptor(self) -> None:
-        port, self._port = self._port, None
-        if port is not None:
-            # What is queued in the kernel is dropped first, or close() would wait for a device that does not
-            # read.
+
+class _Line(asyncio.Protocol):
+    """One opening of the port, as pyserial-asyncio reports it."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, name: str, port: serial.Serial, receive: Receive, lost: Lost) -> None:
+        self._name = name
+        self._port = port
+        self._lost: Lost | None = lost
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.data_received = receive  # type: ignore[assignment, method-assign]  # no hand in between: the shortest path
+
+    def pause_writing(self) -> None:
+        self._empty.clear()
+
+    def resume_writing(self) -> None:
+        self._empty.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._empty.set()
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost(DeviceLost(f"{self._name} was unplugged or stopped answering ({exc}); check cable and power"))
+
+    async def drained(self) -> None:
+        """Return when everything has left; raises DeviceLost when the line ended first."""
+        await self._empty.wait()
+        if self.closed.done():
+            raise DeviceLost(f"{self._name} was closed before everything had left; check cable and power")
+
+    async def close(self) -> None:
+        """Drop what waits and close."""
+        self._lost = None
+        if not self.closed.done():
             with contextlib.suppress(OSError, termios.error):
-                port.reset_output_buffer()
-            port.close()
-
-
-def _tell_nothing_from_gone(fd: int) -> None:
-    # pyserial leaves VMIN at 0: a read then returns nothing both when no byte is there and after a hang-up.
-    settings = termios.tcgetattr(fd)
-    settings[6][termios.VMIN] = 1
-    settings[6][termios.VTIME] = 0
-    termios.tcsetattr(fd, termios.TCSANOW, settings)
+                self._port.reset_output_buffer()
+            if not self.transport.is_closing():
+                self.transport.abort()
+            await self.closed
+        await asyncio.sleep(0)  # the port itself is closed right after connection_lost
