@@ -41,6 +41,7 @@ class Report:
         return (
             self.gateway.state == "serving"
             and self.gateway.link == "online"
+            and not self.gateway.please
             and not any(device.please for device in self.devices)
         )
 
@@ -62,6 +63,7 @@ class Report:
             f"prices     {gateway.price_version or 'none yet'}",
             f"missing    {gateway.lane_gaps} facts in lanes' sequences; {gateway.quarantined} messages in quarantine",
             f"switch off {switch_off}",
+            *([f"please     {gateway.please}"] if gateway.please else []),
             "",
             "class        waiting  oldest  promise",
         ]

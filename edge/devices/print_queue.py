@@ -35,7 +35,15 @@ RECHECK_S = 3.0
 class PrinterQueue:
     """The jobs that wait for one printer, and the worker that prints them."""
 
-    def __init__(self, device: Attached, driver: PrinterDriver, ledger: PrintLedger, report: Report, clock: Clock):
+    def __init__(
+        self,
+        device: Attached,
+        driver: PrinterDriver,
+        ledger: PrintLedger,
+        report: Report,
+        clock: Clock,
+        send_s: float = SEND_S,
+    ) -> None:
         self.device = device
         self.driver = driver
         self.jobs: deque[Job] = deque()
@@ -46,6 +54,7 @@ class PrinterQueue:
         self._ledger = ledger
         self._report = report
         self._clock = clock
+        self._send_s = send_s
         self._wake = asyncio.Event()
         self._current: Job | None = None
         self._awaiting: bytes | None = None
@@ -128,7 +137,7 @@ class PrinterQueue:
         self._current = job
         self._awaiting = job.token
         try:
-            outcome = await self.driver.send(job.content, job.token, SEND_S)
+            outcome = await self.driver.send(job.content, job.token, self._send_s)
         except NotReady as error:
             if not error.started:
                 code = Code.DEVICE_LOST if error.reason == "no_answer" else Code.NOT_READY

@@ -27,7 +27,7 @@ from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import Print, PrintReprint, PrintState
 from edge.devices import print_ledger
 from edge.devices.print_ledger import PRINTING_SCHEMA, Job, PrintLedger, State
-from edge.devices.print_queue import PrinterQueue, end_job
+from edge.devices.print_queue import SEND_S, PrinterQueue, end_job
 from edge.devices.receipts import Encoder
 from edge.devices.registry import Attached, Registry, Report
 from edge.journal.clock import Clock
@@ -51,10 +51,13 @@ TRIM_EVERY_S = 6 * 3600.0
 class Printing:
     """Serves `print`, `print.state` and `print.reprint`. `open` first, then `run` beside everything else.
 
-    `report` records a fact of the gateway, with the keyword `also`.
+    `report` records a fact of the gateway, with the keyword `also`; `send_s` is how long a printer may take to take a
+    job and prove it.
     """
 
-    def __init__(self, registry: Registry, store: Store, report: Report, clock: Clock) -> None:
+    def __init__(
+        self, registry: Registry, store: Store, report: Report, clock: Clock, *, send_s: float = SEND_S
+    ) -> None:
         self._registry = registry
         self._store = store
         self._report = report
@@ -68,7 +71,7 @@ class Printing:
         self._tasks: set[asyncio.Task[None]] = set()
         for device in registry.all("printer"):
             if isinstance(device.driver, PrinterDriver):
-                self._queues[device.id] = PrinterQueue(device, device.driver, self._ledger, report, clock)
+                self._queues[device.id] = PrinterQueue(device, device.driver, self._ledger, report, clock, send_s)
         registry.subscribe(PrinterStatus, self._stirred)
         registry.subscribe(PrintProof, self._proved)
         registry.watch_links(self._stirred)
@@ -97,12 +100,17 @@ class Printing:
 
     async def run(self) -> None:
         """Print until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for queue in self._queues.values():
-                name = f"printing {queue.device.id}"
-                group.create_task(keep_running(name, queue.run, expected=(StorageFull,)), name=name)
-            if self._queues:
-                group.create_task(self._keep_house(), name="printing housekeeping")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for queue in self._queues.values():
+                    name = f"printing {queue.device.id}"
+                    group.create_task(keep_running(name, queue.run, expected=(StorageFull,)), name=name)
+                if self._queues:
+                    name = "printing housekeeping"
+                    group.create_task(keep_running(name, self._keep_house, expected=(StorageFull,)), name=name)
+        finally:
+            for task in self._tasks:
+                task.cancel()
 
     async def _keep_house(self) -> None:
         await asyncio.sleep(PRELOAD_AFTER_S)

@@ -95,7 +95,7 @@ class Registry:
         self._subscribers: dict[type[Any], list[Callable[[Attached, Any], None]]] = {}
         self._link_watchers: list[Callable[[Attached, bool], None]] = []
         self._due: dict[str, asyncio.TimerHandle] = {}
-        self._reports: set[asyncio.Future[Any]] = set()
+        self._background: set[asyncio.Future[Any]] = set()
         self._devices: dict[str, Attached] = {}
         configured = tuple(devices)
         for row in configured:
@@ -188,6 +188,9 @@ class Registry:
             for handle in self._due.values():
                 handle.cancel()
             self._due.clear()
+            for future in self._background:
+                if isinstance(future, asyncio.Task):
+                    future.cancel()
 
     async def _kept(self, device: Attached, driver: Driver) -> None:
         def on_state(state: str, *_: object) -> None:
@@ -214,8 +217,10 @@ class Registry:
             self._lost(device)
             raise
         finally:
-            for callback in self._link_watchers:
-                callback(device, False)
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # stopping is no loss
+                for callback in self._link_watchers:
+                    callback(device, False)
 
     def _opened(self, device: Attached) -> None:
         """The link is up: a scanner is there, a printer is about to say how it is, a scale is asked once."""
@@ -341,10 +346,10 @@ class Registry:
 
     def _keep(self, future: asyncio.Future[Any]) -> None:
         """Hold on to what nobody awaits, and say so when it failed."""
-        self._reports.add(future)
+        self._background.add(future)
         future.add_done_callback(self._done)
 
     def _done(self, future: asyncio.Future[Any]) -> None:
-        self._reports.discard(future)
+        self._background.discard(future)
         if not future.cancelled() and (error := future.exception()) is not None:
             log.warning("a change of a device was not recorded: %s", error)

@@ -10,6 +10,7 @@ Source: design pages "The local bus" (facts) and "Journal, bridge, HQ" (what acc
 
 from __future__ import annotations
 
+import logging
 from asyncio import Future
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +26,8 @@ from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
 from edge.supervisor import bug
+
+log = logging.getLogger(__name__)
 
 RETRY_STORAGE_MS = 10_000
 
@@ -159,4 +162,12 @@ class Reporter:
             lane_seq=None,
             event=event,
         )
-        return self._store.append_with(new, also) if also else self._store.append(new)
+        done = self._store.append_with(new, also) if also else self._store.append(new)
+        done.add_done_callback(partial(_log_lost, row.name))
+        return done
+
+
+def _log_lost(what: str, done: Future[Outcome]) -> None:
+    """A fact of our own that could not be kept: nobody else may be listening."""
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.error("%s is not recorded: %s", what, error)

@@ -76,6 +76,7 @@ class StatusBoard:
         except ValidationError as error:
             log.error("the bridge's status cannot be read: %s", first_error(error))
         message.ack()
+        self._store.note_confirmed(self.confirmed)
         self.changed()
 
     @property
@@ -144,8 +145,18 @@ class StatusBoard:
             lane_gaps=missing[0] if missing else 0,
             quarantined=self._quarantined(),
             price_version=self._price_version(),
+            please=self._please(),
             safe_to_switch_off=not self._busy() and not any(entry.facts for entry in backlog.values()),
         )
+
+    def _please(self) -> str:
+        if self._store.faulted:
+            return f"Tell a technician: {self._store.faulted}"
+        if self._full():
+            return "Tell a technician: the gateway's disk is full, tills keep their sales themselves"
+        if (damaged := self._store.salvaged) is not None:
+            return f"Tell a technician: an earlier journal was damaged and set aside as {damaged.path.name}"
+        return ""
 
     async def _age_s(self, fact_class: FactClass, after: int) -> int | None:
         """Age of the first fact above `after` in seconds: by the monotonic clock within one boot, else by the wall."""

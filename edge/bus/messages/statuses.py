@@ -34,6 +34,7 @@ class GatewayStatus(Message):
     quarantined: int = 0
     price_version: str | None = None
     safe_to_switch_off: bool = False
+    please: str = Field(default="", description="what a person should do; empty when nothing")
 
 
 DeviceState = Literal["unknown", "ready", "busy", "not_ready", "offline", "faulted"]
