@@ -1,4 +1,4 @@
-"""Be the hand at a virtual device, from a shell: `python -m drivers.virtual.by_hand --control SOCKET DEVICE DO [KEY=VALUE...]`.
+"""Be the hand at a virtual device: `python -m drivers.virtual.by_hand --control SOCKET DEVICE DO [KEY=VALUE...]`.
 
     scanner-1 scan text=4006381333931        printer-1 paper to=out
     scale-1 load kg=0.482                    printer-1 drawer to=closed
