@@ -51,11 +51,18 @@ class Counter:
     """One checkout: lane-1 (and lane-2 that shares scale and printer), scanner-1, scale-1, printer-1, drawer-1."""
 
     def __init__(
-        self, directory: Path, *, model: str = "TM-T88V", open_when: str | None = "high", serial_printer: bool = False
+        self,
+        directory: Path,
+        *,
+        model: str = "TM-T88V",
+        open_when: str | None = "high",
+        serial_printer: bool = False,
+        send_s: float = 30.0,
     ) -> None:
         self.directory = directory
         self.model = model
         self.open_when = open_when
+        self.send_s = send_s
         wire = PtyWire(directory / "ttyprinter") if serial_printer else TcpWire(0)
         self.scanner = VirtualScanner("scanner-1", PtyWire(directory / "ttyscanner"))
         self.scale = VirtualScale("scale-1", PtyWire(directory / "ttyscale"))
@@ -63,6 +70,7 @@ class Counter:
         self.published: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.quarantined: list[tuple[str, str | None, str, str, bytes]] = []
         self.bus_full = False
+        self.free_bytes = 10**12
         self._ids = itertools.count(1)
         self._running: list[asyncio.Task[None]] = []
 
@@ -112,12 +120,14 @@ class Counter:
         """Begin a life of the gateway on the counter's store.db."""
         self.clock = clock or Clock()
         schemas = [("printing-1", PRINTING_SCHEMA), ("drawers-1", DRAWERS_SCHEMA)]
-        self.store = await Store.open(self.directory / "store.db", "s1", clock=self.clock, schemas=schemas)
+        self.store = await Store.open(
+            self.directory / "store.db", "s1", clock=self.clock, schemas=schemas, free_bytes=lambda: self.free_bytes
+        )
         report = Reporter(self.store, "s1")
         self.registry = Registry(self.devices(), self.publish, report, self.quarantine)
         self.scans = Scans(Scanning(variable_measure=MEASURES), "EUR", self.registry, self.publish, self.quarantine)
         self.weighing = Weighing(self.registry)
-        self.printing = Printing(self.registry, self.store, report, self.clock)
+        self.printing = Printing(self.registry, self.store, report, self.clock, send_s=self.send_s)
         self.drawers = CashDrawers(self.registry, self.store, report, self.clock)
         await self.printing.open()
         await self.drawers.open()

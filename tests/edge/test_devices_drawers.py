@@ -251,3 +251,19 @@ async def test_the_link_lost_in_an_opening(tmp_path: Path) -> None:
         await counter.printer.do("cable", {"to": "plug"})
         (fact,) = await counter.until_facts(OPENED, 1)
         assert fact["outcome"] == "seen"  # it stood open when the link came back
+
+
+async def test_a_full_disk_hides_no_opening(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await drawer_known(counter)
+        counter.free_bytes = 0
+        assert (await counter.ask("drawer.open", SALE, request="r-open"))["opened"] is True
+        assert (await counter.ask("print", {"job": "a-1"} | receipt("Sale 1")))["state"] == "printed"
+        assert await counter.facts(OPENED) == []
+        assert (await counter.ask("print.state", {"job": "a-1"}))["state"] == "printed"
+        await counter.stop()
+        counter.free_bytes = 10**12
+        await counter.start()
+        # Its row had stayed on disk: the next life finds it, and the contact still says open.
+        (fact,) = await counter.until_facts(OPENED, 1)
+        assert (fact["request"], fact["outcome"]) == ("r-open", "seen")

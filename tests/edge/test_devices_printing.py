@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.bus.messages.replies import Code, ProblemError
+from edge.devices.printing import WAITING_LIMIT
 from edge.journal.clock import Clock
 from tests.edge.devices_rig import Counter, receipt, until
 
@@ -278,3 +279,29 @@ async def test_paper_out_in_mid_job_goes_on_with_a_new_roll(tmp_path: Path) -> N
         (fact,) = await counter.until_facts(FINISHED, 1)
         assert fact["state"] == "printed"
         assert counter.on_paper("Sale 1") == 1
+
+
+async def test_a_proof_that_comes_late_still_counts(tmp_path: Path) -> None:
+    async with Counter(tmp_path, send_s=1.0) as counter:
+        await counter.ready()
+        await counter.printer.do("paper", {"to": "ok", "after_lines": 5})
+        problem = await counter.problem("print", {"job": "a-1"} | receipt("Sale 1", lines=30))
+        assert problem.code is Code.UNKNOWN_OUTCOME
+        await counter.printer.do("paper", {"to": "ok"})
+        facts = await counter.until_facts(FINISHED, 2)
+        assert [fact["state"] for fact in facts] == ["unknown", "printed"]
+        assert (await counter.ask("print.state", {"job": "a-1"}))["proven"] is True
+        assert counter.on_paper("Sale 1") == 1
+
+
+async def test_jobs_without_end_are_refused(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        await counter.printer.do("paper", {"to": "out"})
+        await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
+        raw = base64.b64encode(b"x").decode()
+        for number in range(WAITING_LIMIT):
+            await counter.problem("print", {"job": f"j-{number}", "raw": raw})
+        problem = await counter.problem("print", {"job": "one-more", "raw": raw})
+        assert "wait for printer-1 already" in problem.detail
+        assert (await counter.problem("print.state", {"job": "one-more"})).code is Code.NOT_FOUND
