@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -47,9 +46,9 @@ class View:
     def __rich__(self) -> RenderableType:
         return Group(
             self._headline(),
-            Columns([self._lane(cashier) for cashier in self._cashiers], equal=True, expand=True),
-            Columns([self._devices(), self._backlog()], expand=True),
-            Columns([self._receipt(cashier) for cashier in self._cashiers], equal=True, expand=True),
+            _beside([self._lane(cashier) for cashier in self._cashiers]),
+            _beside([self._devices(), self._backlog()]),
+            _beside([self._receipt(cashier) for cashier in self._cashiers]),
             Text("\n".join(list(self._events)[-EVENTS_SHOWN:]), style="dim"),
             self._keys(),
         )
@@ -112,3 +111,12 @@ class View:
             text.append(f" {key} ", style="reverse")
             text.append(f" {meaning}  ")
         return text
+
+
+def _beside(panels: Sequence[Panel]) -> Table:
+    """Panels side by side, equally wide."""
+    grid = Table.grid(expand=True)
+    for _ in panels:
+        grid.add_column(ratio=1)
+    grid.add_row(*panels)
+    return grid
