@@ -257,7 +257,7 @@ def _client(arguments: argparse.Namespace) -> Client:
         # What is not acknowledged when a receiver goes is sent again by the stores; a session that waits at the broker
         # for a receiver that never comes back would only swallow its share.
         clean_start=True,
-        receive_maximum=200,
+        receive_maximum=64,
         max_in_flight=100,
         max_packet_bytes=4 * 1024 * 1024,
         backoff=Backoff(0.2, 5.0),

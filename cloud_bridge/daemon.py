@@ -103,9 +103,11 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
     )
 
     def tell(payload: bytes) -> None:
-        bus.publish_soon(topics.BRIDGE_STATUS, payload, retain=True)
+        if bus.connected:  # else it is said again on connecting
+            bus.publish_soon(topics.BRIDGE_STATUS, payload, retain=True)
 
     report = Report(tell, config.cloud.confirm if config.cloud else "hq")
+    bus.on_connect.append(lambda _: report.say_again())
     async with contextlib.AsyncExitStack() as stack:
         work: list[Work] = [("report", report.run)]
         if config.cloud is None:
@@ -146,7 +148,8 @@ async def _link_up(
     stack.push_async_callback(tail.close)
 
     def forward(stream: str, payload: bytes) -> None:
-        bus.publish_soon(topics.bridge_down(stream), payload)
+        if bus.connected:  # else it is handed over again
+            bus.publish_soon(topics.bridge_down(stream), payload)
 
     def ask(need: Need) -> None:
         if client.connected:
@@ -170,7 +173,6 @@ async def _link_up(
     bus.on_message(topics.JOURNAL_HEADS, uplink.on_heads)
     bus.on_message(topics.BRIDGE_COMMITTED, downlink.on_committed)
     bus.on_message(topics.GATEWAY_STATUS, downlink.on_gateway_status)
-    bus.on_connect.append(lambda _: report.say_again())
     client.on_message(topics.confirmed(store), uplink.on_confirmed)
     client.on_message(topics.down_any(store), downlink.on_down)
     for name in cloud.groups:

@@ -214,7 +214,9 @@ class Uplink:
                     )
             self.outbox.start(confirmed)
             self.epoch = epoch
-            self._ask()
+            if self._connected:  # what HQ said before was not of this epoch
+                self.outbox.connected(self._now())
+                self._ask()
         if self.outbox.see_heads(heads, self._now()):
             self._on_change()
 
@@ -253,9 +255,14 @@ class Uplink:
             if key is not None and latest[key] != row.seq:
                 continue
             flight = self.outbox.sent(fact_class, first, row.seq, row.hash, len(row.body), self._now())
+            first = row.seq + 1
+            if len(row.body) > self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES:
+                log.error("%s %d is %s and stays here", fact_class.value, row.seq, WHY_TOO_LARGE)
+                await self._cursors.park(self.epoch, fact_class, [row.seq], WHY_TOO_LARGE)
+                self._done(flight, None)
+                continue
             expiry_s = policy.POLICY[fact_class].single_expiry_s
             self._publish(topic, row.body, expiry_s=expiry_s, on_done=partial(self._done, flight))
-            first = row.seq + 1
 
     async def _read(self, fact_class: FactClass, count: int, size_bytes: int) -> tuple[list[Row], bytes | None]:
         """The next rows of a class and the hash before them; none when the world changed while they were read."""
@@ -296,8 +303,10 @@ class Uplink:
             if isinstance(error, TooLarge) and flight.size_bytes <= self.outbox.packet_bytes:
                 self.outbox.packet_bytes = max(1024, flight.size_bytes * 3 // 4)
             elif isinstance(error, PublishRejected):
-                log.error("the cloud broker refuses facts: %s; trying again in %.0f s", error, REJECTED_PAUSE_S)
-                self.trouble = f"the cloud broker refuses facts: {error}"
+                trouble = f"the cloud broker refuses facts: {error}"
+                if trouble != self.trouble:
+                    log.error("%s; trying again every %.0f s", trouble, REJECTED_PAUSE_S)
+                self.trouble = trouble
                 self._hold_until = now + REJECTED_PAUSE_S
                 self._on_change()
         self._wake.set()

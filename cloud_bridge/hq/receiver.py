@@ -29,9 +29,9 @@ from edge.bus.messages.links import Confirmed, Need
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGES = 200
-MAX_BYTES = 8 * 1024 * 1024
-"""What one transaction holds at most."""
+MAX_MESSAGES = 64
+MAX_BYTES = 1024 * 1024
+"""What one transaction holds at most, as it came: compressed, so some ten times as much in memory."""
 
 TELL_EVERY_S = 0.1
 RETRY_S = 2.0

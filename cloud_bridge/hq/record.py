@@ -352,7 +352,10 @@ def _of(columns: Any, chain: Chain) -> Any:
 
 def _text(value: object, length: int = 64) -> str | None:
     """Text for a column: bounded, and without NUL, which PostgreSQL does not take."""
-    return value[:length].replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    short = value[:length]
+    return short.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in short else short
 
 
 def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:

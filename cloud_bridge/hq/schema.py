@@ -77,7 +77,6 @@ facts = Table(
     Column("hash", LargeBinary(32)),  # null: the chain before it is not known here
     Column("received_at", String(32), nullable=False),
     Index("facts_by_id", "id"),
-    Index("facts_by_type", "type", "store"),
 )
 
 # Sequences that will never come, and why: evicted at the store, or refused here for good.

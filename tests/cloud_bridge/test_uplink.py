@@ -296,8 +296,11 @@ async def test_plain_cloudevents_for_an_hq_that_only_has_a_broker(cloud: Mosquit
         await edge.journal(FactClass.TRANSACTION, 30)
         for _ in range(5):
             await edge.journal(FactClass.TELEMETRY, 1, device="printer-1")
+        await edge.journal(FactClass.OPERATION, 1, noise_bytes=200_000)  # too large: stays, and blocks nothing
         async with a_bridge(config):
             await until(lambda: edge.confirmed() == 30 and edge.confirmed(FactClass.TELEMETRY) == 5)
+            await until(lambda: edge.confirmed(FactClass.OPERATION) == 1)
+            await until(lambda: edge.status and edge.status.parked == 1)
         journal = {body for _, _, body in await in_journal(edge.store)}
     sent = [message.payload.decode() for message in got]
     assert len(sent) == len(set(sent)) == 31  # of five states of one device only the latest
