@@ -17,8 +17,9 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from edge.bus.messages.replies import Code, ProblemError
@@ -26,8 +27,11 @@ from edge.till.ledger import Answer, Fact, FactState, Ledger
 
 log = logging.getLogger(__name__)
 
-Send = Callable[[bytes], Awaitable[bool]]
-"""Publish one fact; True when the broker has it, False when it could not be sent now (send again later)."""
+Done = Callable[[bool], None]
+"""True when the broker has the fact, False when it could not be sent now (it is sent again later)."""
+
+Send = Callable[[bytes, Done], None]
+"""Publish one fact; `Done` is called once. Until then it is on its way, over a reconnect too."""
 
 TRY_AGAIN = frozenset({Code.STORAGE_FULL, Code.TOO_FAST, Code.FAULTED})
 WINDOW = 32
@@ -89,6 +93,7 @@ class Outbox:
         self._on_refused = on_refused
         self._window: OrderedDict[str, Fact] = OrderedDict()  # in order of sequence
         self._unsent: set[str] = set()  # those of the window that have to be sent (again)
+        self._on_its_way: set[str] = set()  # those that the bus client has and the broker has not
         self._last_read = 0
         self._waiters: dict[str, Pending] = {}
         self._answers: list[tuple[Fact, Accepted | ProblemError, dict[str, Any]]] = []
@@ -135,8 +140,12 @@ class Outbox:
         elif problem.code in TRY_AGAIN:
             wait_s = problem.retry_after_ms / 1000 if problem.retry_after_ms is not None else RETRY_S
             self._hold(wait_s, problem)
+            self._wake.set()
+            return True
         else:
             self._answers.append((fact, problem, {"code": problem.code, "detail": problem.detail}))
+        del self._window[to]  # a second answer to it finds nothing
+        self._unsent.discard(to)
         self._wake.set()
         return True
 
@@ -147,11 +156,12 @@ class Outbox:
             await self._settle()
             await self._fill()
             if self._connected and self._may_send():
-                await self._send_window()
+                self._send_window()
+            if self._answers:
+                continue
             if not self._window and not self._adding and self._last_read >= self._ledger.last_sequence:
                 self._nothing_left.set()
-            if not self._answers and not (self._unsent and self._connected and self._may_send()):
-                await self._wait()
+            await self._wait()
 
     def _may_send(self) -> bool:
         return asyncio.get_running_loop().time() >= self._hold_until
@@ -178,8 +188,6 @@ class Outbox:
             [Answer(fact.sequence, states[isinstance(outcome, Accepted)], kept) for fact, outcome, kept in answers]
         )
         for fact, outcome, _ in answers:
-            self._window.pop(fact.id, None)
-            self._unsent.discard(fact.id)
             waiter = self._waiters.pop(fact.id, None)
             if isinstance(outcome, Accepted):
                 if waiter is not None:
@@ -194,7 +202,7 @@ class Outbox:
     async def _fill(self) -> None:
         room = WINDOW - len(self._window)
         highest = self._ledger.last_sequence
-        if room <= 0 or self._last_read >= highest:
+        if room < WINDOW // 2 or self._last_read >= highest:  # by the half, so that a replay reads and settles in groups
             return
         facts = await self._ledger.pending(self._last_read, room)
         for fact in facts:
@@ -203,25 +211,22 @@ class Outbox:
         # A file from an earlier life ends in facts that are answered: nothing pending up to `highest` is all read.
         self._last_read = facts[-1].sequence if len(facts) == room else max(highest, *(f.sequence for f in facts), 0)
 
-    async def _send_window(self) -> None:
+    def _send_window(self) -> None:
         """Send what has to be sent, in order. While the gateway is away only the first: one knock is enough."""
-        if self._away:
-            first = next(iter(self._window.values()), None)
-            due = first is not None and first.id in self._unsent
-            self._unsent.clear()
-            if first is not None and due:
-                await self._send(first.body)
-            return
-        for fact in list(self._window.values()):
-            if not self._connected or not self._may_send():
-                return
-            if fact.id not in self._unsent:
-                continue
-            self._unsent.discard(fact.id)
-            if not await self._send(fact.body):
-                self._unsent.add(fact.id)
-                self._hold_until = asyncio.get_running_loop().time() + RETRY_S
-                return
+        facts = list(self._window.values())[: 1 if self._away else None]
+        due = [fact for fact in facts if fact.id in self._unsent and fact.id not in self._on_its_way]
+        self._unsent.clear()
+        for fact in due:
+            self._on_its_way.add(fact.id)
+            self._send(fact.body, partial(self._sent, fact.id))
+
+    def _sent(self, fact_id: str, taken: bool) -> None:
+        """The broker has the fact, or it could not be sent."""
+        self._on_its_way.discard(fact_id)
+        if not taken and fact_id in self._window:
+            self._unsent.add(fact_id)
+            self._hold_until = max(self._hold_until, asyncio.get_running_loop().time() + RETRY_S)
+            self._wake.set()
 
     async def _wait(self) -> None:
         """Until there is something to do; with facts in flight, no longer than an answer may take."""

@@ -37,8 +37,8 @@ from edge.till.scans import Scan, ScanInbox
 
 log = logging.getLogger(__name__)
 
-AWAY_STATES = frozenset({"starting", "stopped"})
-"""States of the gateway in which it answers nothing; ``stopped`` is also its last will."""
+AWAY_STATES = frozenset({"unknown", "starting", "stopped"})
+"""States in which the gateway answers nothing: ``unknown`` until it has said something, ``stopped`` its last will."""
 
 MAX_FACT_BYTES = 262_144
 """No gateway can be configured to take more."""
@@ -226,7 +226,7 @@ class Till:
     @property
     def gateway_online(self) -> bool:
         """Whether the gateway can be asked now: the broker is reached and the gateway says that it serves."""
-        return self.connected and self.gateway.state not in AWAY_STATES | {"unknown"}
+        return self.connected and self.gateway.state not in AWAY_STATES
 
     # -- the link ------------------------------------------------------------------------------------------------------
 
@@ -350,19 +350,28 @@ class Till:
 
     # -- messages out --------------------------------------------------------------------------------------------------
 
-    async def _send_fact(self, body: bytes) -> bool:
-        return await self._publish(topics.lane_facts(self.lane), body, None)
+    def _send_fact(self, body: bytes, done: Callable[[bool], None]) -> None:
+        def taken(error: BusError | None) -> None:
+            if error is not None:
+                log.warning("lane %s: a fact was not sent, and will be sent again: %s", self.lane, error)
+            done(error is None)
+
+        client = self._client
+        if client is None:
+            done(False)
+            return
+        try:
+            client.publish_soon(topics.lane_facts(self.lane), body, qos=1, on_done=taken)
+        except BusError as error:
+            taken(error)
 
     async def _send_request(self, operation: str, payload: bytes, expiry_s: float) -> bool:
-        return await self._publish(topics.lane_request(self.lane, operation), payload, max(1, int(expiry_s) + 1))
-
-    async def _publish(self, topic: str, payload: bytes, expiry_s: int | None) -> bool:
-        client = self._client
+        topic, client = topics.lane_request(self.lane, operation), self._client
         if client is None or not client.connected:
             return False
         try:
             async with asyncio.timeout(PUBLISH_S):
-                await client.publish(topic, payload, qos=1, expiry_s=expiry_s)
+                await client.publish(topic, payload, qos=1, expiry_s=max(1, int(expiry_s) + 1))
         except TimeoutError:
             return False
         except BusError as error:
