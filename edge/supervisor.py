@@ -59,7 +59,10 @@ async def keep_running(
         if state != troubled:
             troubled = state
             if on_state is not None:
-                on_state(state)
+                try:
+                    on_state(state)
+                except Exception as error:
+                    bug(f"telling that {name} is {state}", error)
 
     def back() -> None:
         log.info("%s is back", name)
@@ -72,15 +75,14 @@ async def keep_running(
                 await work()
             else:
                 await _watched(work, pauses.good_life_s, back)
-        except asyncio.CancelledError:
-            raise
         except expected as error:
             if troubled != "lost":
                 log.warning("%s is lost (%s); trying again", name, error)
             settle("lost")
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # it is we who are cancelled; else something that `work` waited for was, and it did not expect it
             log.critical("%s met a bug and is started again", name, exc_info=error)
             settle("faulted")
         else:

@@ -76,7 +76,7 @@ class Address:
             raise ValueError(f"{text!r} has no usable port; ports are 1 to 65535") from error
         return cls(
             host=parts.hostname,
-            port=port or (TLS_PORT if secure else PLAIN_PORT),
+            port=(TLS_PORT if secure else PLAIN_PORT) if port is None else port,
             tls=(tls or TlsFiles()) if secure else None,
         )
 

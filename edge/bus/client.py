@@ -506,16 +506,18 @@ class Client:
         idle = not inbox
         if packets[0][0] != CONNACK and (self._connack is None or not self._connack.done()):
             raise Malformed("its first word is no answer to CONNECT")
-        for header, body in packets:
-            kind = header & 0xF0
-            if kind == PUBLISH:
-                self._take_publish(link, header, body)
-            elif kind == PUBACK:
-                self._outbox.puback(*decode_puback(body))
-            elif kind != PINGRESP:
-                self._take_rare(link, header, body)
-        if idle and inbox:
-            self._loop.call_soon(self._deliver)
+        try:
+            for header, body in packets:
+                kind = header & 0xF0
+                if kind == PUBLISH:
+                    self._take_publish(link, header, body)
+                elif kind == PUBACK:
+                    self._outbox.puback(*decode_puback(body))
+                elif kind != PINGRESP:
+                    self._take_rare(link, header, body)
+        finally:
+            if idle and inbox:
+                self._loop.call_soon(self._deliver)
 
     def _take_publish(self, link: Link, header: int, body: bytes) -> None:
         topic, payload, qos, retain, packet_id, packed = decode_publish(header, body, self._version)

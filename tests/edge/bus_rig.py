@@ -95,7 +95,10 @@ def settings_in(folder: Path, port: int, **more: Any) -> BrokerSettings:
 
 
 class Proxy:
-    """A TCP proxy. While `deaf` it takes bytes and passes nothing on, as a network that dropped the path does."""
+    """A TCP proxy. While `deaf` it takes bytes and passes nothing on, as a network that dropped the path does.
+
+    `last` is what came last from either side.
+    """
 
     def __init__(self, target: Address) -> None:
         self._target = target
@@ -103,6 +106,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.deaf = False
         self.port = 0
+        self.last = b""
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -126,6 +130,7 @@ class Proxy:
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65_536):
+                self.last = data
                 if not self.deaf:
                     sink.write(data)
         sink.close()
