@@ -23,7 +23,7 @@ async def test_a_till_finds_its_own_store_and_no_other() -> None:
         assert found == [Found("127.0.0.1", 18_883, mine, True, "ab:cd", ("127.0.0.1",))]
         found = await browse(other, 20.0, interfaces=LOOPBACK)
         assert found == [Found("127.0.0.1", 18_884, other, False, None, ("127.0.0.1",))]
-        for wait_s in (0.5, 20.0):  # nobody says when everybody has answered
+        for wait_s in (1.5, 3.0, 6.0, 20.0):  # nobody says when everybody has answered
             stores = [gateway.store for gateway in await browse(None, wait_s, interfaces=LOOPBACK)]
             if {mine, other} <= set(stores):
                 break
