@@ -86,21 +86,21 @@ async def test_a_bridge_that_lost_its_own_file_is_told_by_hq_what_is_there(
 
 
 async def test_the_cloud_broker_is_killed_in_the_middle_of_a_drain(
-    hq: Engine, cloud: Mosquitto, configure: Configure
+    hq_file: Engine, cloud: Mosquitto, configure: Configure
 ) -> None:
     config = configure(cloud.port, 'profile = "safe"\n')
     async with Edge(config).running() as edge:
         await edge.journal(FactClass.TELEMETRY, 3_000, noise_bytes=200)
         await edge.journal(FactClass.TRANSACTION, 1_000)
-        async with a_receiver(hq, cloud.port), a_bridge(config):
-            await until(lambda: count_at_hq(hq) > 100)
+        async with a_receiver(hq_file, cloud.port), a_bridge(config):
+            await until(lambda: count_at_hq(hq_file) > 100)
             await cloud.kill()
             await until(lambda: edge.status and edge.status.link == "cloud")
             await edge.journal(FactClass.CRITICAL, 20)
             await cloud.start()
             await until(lambda: edge.confirmed(FactClass.TELEMETRY) == 3_000)
             await until(lambda: edge.confirmed() == 1_000 and edge.confirmed(FactClass.CRITICAL) == 20)
-        assert at_hq(hq) == await in_journal(edge.store)
+        assert at_hq(hq_file) == await in_journal(edge.store)
 
 
 async def test_the_bridge_is_killed_again_and_again_in_a_drain(

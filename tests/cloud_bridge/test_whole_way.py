@@ -27,7 +27,9 @@ def prices(tmp_path: Path) -> Path:
     return file
 
 
-async def test_a_sale_goes_up_and_prices_come_down(hq: Engine, cloud: Mosquitto, tmp_path: Path, prices: Path) -> None:
+async def test_a_sale_goes_up_and_prices_come_down(
+    hq_file: Engine, cloud: Mosquitto, tmp_path: Path, prices: Path
+) -> None:
     public = keys.make(tmp_path / "hq.key")
     statuses: list[GatewayStatus] = []
     notices: list[PriceNotice] = []
@@ -46,7 +48,7 @@ async def test_a_sale_goes_up_and_prices_come_down(hq: Engine, cloud: Mosquitto,
             till = PlainTill(at.address, "1")
             till.client.on_message(topics.GATEWAY_STATUS, on_status)
             till.client.on_message(topics.STORE_ANY, on_notice)
-            async with a_receiver(hq, cloud.port), a_bridge(at.config), till.client:
+            async with a_receiver(hq_file, cloud.port), a_bridge(at.config), till.client:
                 await till.client.wait_connected()
                 assert (await till.fact(till.sale(1)))["ok"]
                 await until(lambda: statuses and statuses[-1].link == "online" and statuses[-1].safe_to_switch_off)
@@ -62,7 +64,7 @@ async def test_a_sale_goes_up_and_prices_come_down(hq: Engine, cloud: Mosquitto,
                 parts = price_list.chunks(price_list.read(prices))
                 version = price_list.manifest(store, "v1", "2000-01-01T00:00:00", "EUR", parts)
                 makes = price_list.messages(version, parts, keys.load(tmp_path / "hq.key"))
-                Downlog(hq).append(store_scope(store), "prices", makes)  # while the store cannot be reached
+                Downlog(hq_file).append(store_scope(store), "prices", makes)  # while the store cannot be reached
 
                 pipe.cut = False
                 await until(lambda: statuses[-1].link == "online" and statuses[-1].backlog["transaction"].facts == 0)
@@ -72,13 +74,13 @@ async def test_a_sale_goes_up_and_prices_come_down(hq: Engine, cloud: Mosquitto,
                 assert found["result"]["price_minor"] == 199
                 await until(lambda: statuses[-1].price_version == "v1" and statuses[-1].safe_to_switch_off)
 
-    with hq.connect() as db:
+    with hq_file.connect() as db:
         sales = db.execute(text("SELECT id FROM facts WHERE type = 'tillgate.sale.completed.v1' ORDER BY seq")).all()
         lanes = db.execute(text("SELECT DISTINCT lane FROM facts WHERE type LIKE '%sale%'")).scalars().all()
     assert len(sales) == len(set(sales)) == 6
     assert lanes == ["1"]
-    assert scalars(hq, schema.facts.c.type, schema.facts.c.type == "tillgate.price.activated.v1")
-    assert scalars(hq, schema.rejected.c.id) == []
+    assert scalars(hq_file, schema.facts.c.type, schema.facts.c.type == "tillgate.price.activated.v1")
+    assert scalars(hq_file, schema.rejected.c.id) == []
 
 
 async def test_a_version_signed_by_a_stranger_is_refused_and_does_not_block_the_stream(
