@@ -141,7 +141,7 @@ async def keep_open(root: Path, lanes: int, seed: int | None, *, plain: bool) ->
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    places = Places(root, lanes)
+    places = Places(root, lanes, spare=True)
     try:
         log_to(places)
         work = asyncio.create_task(_run(places, random.Random(seed), stop, plain=plain), name="store")

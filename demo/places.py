@@ -65,44 +65,52 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One lane: odd ones have a serial scanner and a network printer, even ones a keyboard scanner and a serial one."""
+    """One lane: odd ones have a serial scanner and a network printer, even ones a keyboard scanner and a serial one.
+
+    Number 0 is the lane called ``mine``, which no cashier works at: it waits for a till of one's own.
+    """
 
     number: int
 
     @property
     def id(self) -> str:
         """As the bus knows it."""
-        return f"lane-{self.number}"
+        return f"lane-{self.number}" if self.number else "mine"
+
+    @property
+    def tag(self) -> str:
+        """What its devices' ids end in."""
+        return str(self.number) if self.number else "mine"
 
     @property
     def name(self) -> str:
         """As people know it."""
-        return LANE_NAMES[(self.number - 1) % len(LANE_NAMES)]
+        return LANE_NAMES[(self.number - 1) % len(LANE_NAMES)] if self.number else "Yours"
 
     @property
     def networked(self) -> bool:
         """Whether its printer hangs on the network."""
-        return self.number % 2 == 1
+        return self.number % 2 == 1 or not self.number
 
     @property
     def scanner(self) -> str:
         """Its scanner's id."""
-        return f"scanner-{self.number}"
+        return f"scanner-{self.tag}"
 
     @property
     def printer(self) -> str:
         """Its printer's id."""
-        return f"printer-{self.number}"
+        return f"printer-{self.tag}"
 
     @property
     def drawer(self) -> str:
         """Its drawer's id."""
-        return f"drawer-{self.number}"
+        return f"drawer-{self.tag}"
 
     @property
     def scale(self) -> str:
         """Its scale's id."""
-        return f"scale-{self.number}"
+        return f"scale-{self.tag}"
 
 
 def log_to(places: Places) -> None:
@@ -113,11 +121,15 @@ def log_to(places: Places) -> None:
 
 
 class Places:
-    """Paths below `root`, and the ports. One demo at a time: the folder is locked until `release`."""
+    """Paths below `root`, and the ports. One demo at a time: the folder is locked until `release`.
 
-    def __init__(self, root: Path, lanes: int) -> None:
+    `lanes` have cashiers; with `spare` there is one more, without.
+    """
+
+    def __init__(self, root: Path, lanes: int, *, spare: bool = False) -> None:
         self.root = root.resolve()
         self.lanes = tuple(Lane(number) for number in range(1, lanes + 1))
+        self._equipped = (*self.lanes, Lane(0)) if spare else self.lanes
         self.config = self.root / "store.toml"
         self.store_db = self.root / "store.db"
         self.hq_db = self.root / "hq.db"
@@ -140,6 +152,7 @@ class Places:
             os.close(self._lock)
             raise CannotRun(f"a demo store runs in {self.root} already: stop it, or use --state DIR") from None
         self.ports = self._ports()
+        (self.root / "bus.port").write_text(f"{self.ports.bus}\n", encoding="utf-8")
 
     def release(self) -> None:
         """Let another demo use the folder."""
@@ -176,7 +189,9 @@ class Places:
             price_key=price_key,
         )
         lane = Template((HERE / "lane.toml").read_text(encoding="utf-8"))
-        self.config.write_text(head + "".join(lane.substitute(self._lane(one)) for one in self.lanes), encoding="utf-8")
+        self.config.write_text(
+            head + "".join(lane.substitute(self._lane(one)) for one in self._equipped), encoding="utf-8"
+        )
 
     def write_cloud_config(self) -> Path:
         """Write the configuration of the second mosquitto, which plays the cloud's broker."""
@@ -196,14 +211,14 @@ class Places:
     def device_specs(self) -> list[str]:
         """The virtual devices, as `python -m drivers.virtual` takes them."""
         specs = []
-        for lane in self.lanes:
+        for lane in self._equipped:
             scanner = "scanner" if lane.networked else "keyboard"
             port = f":tcp:{self._printer_port(lane)}" if lane.networked else ""
             specs += [f"{scanner}:{lane.scanner}", f"printer:{lane.printer}{port}", f"scale:{lane.scale}:unit=kg"]
         return specs
 
     def _printer_port(self, lane: Lane) -> int:
-        return self.ports.printers[lane.number // 2]
+        return self.ports.printers[[one for one in self._equipped if one.networked].index(lane)]
 
     def _lane(self, lane: Lane) -> dict[str, str | int]:
         devices = self.devices
@@ -215,18 +230,19 @@ class Places:
             printer = f'{{ kind = "serial", path = "{devices}/tty{lane.printer}" }}'
         return {
             "lane": lane.id,
-            "number": lane.number,
+            "tag": lane.tag,
             "name": lane.name,
             "devices": str(devices),
             "scanner_protocol": scanner[0],
             "scanner_transport": scanner[1],
             "printer_transport": printer,
+            "printer_model": "TM-T88V" if lane.networked else "generic-80",  # with and without proof of printing
         }
 
     def _ports(self) -> Ports:
         """The ports of last time where they are still free, so that a till of one's own finds the store again."""
         file = self.root / "ports.json"
-        printers = (len(self.lanes) + 1) // 2
+        printers = sum(lane.networked for lane in self._equipped)
         if file.exists():
             kept = json.loads(file.read_text(encoding="utf-8"))
             ports = Ports(kept["bus"], kept["cloud"], kept["wan"], kept["probe"], tuple(kept["printers"]))

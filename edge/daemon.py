@@ -158,6 +158,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
         await stop.wait()
         await router.stop()
+        status.stop()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

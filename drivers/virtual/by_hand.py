@@ -2,8 +2,9 @@
 
     scanner-1 scan text=4006381333931        printer-1 paper to=out
     scale-1 load kg=0.482                    printer-1 drawer to=closed
-    devices                                  (what there is, and how it is)
+    scale-1 motion on:=true                  devices                    (what there is, and how it is)
 
+KEY=VALUE is a text, KEY:=VALUE is JSON (numbers, true, false).
 The device's answer goes to standard output as one JSON object. Exit status 2: it was refused, or nobody listens.
 """
 
@@ -27,6 +28,16 @@ async def _do(control: Path, device: str, action: str | None, arguments: dict[st
         return await twins.do(device, action, **arguments)
 
 
+def _value(text: str) -> tuple[str, Any]:
+    """One KEY=VALUE or KEY:=JSON; ValueError when it is neither."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{text!r} is no KEY=VALUE")
+    if key.endswith(":"):
+        return key[:-1], json.loads(value)
+    return key, value
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Do one thing to one device; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -44,7 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.do is None and given.device != "devices":
         parser.error(f"what shall {given.device} do? For example: state")
-    values = dict(value.partition("=")[::2] for value in given.values)
+    try:
+        values = dict(_value(one) for one in given.values)
+    except ValueError as error:
+        parser.error(str(error))
     try:
         answer = asyncio.run(_do(given.control, given.device, given.do, values))
     except BadRequest as error:

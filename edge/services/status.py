@@ -102,6 +102,12 @@ class StatusBoard:
         message = JournalHeads(epoch=self._store.epoch, heads=self._store.heads)
         self._publish(topics.JOURNAL_HEADS, message.model_dump_json().encode(), qos=0, retain=True)
 
+    def stop(self) -> None:
+        """Tell nothing any more: the bus is about to close."""
+        if self._heads_due is not None:
+            self._heads_due.cancel()
+        self._store.on_commit.remove(self.on_commit)
+
     # -- status --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> NoReturn:
