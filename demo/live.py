@@ -55,7 +55,8 @@ class View:
 
     def _headline(self) -> Text:
         gateway, link = self._shop.watch.gateway, self._shop.watch.link
-        text = Text(" Tillgate demo store   ", style="bold reverse")
+        text = Text()
+        text.append(" Tillgate demo store ", style="bold reverse")
         text.append(
             f"   gateway {gateway.get('state', 'unknown')}", style="green" if self._shop.watch.serving else "red"
         )
@@ -86,7 +87,9 @@ class View:
         table = Table.grid(padding=(0, 2))
         for name, device in sorted(self._shop.watch.devices.items()):
             state = str(device.get("state"))
-            detail = ", ".join(f"{key} {value}" for key, value in device.get("detail", {}).items() if value)
+            detail = ", ".join(
+                key if value is True else f"{key} {value}" for key, value in device["detail"].items() if value
+            )
             table.add_row(name, Text(state, style=STATE_STYLE.get(state, "")), device.get("please") or detail)
         return Panel(table, title="devices")
 

@@ -162,21 +162,21 @@ async def keep_open(root: Path, lanes: int, seed: int | None, *, plain: bool) ->
 async def _run(places: Places, chance: random.Random, stop: asyncio.Event, *, plain: bool) -> None:
     async with Shop(places, lambda text: print(text, flush=True)) as shop:
         events = Events((lambda line: print(line, flush=True)) if plain else None)
-        shop.watch.on_change = lambda topic: _tell_changes(shop, events)
-        _tell_changes(shop, events)
+        shop.watch.on_change = lambda topic: tell_changes(shop, events)
+        tell_changes(shop, events)
         async with contextlib.AsyncExitStack() as stack:
             tills = [await stack.enter_async_context(till_for(lane, places)) for lane in places.lanes]
             cashiers = [
                 Cashier(lane, till, shop.control, places, read_catalogue(), PACE, f"{chance.random()}", None)
                 for lane, till in zip(places.lanes, tills, strict=True)
             ]
-            work = _sell_and_tell(shop, cashiers, events)
+            work = sell_and_tell(shop, cashiers, events)
             if not plain:
                 work = _with_view(shop, cashiers, events, Person(shop, events, chance), stop, work)
             await shop.guard(work)
 
 
-async def _sell_and_tell(shop: Shop, cashiers: list[Cashier], events: Events) -> None:
+async def sell_and_tell(shop: Shop, cashiers: list[Cashier], events: Events) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             for cashier in cashiers:
@@ -193,7 +193,7 @@ async def _shift(cashier: Cashier, events: Events) -> None:
         events.add(f"{cashier.lane.id} sold {what}, receipt {sale.number}")
 
 
-def _tell_changes(shop: Shop, events: Events) -> None:
+def tell_changes(shop: Shop, events: Events) -> None:
     watch = shop.watch
     events.changed("gateway", str(watch.gateway.get("state", "unknown")))
     events.changed("link to HQ", watch.link)
