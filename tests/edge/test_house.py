@@ -64,3 +64,15 @@ def test_every_dependency_is_locked_with_hashes_and_no_place_to_fetch_it_from() 
 @pytest.mark.parametrize("script", ["dev", ".ci/run"])
 def test_the_entry_points_can_be_run(script: str) -> None:
     assert (ROOT / script).stat().st_mode & 0o111
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in (
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "drivers/README.md",
+    ):
+        text = document.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
