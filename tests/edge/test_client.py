@@ -247,7 +247,7 @@ async def test_over_tls_the_certificate_is_the_lane(tmp_path: Path, free_port: C
         for tls in bad:
             async with till(tls) as client:
                 error = await until(lambda client=client: client.last_error)
-            # TLS 1.3: a client without certificate is refused after the handshake, and the reset may overtake the alert.
+            # TLS 1.3: a client without certificate is refused after the handshake; the reset may overtake the alert.
             assert error.cause == "tls" or (tls.certificate is None and error.cause == "closed"), error
     finally:
         secure.stop()
