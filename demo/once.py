@@ -114,7 +114,7 @@ class Day:
     def moment(self, lane: Lane, moment: str) -> None:
         """A cashier is about to take a step: the time for edge to die may have come."""
         sale, wanted, after_s = self.plan.edge_dies
-        late = self.made + 1 >= self.plan.total * LATE
+        late = self.made >= min(self.plan.total * LATE, self.plan.total - self.plan.lanes)
         if self.edge_killed or self.made + 1 < sale or (moment != wanted and not late):
             return
         self.edge_killed = True
