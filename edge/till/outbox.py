@@ -202,7 +202,8 @@ class Outbox:
     async def _fill(self) -> None:
         room = WINDOW - len(self._window)
         highest = self._ledger.last_sequence
-        if room < WINDOW // 2 or self._last_read >= highest:  # by the half, so that a replay reads and settles in groups
+        # By the half, so that a replay reads and settles in groups.
+        if room < WINDOW // 2 or self._last_read >= highest:
             return
         facts = await self._ledger.pending(self._last_read, room)
         for fact in facts:
