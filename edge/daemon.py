@@ -41,7 +41,8 @@ from edge.journal.clock import Clock
 from edge.journal.store import Conflict, NewFact, Store
 from edge.services.facts import FactIntake, Reporter
 from edge.services.limits import LaneBudget
-from edge.services.prices import PRICES_SCHEMA, Prices
+from edge.services.price_staging import PRICES_SCHEMA
+from edge.services.prices import Prices
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
 from edge.services.requests import REQUESTS_SCHEMA, Router, forget_old_answers

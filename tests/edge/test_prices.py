@@ -24,7 +24,8 @@ from edge.bus.messages.requests import PriceLookup
 from edge.journal.clock import Clock
 from edge.journal.store import Store
 from edge.services.facts import Reporter
-from edge.services.prices import PRICES_SCHEMA, Prices
+from edge.services.price_staging import PRICES_SCHEMA
+from edge.services.prices import Prices
 from edge.services.requests import Asked
 
 BERLIN = ZoneInfo("Europe/Berlin")
