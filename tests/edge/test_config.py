@@ -107,7 +107,8 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_variable_measure_codes_must_come_to_thirteen_digits(tmp_path: Path) -> None:
-    table = '[[scanning.variable_measure]]\nprefix = "21"\nitem_digits = 4\nvalue = "price"\nvalue_digits = 5\ndecimals = 2\n'
+    keys = ('prefix = "21"', "item_digits = 4", 'value = "price"', "value_digits = 5", "decimals = 2", "")
+    table = "[[scanning.variable_measure]]\n" + "\n".join(keys)
     assert any("must be 13" in complaint for complaint in complaints(tmp_path, SMALL + table))
     assert load(written(tmp_path, SMALL + table + "verifier = true\n")).scanning.variable_measure[0].verifier
 

@@ -1,6 +1,7 @@
 """The contract: golden samples of every message, the published document, topics and envelope."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,8 @@ def test_a_good_fact_is_taken() -> None:
     ],
 )
 def test_a_bad_fact_is_refused_with_its_place(changes: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(facts.BadFact, match="(?s).*") as caught:
+    with pytest.raises(facts.BadFact, match=re.escape(complaint)):
         facts.check(fact(**changes), "/stores/S1/lanes/1")
-    assert complaint in str(caught.value)
 
 
 @pytest.mark.parametrize("quantity", ["-1", "0", "0.000", "1e3", "", "1,5", 1, 1.5, None])
