@@ -19,7 +19,7 @@ from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
 from cloud_bridge.link import Diagnosis
 from cloud_bridge.outbox import Outbox
 from cloud_bridge.pace import Budget
-from cloud_bridge.profiles import LINES, Profile, UnknownProfile, profile, smallest
+from cloud_bridge.profiles import LINES, PROFILES, Profile, smallest
 from cloud_bridge.report import Report, unknown
 from cloud_bridge.tail import Tail
 from cloud_bridge.uplink import Uplink
@@ -134,12 +134,7 @@ async def _link_up(
     config: StoreConfig, cloud: Cloud, bus: Client, report: Report, stack: contextlib.AsyncExitStack
 ) -> tuple[Client, list[Work]]:
     """Build the link to HQ; returns its client and the work to keep running."""
-    if cloud.wire == "single" and cloud.confirm == "hq":
-        raise Unusable('[cloud] wire = "single" carries no chain for HQ to confirm: set confirm = "broker" with it')
-    try:
-        limits = profile(cloud.profile)
-    except UnknownProfile as error:
-        raise Unusable(str(error)) from None
+    limits = PROFILES[cloud.profile]
     store = config.store.id
     client = cloud_client(config, cloud, limits)
     cursors = await Cursors.open(config.bridge_db)

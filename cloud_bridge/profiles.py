@@ -70,17 +70,6 @@ LINES: dict[str, Line] = {
 }
 
 
-class UnknownProfile(ValueError):
-    """No row of that name; the text lists the rows there are."""
-
-
-def profile(name: str) -> Profile:
-    """The row called `name`."""
-    if name not in PROFILES:
-        raise UnknownProfile(f"[cloud] profile: there is no {name!r}; known: {', '.join(sorted(PROFILES))}")
-    return PROFILES[name]
-
-
 def smallest(*limits: int | None) -> int | None:
     """The narrowest of several limits, where None is no limit."""
     given = [limit for limit in limits if limit is not None]

@@ -126,6 +126,10 @@ class Scanning(Section):
     variable_measure: tuple[VariableMeasure, ...] = ()
 
 
+CloudProfile = Literal["safe", "aws-iot-core", "azure-event-grid", "emqx", "hivemq-ce", "mosquitto"]
+"""The rows of the bridge's table of cloud brokers (``cloud_bridge/profiles.py``)."""
+
+
 class Cloud(Section):
     """The link to HQ. Without this table the store works alone and keeps everything."""
 
@@ -135,7 +139,7 @@ class Cloud(Section):
     username: str | None = None
     password_file: Path | None = None
     protocol: Literal["5", "3.1.1"] = "5"
-    profile: str = "safe"
+    profile: CloudProfile = "safe"
     confirm: Literal["hq", "broker"] = "hq"
     wire: Literal["batch", "single"] = "batch"
     link: Literal["fibre", "lte"] = "fibre"
@@ -259,6 +263,8 @@ def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
             if lane_id not in lanes:
                 wrong.append((("devices", index, "lanes"), f"there is no lane {lane_id!r}; lanes: {', '.join(lanes)}"))
         wrong += [(("devices", index, *place), what) for place, what in _driver(device)] + _behind(config, index)
+    if config.cloud and config.cloud.wire == "single" and config.cloud.confirm == "hq":
+        wrong.append((("cloud", "wire"), 'single events carry no chain for HQ to confirm; set confirm = "broker" too'))
     if config.bus.host not in ("127.0.0.1", "::1", "localhost") and config.bus.tls is None:
         unguarded = [lane.id for lane in config.lanes if lane.secret is None]
         if unguarded:

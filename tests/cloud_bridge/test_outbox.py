@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from cloud_bridge import policy
 from cloud_bridge.outbox import Flight, Outbox
 from cloud_bridge.pace import Bucket, Budget
-from cloud_bridge.profiles import LINES, PROFILES, UnknownProfile, profile
+from cloud_bridge.profiles import LINES, PROFILES
 from edge.bus.messages.facts import FACTS, FactClass
+from edge.config import CloudProfile
 
 C, T, O, E, M = FactClass  # noqa: E741 - the five classes in their order
 
@@ -218,9 +221,8 @@ def test_the_tables_are_whole() -> None:
     assert set(policy.POLICY) == set(FactClass)
     assert set(policy.COALESCE) <= set(FACTS)
     assert policy.POLICY[C].weight is None
-    assert profile("safe").packet_bytes <= min(row.packet_bytes for row in PROFILES.values())
+    assert PROFILES["safe"].packet_bytes <= min(row.packet_bytes for row in PROFILES.values())
     assert set(LINES) == {"fibre", "lte"}
     for row in PROFILES.values():
         assert row.keepalive_s * 1.25 <= 10, "a dead line is to be noticed within 10 s"
-    with pytest.raises(UnknownProfile, match="known: aws-iot-core"):
-        profile("nonsense")
+    assert set(PROFILES) == set(get_args(CloudProfile)), "what the configuration takes is what the table has"

@@ -94,6 +94,8 @@ def test_relative_state_is_beside_the_file(tmp_path: Path) -> None:
             ('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nprice_key = "abc"'),
             "store.toml:5: cloud.price_key: not an Ed",
         ),
+        (('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nprofile = "bunny"'), "store.toml:5: cloud.profile: "),
+        (('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nwire = "single"'), "store.toml:5: cloud.wire: single events"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
