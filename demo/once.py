@@ -44,6 +44,9 @@ LATEST_S = 0.15
 SLOW_BYTES_PER_SALE, SLOWEST_BYTES_PER_S, SLOW_BYTES_PER_S = 40, 1_500, 4_000
 """What the WAN carries when it comes back: the drain then takes seconds, and the bridge can be killed in it."""
 
+GREETING_BYTES, BYTES_PER_FACT = 600, 5
+"""What the bridge says before its first batch, and the least that a waiting fact adds: above it, batches are going."""
+
 LATE = 0.93
 """From this share of the day on, any step will do for edge to die: its own moment may never come in a short day."""
 
@@ -162,12 +165,13 @@ class Day:
                     await shop.watch.until(draining, DRAIN_WITHIN_S)
                     heads = await asyncio.to_thread(journal_heads, shop.places)
                     waiting = await asyncio.to_thread(waiting_for_hq, shop.places, heads)
-                    if draining() and waiting > 0 and (pid := shop.kill_9("bridge")) is not None:
+                    sent = shop.wan.up_bytes - sent_before
+                    going = waiting > 0 and sent > GREETING_BYTES + BYTES_PER_FACT * waiting
+                    if draining() and going and (pid := shop.kill_9("bridge")) is not None:
                         break
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise CannotRun(f"the bridge did not drain within {DRAIN_WITHIN_S:g} s: see bridge.log") from None
-        sent = shop.wan.up_bytes - sent_before
         self.killed.append({"what": "bridge", "pid": pid, "waiting": waiting, "bytes_sent": sent})
         self.tell(f"the bridge is killed in the drain ({waiting} facts not at HQ, {sent} bytes had gone)")
         shop.wan.slow(None)
