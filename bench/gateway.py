@@ -16,9 +16,8 @@ from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.broker import prepare
 from edge.bus.client import Client, Message
-from edge.children import DIE_WITH_PARENT
+from edge.children import DIE_WITH_PARENT, broker_settings
 from edge.config import StoreConfig, load
-from edge.daemon import broker_settings
 
 EDGE = (sys.executable, "-m", "edge.daemon")
 _COMMITTING_EACH = """

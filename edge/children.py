@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, prepare
+from edge.bus.address import TlsFiles
+from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, TillListener, prepare
+from edge.config import StoreConfig, Tls
 from edge.supervisor import keep_running
 
 log = logging.getLogger(__name__)
@@ -77,9 +79,24 @@ class Child:
             await process.wait()
 
 
-async def run(config_file: Path, settings: BrokerSettings, state_dir: Path, log_dir: Path | None) -> None:
+def broker_settings(config: StoreConfig) -> BrokerSettings:
+    """The store's broker as its configuration wants it."""
+    return BrokerSettings(
+        state_dir=config.state_dir / "run",
+        socket=config.broker_socket,
+        listener=TillListener(config.bus.host, config.bus.port, tls=_tls(config.bus.tls)),
+        lane_secrets={lane.id: lane.secret for lane in config.lanes if lane.secret},
+    )
+
+
+def _tls(tls: Tls | None) -> TlsFiles | None:
+    return TlsFiles(tls.ca, tls.certificate, tls.key) if tls else None
+
+
+async def run(config: StoreConfig, log_dir: Path | None) -> None:
     """Run broker, edge and bridge until SIGINT or SIGTERM. Raises BrokerFailed when there is no mosquitto."""
-    run_dir = state_dir / "run"
+    settings, config_file = broker_settings(config), config.file.resolve()
+    run_dir = config.state_dir / "run"
     run_dir.mkdir(parents=True, exist_ok=True)
     if log_dir:
         log_dir.mkdir(parents=True, exist_ok=True)

@@ -10,16 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge import __version__
-
-if TYPE_CHECKING:
-    from edge.config import StoreConfig
+from edge.startup import complain, loaded, start_logging
 
 DEFAULT_CONFIG = Path("/etc/tillgate/store.toml")
 
@@ -79,13 +76,14 @@ def _run(chosen: argparse.Namespace) -> int:
         return 2
     from edge import children
     from edge.bus.broker import BrokerFailed
-    from edge.daemon import broker_settings
 
     start_logging()
     try:
-        asyncio.run(children.run(chosen.config.resolve(), broker_settings(config), config.state_dir, chosen.log_dir))
-    except BrokerFailed as error:
+        asyncio.run(children.run(config, chosen.log_dir))
+    except (BrokerFailed, ValueError) as error:
         return complain(str(error))
+    except OSError as error:
+        return complain(f"cannot keep anything in {config.state_dir}: {error}; may this user write there?")
     return 0
 
 
@@ -158,30 +156,6 @@ def _edge(chosen: argparse.Namespace) -> int:
 def _config_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"the store.toml (default {DEFAULT_CONFIG})"
-    )
-
-
-def loaded(file: Path) -> StoreConfig | None:
-    """The configuration, or None after its complaints have been printed."""
-    from edge.config import BadConfig, load
-
-    try:
-        return load(file)
-    except BadConfig as error:
-        complain(str(error))
-        return None
-
-
-def complain(what: str) -> int:
-    """Print what is wrong where errors go; returns exit status 2."""
-    print(what, file=sys.stderr)
-    return 2
-
-
-def start_logging() -> None:
-    """Log lines to stderr, where systemd's journal (or a log file) takes them with its own time stamp."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
 
 

@@ -19,8 +19,7 @@ from typing import NoReturn
 
 from edge import __version__
 from edge.bus import topics
-from edge.bus.address import Address, TlsFiles
-from edge.bus.broker import BrokerSettings, TillListener
+from edge.bus.address import Address
 from edge.bus.client import Client, Will
 from edge.bus.discovery import DiscoveryFailed, advertise
 from edge.bus.messages.facts import (
@@ -31,13 +30,14 @@ from edge.bus.messages.facts import (
     LaneGapFound,
     SequenceConflict,
 )
-from edge.config import StoreConfig, Tls
+from edge.config import StoreConfig
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
 from edge.devices.weighing import Weighing
 from edge.journal.clock import Clock
+from edge.journal.opening import StoreBusy, WrongStore
 from edge.journal.store import Conflict, NewFact, Store
 from edge.services.facts import FactIntake, Reporter
 from edge.services.limits import LaneBudget
@@ -47,6 +47,7 @@ from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
 from edge.services.requests import REQUESTS_SCHEMA, Router, forget_old_answers
 from edge.services.status import StatusBoard, stopped
+from edge.startup import complain, loaded, start_logging
 from edge.supervisor import keep_running
 
 log = logging.getLogger("edge")
@@ -227,20 +228,6 @@ async def _advertise(config: StoreConfig) -> NoReturn:
             await asyncio.Event().wait()
 
 
-def broker_settings(config: StoreConfig) -> BrokerSettings:
-    """The store's broker as its configuration wants it."""
-    return BrokerSettings(
-        state_dir=config.state_dir / "run",
-        socket=config.broker_socket,
-        listener=TillListener(config.bus.host, config.bus.port, tls=_tls(config.bus.tls)),
-        lane_secrets={lane.id: lane.secret for lane in config.lanes if lane.secret},
-    )
-
-
-def _tls(tls: Tls | None) -> TlsFiles | None:
-    return TlsFiles(tls.ca, tls.certificate, tls.key) if tls else None
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The edge process: ``python -m edge.daemon --config FILE``. Exit status 2: the configuration cannot be used."""
     parser = argparse.ArgumentParser(
@@ -248,9 +235,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the store.toml")
     chosen = parser.parse_args(arguments)
-    from edge.cli import complain, loaded, start_logging
-    from edge.journal.opening import StoreBusy, WrongStore
-
     config = loaded(chosen.config)
     if config is None:
         return 2
@@ -259,6 +243,8 @@ def main(arguments: list[str] | None = None) -> int:
         asyncio.run(_until_told(config))
     except (StoreBusy, WrongStore) as error:
         return complain(str(error))
+    except OSError as error:
+        return complain(f"cannot keep the journal in {config.state_dir}: {error}; may this user write there?")
     return 0
 
 

@@ -1,12 +1,15 @@
 """Where bad input is kept with its reason, so that it blocks nothing and can still be looked at.
 
 Strategy: rows are bounded in number and bytes, oldest first out; what is counted stays counted. Keeping is queued with
-the next group commit and never awaited by whoever refused the message.
+the next group commit and never awaited by whoever refused the message. A device that sends nothing but rubbish makes
+thousands a second: of each origin the first few of a while are kept and logged, the rest is counted, because neither
+the log nor the flash card gains from more of the same.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,16 +17,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WHILE_S = 10.0
+KEPT_IN_A_WHILE = 50
+LOGGED_IN_A_WHILE = 5
+
 
 class Quarantine:
     """The one door to the quarantine table of the store. `count` is since this process started."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._recent: dict[str, tuple[float, int]] = {}
         self.count = 0
 
     def keep(self, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> None:
         """Keep `payload` that came from `origin` (a topic or a device id), refused with `code` because of `reason`."""
         self.count += 1
-        log.warning("refused from %s: %s: %s", origin, code, reason)
-        self._store.quarantine(origin=origin, lane=lane, code=code, reason=reason, payload=payload)
+        now = time.monotonic()
+        since, number = self._recent.get(origin, (now, 0))
+        if now - since > WHILE_S:
+            if number > LOGGED_IN_A_WHILE:
+                log.warning("refused from %s: %d in %.0f s", origin, number, now - since)
+            since, number = now, 0
+        number += 1
+        self._recent[origin] = (since, number)
+        if number <= LOGGED_IN_A_WHILE:
+            log.warning("refused from %s: %s: %s", origin, code, reason)
+        if number <= KEPT_IN_A_WHILE:
+            self._store.quarantine(origin=origin, lane=lane, code=code, reason=reason, payload=payload)

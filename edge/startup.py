@@ -1,0 +1,35 @@
+"""What each of our commands does first: read the configuration, say what is wrong with it, and log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.config import StoreConfig
+
+
+def loaded(file: Path) -> StoreConfig | None:
+    """The configuration, or None after its complaints have been printed."""
+    from edge.config import BadConfig, load
+
+    try:
+        return load(file)
+    except BadConfig as error:
+        complain(str(error))
+        return None
+
+
+def complain(what: str) -> int:
+    """Print what is wrong where errors go; returns exit status 2."""
+    print(what, file=sys.stderr)
+    return 2
+
+
+def start_logging() -> None:
+    """Log lines to stderr, where systemd's journal (or a log file) takes them with its own time stamp."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
