@@ -1,8 +1,8 @@
 """Memory and idle CPU of broker, edge and bridge after an hour's worth of sales, and start to first scan delivered.
 
-A whole store is started as `tillgate run` starts it, with a serial scanner on a pty and a cloud broker with an HQ
-receiver behind it. 20 lanes send an hour's sales (180 each, with their tenders), HQ confirms them, and then nothing
-happens for a minute. Beside it an empty Python process and one with paho-mqtt alone, to tell what is ours.
+A whole store is started as `tillgate run` starts it, with a serial scanner on a pty, a receipt printer with a drawer,
+and a cloud broker with an HQ receiver behind it. 20 lanes send an hour's sales (180 each), HQ confirms them, and then
+nothing happens for a minute. Beside it an empty Python process and one with paho-mqtt alone, to tell what is ours.
 """
 
 from __future__ import annotations
@@ -66,12 +66,17 @@ class Store:
 
     def __init__(self, root: Path, scanner: str) -> None:
         self.cloud_port = free_port()
+        self.printer_port = free_port()
         self.file = root / "store.toml"
         self.file.write_text(
             f'state_dir = "state"\n[store]\nid = "BENCH"\n[bus]\nport = {free_port()}\n'
             f'[cloud]\nhost = "127.0.0.1"\nport = {self.cloud_port}\n{LIMITS}{lanes_toml(LANES)}'
             f'[[devices]]\nid = "scanner-1"\nprotocol = "serial-scanner"\nlanes = ["1"]\n'
             f'transport = {{ kind = "serial", path = "{scanner}" }}\n'
+            f'[[devices]]\nid = "printer-1"\nprotocol = "escpos-printer"\nlanes = ["1"]\n'
+            f'transport = {{ kind = "tcp", host = "127.0.0.1", port = {self.printer_port} }}\n'
+            f'[[devices]]\nid = "drawer-1"\nprotocol = "printer-drawer"\nlanes = ["1"]\n'
+            f'options = {{ printer = "printer-1", open_when = "high" }}\n'
         )
         self.root = root
         self.config: StoreConfig = load(self.file)
@@ -84,8 +89,10 @@ class Store:
         self.processes.append(process)
         return process
 
-    def cloud_and_hq(self) -> None:
-        """The cloud's broker, and HQ behind it."""
+    def surroundings(self) -> None:
+        """A receipt printer, the cloud's broker, and HQ behind it."""
+        where = ["--state", str(self.root), "--control", str(self.root / "control.sock")]
+        self.start(sys.executable, "-m", "drivers.virtual", *where, f"printer:printer-1:tcp:{self.printer_port}")
         conf = self.root / "cloud.conf"
         conf.write_text(f"listener {self.cloud_port} 127.0.0.1\nallow_anonymous true\n")
         self.start("mosquitto", "-c", str(conf))
@@ -182,7 +189,7 @@ async def measure(idle_s: float, starts: int) -> dict[str, float | int | str]:
     with tempfile.TemporaryDirectory(prefix="tillgate-bench-") as folder:
         store = Store(Path(folder), os.ttyname(slave))
         try:
-            store.cloud_and_hq()
+            store.surroundings()
             for attempt in range(starts):
                 started = time.perf_counter()
                 run = store.gateway()
