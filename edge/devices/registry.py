@@ -205,12 +205,8 @@ class Registry:
         )
 
     async def _once(self, device: Attached, driver: Driver) -> NoReturn:
-        stopping = False
         try:
             await driver.run()
-        except asyncio.CancelledError:
-            stopping = True  # the gateway ends: nothing is wrong with the device
-            raise
         except WrongDevice as error:
             log.error("%s is stopped: %s", device.id, error)
             device.fault = str(error)
