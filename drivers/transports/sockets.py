@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from drivers.errors import DeviceLost
 from drivers.transports.base import Lost, Receive
 
 
-class SocketTransport(asyncio.Protocol):
+class SocketTransport(asyncio.Protocol, ABC):
     """Base of the TCP and the event-socket transport; subclasses connect `self` in `_connect`."""
 
     def __init__(self, name: str) -> None:
@@ -30,8 +31,9 @@ class SocketTransport(asyncio.Protocol):
             self._forget()
             raise
 
+    @abstractmethod
     async def _connect(self) -> None:
-        raise NotImplementedError
+        """Connect `self`; raises DeviceLost."""
 
     def write(self, data: bytes) -> None:
         """Queue bytes; dropped when the link is down."""

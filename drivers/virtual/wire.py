@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import tty
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ _SPLIT_GAP_S = 0.002
 _READ_BYTES = 4096
 
 
-class Wire:
+class Wire(ABC):
     """Base of the wires. `late_ms`, `split`, `silent` and `garbled` may be changed at any time."""
 
     def __init__(self, address: str) -> None:
@@ -80,23 +81,28 @@ class Wire:
         """The device lost its power: a socket breaks and refuses, a serial line shows nothing."""
         self._forget_queue()
 
-    async def power_on(self) -> None:
+    # Not every wire has something to do at these three.
+
+    async def power_on(self) -> None:  # noqa: B027
         """The device has power again."""
 
-    def pause(self) -> None:
+    def pause(self) -> None:  # noqa: B027
         """Stop taking bytes: the device's buffer is full."""
 
-    def resume(self) -> None:
+    def resume(self) -> None:  # noqa: B027
         """Take bytes again."""
 
+    @abstractmethod
     async def _make(self) -> None:
-        raise NotImplementedError
+        """Make the far end appear."""
 
+    @abstractmethod
     async def _break(self) -> None:
-        raise NotImplementedError
+        """Make it disappear."""
 
+    @abstractmethod
     def _write(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Send what the faults have left of an answer."""
 
     def _flush(self) -> None:
         self._timer = None
@@ -174,8 +180,9 @@ class SocketWire(Wire):
         self._host: asyncio.Transport | None = None
         self._paused = False
 
+    @abstractmethod
     async def _listen(self) -> asyncio.Server:
-        raise NotImplementedError
+        """Listen where hosts are expected."""
 
     async def _make(self) -> None:
         self._server = await self._listen()
