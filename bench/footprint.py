@@ -92,7 +92,7 @@ class Store:
     def surroundings(self) -> None:
         """A receipt printer, the cloud's broker, and HQ behind it."""
         where = ["--state", str(self.root), "--control", str(self.root / "control.sock")]
-        self.start(sys.executable, "-m", "drivers.virtual", *where, f"printer:printer-1:tcp:{self.printer_port}")
+        self.start(sys.executable, "-m", "drivers.virtual", *where, f"escpos-printer:printer-1:tcp:{self.printer_port}")
         conf = self.root / "cloud.conf"
         conf.write_text(f"listener {self.cloud_port} 127.0.0.1\nallow_anonymous true\n")
         self.start("mosquitto", "-c", str(conf))

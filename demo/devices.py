@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from drivers.virtual.__main__ import build, serve
+from drivers.virtual.__main__ import serve
 from drivers.virtual.printer import VirtualPrinter
 from drivers.virtual.twin import Twin
+from drivers.virtual.twins import build
 from drivers.virtual.wire import PtyWire, TcpWire
 
 
@@ -57,7 +58,7 @@ class RecordedPrinter(VirtualPrinter):
 def build_recorded(spec: str, state: Path) -> Twin:
     """As `drivers.virtual` builds it, with printers that record their drawer."""
     kind, _, rest = spec.partition(":")
-    if kind != "printer":
+    if kind != "escpos-printer":
         return build(spec, state)
     name, *parts = rest.split(":")
     return RecordedPrinter(name, state, int(parts[1]) if parts[:1] == ["tcp"] else None)

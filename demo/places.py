@@ -212,9 +212,13 @@ class Places:
         """The virtual devices, as `python -m drivers.virtual` takes them."""
         specs = []
         for lane in self._equipped:
-            scanner = "scanner" if lane.networked else "keyboard"
+            scanner = "serial-scanner" if lane.networked else "keyboard-scanner"
             port = f":tcp:{self._printer_port(lane)}" if lane.networked else ""
-            specs += [f"{scanner}:{lane.scanner}", f"printer:{lane.printer}{port}", f"scale:{lane.scale}:unit=kg"]
+            specs += [
+                f"{scanner}:{lane.scanner}",
+                f"escpos-printer:{lane.printer}{port}",
+                f"toledo-8217:{lane.scale}:unit=kg",
+            ]
         return specs
 
     def _printer_port(self, lane: Lane) -> int:

@@ -17,6 +17,7 @@ from drivers.options import read_options
 from drivers.printers.escpos_status import EscposStatus
 from drivers.printers.printer_driver import PrinterDriver
 from drivers.printers.profiles import PROFILES
+from drivers.scales.base import ScaleProtocol
 from drivers.scales.scale_driver import ScaleDriver
 from drivers.scales.toledo_8217 import Toledo8217, Toledo8217Options
 from drivers.scanners.keyboard import KeyboardScanner, KeyboardScannerOptions
@@ -77,9 +78,23 @@ def _escpos(options: EscposOptions, transport: Transport, event: OnEvent, opened
     return PrinterDriver(transport, EscposStatus(), event, opened, profile=PROFILES[options.model])
 
 
-def _toledo_8217(options: Toledo8217Options, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
-    return ScaleDriver(transport, Toledo8217(options), event, opened)
+def _scale(
+    protocol: Callable[[Any], ScaleProtocol],
+    options: type,
+    *,
+    serial: Mapping[str, Any] | None = None,
+    transports: tuple[str, ...] = ("serial", "tcp"),
+) -> DeviceKind:
+    """A scale; `serial` is how its line is set unless the configuration says otherwise."""
 
+    def build(chosen: Any, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+        return ScaleDriver(transport, protocol(chosen), event, opened)
+
+    return DeviceKind("scale", options, transports, build, {"serial": serial or {}})
+
+
+_7E1 = {"data_bits": 7, "parity": "even"}
+_7O1 = {"data_bits": 7, "parity": "odd"}
 
 TRANSPORTS: Mapping[str, TransportKind] = {
     "serial": TransportKind(SerialOptions, SerialTransport),
@@ -92,13 +107,7 @@ DEVICES: Mapping[str, DeviceKind] = {
     "serial-scanner": DeviceKind("scanner", SerialScannerOptions, ("serial", "tcp"), _serial_scanner),
     "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
     "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "serial"), _escpos),
-    "toledo-8217": DeviceKind(
-        "scale",
-        Toledo8217Options,
-        ("serial", "tcp"),
-        _toledo_8217,
-        line={"serial": {"data_bits": 7, "parity": "even"}},
-    ),
+    "toledo-8217": _scale(Toledo8217, Toledo8217Options, serial=_7E1),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None),
 }
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from drivers.errors import DeviceLost
-from drivers.events import Event, Scan, Weight
+from drivers.events import Event, Handshake, Scan, Weight
 from drivers.protocol import DeviceProtocol
 from drivers.transports.base import Transport
 
@@ -71,13 +71,7 @@ class Driver:
         """See an event before the owner does; for subclasses."""
 
     def _receive(self, data: bytes) -> None:
-        now_ns = time.monotonic_ns()
-        protocol = self.protocol
-        for event in protocol.receive(data):
-            if isinstance(event, Scan | Weight):
-                event = replace(event, captured_ns=now_ns)
-            self._heard(event)
-            self._on_event(event)
+        self._deliver(self.protocol.receive(data))
         self._watch_silence()
 
     def _watch_silence(self) -> None:
@@ -98,9 +92,13 @@ class Driver:
     def _deliver(self, events: Sequence[Event]) -> None:
         now_ns = time.monotonic_ns()
         for event in events:
-            stamped = replace(event, captured_ns=now_ns) if isinstance(event, Scan | Weight) else event
-            self._heard(stamped)
-            self._on_event(stamped)
+            if isinstance(event, Handshake):
+                self.transport.write(event.data)
+                continue
+            if isinstance(event, Scan | Weight):
+                event = replace(event, captured_ns=now_ns)
+            self._heard(event)
+            self._on_event(event)
 
     def _lost(self, error: DeviceLost) -> None:
         if self._gone is not None and not self._gone.done():

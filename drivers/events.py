@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["kg", "lb"]
+Unit = Literal["kg", "g", "lb", "oz"]
 Paper = Literal["ok", "near_end", "end", "unknown"]
 PrinterError = Literal["cutter", "recoverable", "unrecoverable", "unknown"]
 
@@ -35,8 +35,8 @@ class Scan:
 class Weight:
     """A weight: `value` is the decimal string that the scale resolved ("0.482"), never a float.
 
-    `stable` False must not be sold by. `net` says that a tare was taken off; `tare` is its value where the
-    protocol tells it. `raw` is the frame. `captured_ns` as in `Scan`.
+    A negative value begins with "-". `stable` False must not be sold by. `net` says that a tare was taken off; `tare`
+    is its value where the protocol tells it. `raw` is the frame. `captured_ns` as in `Scan`.
     """
 
     value: str
@@ -48,28 +48,38 @@ class Weight:
     captured_ns: int = 0
 
 
+ScaleFault = Literal[
+    "busy", "no_weight", "below_minimum", "not_moved", "needs_zero", "needs_calibration", "device_fault", "refused"
+]
+"""What else a scale says of itself: it works at something; it has none; too little lies on it; nothing has been
+taken off since the last weight; it must be zeroed; it must be calibrated; it is broken; it does not do this command."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScaleStatus:
     """Why a scale gives no weight, or what it did with a command. `raw` is the frame."""
 
-    motion: bool
-    over: bool
-    under_zero: bool
-    outside_zero_capture: bool
-    centre_of_zero: bool
-    net: bool
     raw: bytes
+    motion: bool = False
+    over: bool = False
+    under_zero: bool = False
+    outside_zero_capture: bool = False
+    centre_of_zero: bool = False
+    net: bool = False
+    fault: ScaleFault | None = None
 
     @property
     def reason(self) -> str | None:
         """The `NotReady` code of the worst condition, or None when nothing stands in the way."""
+        if self.fault is not None and self.fault != "no_weight":
+            return self.fault
         if self.over:
             return "over"
         if self.under_zero:
             return "under_zero"
         if self.motion:
             return "in_motion"
-        return None
+        return self.fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +136,11 @@ class Noise:
     reason: str
 
 
-Event = Scan | Weight | ScaleStatus | PrinterStatus | DrawerStatus | PrintProof | Noise
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """Bytes that a protocol must say at once for the device to go on. The driver writes them; nobody else sees them."""
+
+    data: bytes
+
+
+Event = Scan | Weight | ScaleStatus | PrinterStatus | DrawerStatus | PrintProof | Noise | Handshake

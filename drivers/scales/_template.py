@@ -8,7 +8,7 @@ Draw request and reply here, field by field, with units and every status bit:
 
 State the strategy: how a frame is found, what ends it, what happens to rubbish. `ScaleDriver` asks, waits and
 repeats; this file only builds commands and reads answers. Only a weight that the scale calls stable has
-`stable=True`.
+`stable=True`. A protocol that must answer the scale before the weight comes returns a `Handshake` from `_judge`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivers.events import Event, Noise, Weight
+from drivers.framing import Frames
+from drivers.scales.base import ScaleProtocol
 
 FRAME_LIMIT_BYTES = 64
 _WEIGHT = re.compile(rb"\s*(\d+\.\d+) kg\r\n")
@@ -28,15 +30,14 @@ class TemplateOptions:
     """What a technician may set; every field has a default that fits most devices."""
 
 
-class TemplateScale:
-    """Answers in; `Weight`, `ScaleStatus` and `Noise` out."""
+class TemplateScale(ScaleProtocol):
+    """Answers in; `Weight`, `ScaleStatus` and `Noise` out. `ScaleProtocol` says what else may be set and answered."""
 
-    command_gap_ms = 200
+    acknowledges = False
 
     def __init__(self, options: TemplateOptions | None = None) -> None:
-        self.idle_ms: int | None = 300
+        super().__init__(Frames(end=b"\r\n", limit_bytes=FRAME_LIMIT_BYTES))
         self._options = options or TemplateOptions()
-        self._frame = bytearray()
 
     def weigh(self) -> bytes:
         """Ask for the weight."""
@@ -46,49 +47,8 @@ class TemplateScale:
         """Ask to be zeroed."""
         return b"Z\r"
 
-    def tare(self) -> bytes:
-        """Ask to take what lies on the plate as tare."""
-        return b"T\r"
-
-    def tare_value(self, digits: str) -> bytes:
-        """Set a known tare; raises ValueError when it cannot be written so."""
-        raise ValueError(f"this scale takes no tare by value ({digits!r}); tare what lies on the plate")
-
-    def clear_tare(self) -> bytes:
-        """Clear the tare."""
-        return b"C\r"
-
-    @property
-    def pending(self) -> bool:
-        """True while a frame is begun and not ended."""
-        return bool(self._frame)
-
-    def receive(self, data: bytes) -> Sequence[Event]:
-        """Take a chunk, split anywhere; return one event per frame that it ended."""
-        events: list[Event] = []
-        for byte in data:
-            self._frame.append(byte)
-            if byte == 0x0A:
-                raw = bytes(self._frame)
-                self._frame.clear()
-                events.append(self._judge(raw))
-            elif len(self._frame) > FRAME_LIMIT_BYTES:
-                events += self.cut_off()
-        return events
-
-    def idle(self) -> Sequence[Event]:
-        """Silence within a frame: its end will never come."""
-        return self.cut_off()
-
-    def cut_off(self) -> Sequence[Event]:
-        """Forget a frame begun; it is reported."""
-        raw = bytes(self._frame)
-        self._frame.clear()
-        return [Noise(raw, "cut off")] if raw else []
-
-    @staticmethod
-    def _judge(raw: bytes) -> Event:
+    def _judge(self, raw: bytes) -> Sequence[Event]:
         match = _WEIGHT.fullmatch(raw)
         if match is None:
-            return Noise(raw, "neither a weight nor a status")
-        return Weight(match[1].decode("ascii"), "kg", stable=True, net=False, tare=None, raw=raw)
+            return [Noise(raw, "neither a weight nor a status")]
+        return [Weight(match[1].decode("ascii"), "kg", stable=True, net=False, tare=None, raw=raw)]

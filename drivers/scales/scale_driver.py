@@ -3,44 +3,22 @@ question.
 
 Scales do not number their answers. A command that went unanswered may be answered late, by the weight of what
 lay on the plate before; so a new request first waits until every late answer has come or can no longer come.
+A scale that sends by itself is not asked but listened to: a weight whose transmission had begun before the request
+is left out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from decimal import Decimal
 
 from drivers.driver import Driver, OnEvent, OnOpen
 from drivers.errors import DeviceLost, Garbled, NotReady
 from drivers.events import Event, Noise, ScaleStatus, Weight
-from drivers.protocol import DeviceProtocol
+from drivers.scales.base import ScaleProtocol
 from drivers.transports.base import Transport
 
-ANSWER_MS = 600
-"""A scale that answers at all does so in far less (a tare takes 150 ms); after this it is asked again."""
-LATE_MS = 2000
-"""After this an unanswered command will not be answered any more."""
-
-
-class ScaleProtocol(DeviceProtocol, Protocol):
-    """What a scale's protocol adds: command builders and the pause that the scale needs between commands."""
-
-    command_gap_ms: int
-
-    def weigh(self) -> bytes:
-        """Ask for the weight."""
-
-    def zero(self) -> bytes:
-        """Ask to be zeroed."""
-
-    def tare(self) -> bytes:
-        """Ask to take what lies on the plate as tare."""
-
-    def tare_value(self, digits: str) -> bytes:
-        """Set a known tare; raises ValueError when it cannot be written so."""
-
-    def clear_tare(self) -> bytes:
-        """Clear the tare."""
+Answer = Weight | ScaleStatus | Noise
 
 
 class ScaleDriver(Driver):
@@ -53,35 +31,33 @@ class ScaleDriver(Driver):
     ) -> None:
         super().__init__(transport, protocol, on_event, on_open)
         self._turn = asyncio.Lock()
-        self._answer: asyncio.Future[Weight | ScaleStatus | Noise] | None = None
+        self._answer: asyncio.Future[Answer] | None = None
         self._unanswered = 0
+        self._stale = False
         self._last_command = -float("inf")
 
     async def weigh(self, timeout_s: float) -> Weight:
-        """Return a stable weight measured after this call began.
+        """Return a stable weight, not below zero, measured after this call began.
 
-        Raises NotReady ("in_motion", "over", "under_zero", "no_weight", "no_answer"), Garbled (only rubbish
-        came) or DeviceLost.
+        Raises NotReady (the reasons of scales), Garbled (only rubbish came) or DeviceLost.
         """
-        last: ScaleStatus | Noise | None = None
+        last: Answer | None = None
         try:
             async with asyncio.timeout(timeout_s), self._turn:
                 await self._quiet()
                 while True:
-                    answer = await self._ask(self.protocol.weigh())
-                    if isinstance(answer, Weight) and answer.stable:
+                    answer = _told(await self._ask(self.protocol.weigh()))
+                    if isinstance(answer, Weight):
                         return answer
-                    if isinstance(answer, ScaleStatus | Noise):
-                        last = answer
+                    last = answer or last
         except TimeoutError:
             pass
         if isinstance(last, ScaleStatus):
-            reason = last.reason or "no_weight"
-            raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+            raise self._not_ready(last.reason or "no_weight")
         raise self._no_sense(last)
 
     async def read(self, timeout_s: float = 1.0) -> Weight | ScaleStatus:
-        """Return what the scale says now, stable or not (to watch it live); raises as `weigh` does."""
+        """Return what the scale says now, stable or not, negative or not (to watch it live); raises as `weigh` does."""
         return await self._request(self.protocol.weigh(), timeout_s)
 
     async def zero(self, timeout_s: float = 1.5) -> ScaleStatus:
@@ -93,21 +69,52 @@ class ScaleDriver(Driver):
         return await self._command(self.protocol.tare(), timeout_s)
 
     async def tare_value(self, digits: str, timeout_s: float = 1.5) -> ScaleStatus:
-        """Set a known tare (digits as the protocol writes them, or ValueError). Raises as `weigh` does."""
+        """Set a known tare (digits as the protocol writes them, or BadOption). Raises as `weigh` does."""
         return await self._command(self.protocol.tare_value(digits), timeout_s)
 
     async def clear_tare(self, timeout_s: float = 1.5) -> ScaleStatus:
         """Clear the tare. Raises as `weigh` does."""
         return await self._command(self.protocol.clear_tare(), timeout_s)
 
-    async def _command(self, command: bytes, timeout_s: float) -> ScaleStatus:
+    async def _command(self, command: bytes | None, timeout_s: float) -> ScaleStatus:
+        if command is None:
+            raise self._not_ready("unsupported")
+        if not self.protocol.acknowledges:
+            return await self._command_and_look(command, timeout_s)
         answer = await self._request(command, timeout_s)
         if isinstance(answer, Weight):
             raise Garbled(f"{self.transport.name} answered a command with a weight; ask again")
         return answer
 
+    async def _command_and_look(self, command: bytes, timeout_s: float) -> ScaleStatus:
+        """For scales that obey without a word: what they weigh afterwards tells whether they did."""
+        last: Answer | None = None
+        try:
+            async with asyncio.timeout(timeout_s), self._turn:
+                await self._quiet()
+                await self._write(command)
+                await asyncio.sleep(
+                    self.protocol.command_gap_ms / 1000
+                )  # a stream shows the old weight a moment longer
+                while not isinstance(last, Weight) or not last.stable:
+                    last = await self._ask(self.protocol.weigh()) or last
+        except TimeoutError:
+            pass
+        if isinstance(last, ScaleStatus):
+            return last
+        if not isinstance(last, Weight):
+            raise self._no_sense(last)
+        value = Decimal(last.value)
+        return ScaleStatus(
+            last.raw,
+            motion=not last.stable,
+            under_zero=value < 0,
+            centre_of_zero=value == 0,
+            net=last.net or value == 0,
+        )
+
     async def _request(self, command: bytes, timeout_s: float) -> Weight | ScaleStatus:
-        answer: Weight | ScaleStatus | Noise | None = None
+        answer: Answer | None = None
         try:
             async with asyncio.timeout(timeout_s), self._turn:
                 await self._quiet()
@@ -118,17 +125,20 @@ class ScaleDriver(Driver):
             raise self._no_sense(answer)
         return answer
 
-    def _no_sense(self, last: Noise | None) -> NotReady | Garbled:
-        name = self.transport.name
-        if last is not None:
+    def _not_ready(self, reason: str) -> NotReady:
+        return NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+
+    def _no_sense(self, last: Answer | None) -> NotReady | Garbled:
+        if isinstance(last, Noise):
+            name = self.transport.name
             return Garbled(f"{name} answers with rubbish ({last.reason}); check its line settings and cable")
-        return NotReady("no_answer", f"{name}: {_ADVICE['no_answer']}")
+        return self._not_ready(self.protocol.silence)
 
     async def _quiet(self) -> None:
         # Late answers belong to an earlier request: wait for them, or until they can no longer come.
         loop = asyncio.get_running_loop()
         while self._unanswered:
-            left = self._last_command + LATE_MS / 1000 - loop.time()
+            left = self._last_command + self.protocol.late_ms / 1000 - loop.time()
             if left <= 0:
                 self._unanswered = 0
                 return
@@ -137,25 +147,37 @@ class ScaleDriver(Driver):
             if self._answer.done():
                 self._answer.result()  # raises DeviceLost when the link went meanwhile
 
-    async def _ask(self, command: bytes) -> Weight | ScaleStatus | Noise | None:
-        """Send one command when the gap allows; return its answer, or None when none came in time."""
+    async def _ask(self, command: bytes) -> Answer | None:
+        """Send one command when the gap allows (or only listen); return its answer, or None when none came in time."""
+        if command:
+            await self._write(command)
+            self._unanswered += 1
+        elif not self.is_open:
+            raise self._gone_away()
+        self._stale = not command and self.protocol.pending
+        self._answer = asyncio.get_running_loop().create_future()
+        await asyncio.wait((self._answer,), timeout=self.protocol.answer_ms / 1000)
+        return self._answer.result() if self._answer.done() else None
+
+    async def _write(self, command: bytes) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._last_command + self.protocol.command_gap_ms / 1000 - loop.time())
         if not self.is_open:
-            raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
-        self._answer = loop.create_future()
-        self._unanswered += 1
+            raise self._gone_away()
         self._last_command = loop.time()
         self.transport.write(command)
-        await asyncio.wait((self._answer,), timeout=ANSWER_MS / 1000)
-        return self._answer.result() if self._answer.done() else None
+
+    def _gone_away(self) -> DeviceLost:
+        return DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
 
     def _heard(self, event: Event) -> None:
         if not isinstance(event, Weight | ScaleStatus | Noise):
             return
         if not isinstance(event, Noise):  # rubbish may be a stray byte: the answer itself may still be on its way
             self._unanswered = max(0, self._unanswered - 1)
-        if self._answer is not None and not self._answer.done():
+        if self._stale:
+            self._stale = False  # it was on its way before anybody asked
+        elif self._answer is not None and not self._answer.done():
             self._answer.set_result(event)
 
     def _opened(self) -> None:
@@ -168,10 +190,28 @@ class ScaleDriver(Driver):
             self._answer.exception()  # marked as seen: there may be nobody waiting any more
 
 
+def _told(answer: Answer | None) -> Answer | None:
+    """A weight that may be sold by, or what keeps it from being one."""
+    if not isinstance(answer, Weight):
+        return answer
+    if answer.value.startswith("-"):
+        return ScaleStatus(answer.raw, motion=not answer.stable, under_zero=True, net=answer.net)
+    return answer if answer.stable else ScaleStatus(answer.raw, motion=True, net=answer.net)
+
+
 _ADVICE = {
     "in_motion": "still moving; let it come to rest and weigh again",
     "over": "too much on it; take something off",
     "under_zero": "below zero; clear the plate and zero it",
     "no_weight": "gives no weight; clear the plate and weigh again",
     "no_answer": "does not answer; check its power and cable",
+    "unchanged": "says nothing while the weight stays the same; lift the goods, put them back and weigh again",
+    "unsupported": "has no such command; use its own keys",
+    "busy": "busy with something else; wait a moment and weigh again",
+    "below_minimum": "too little on it to be weighed; put more on",
+    "not_moved": "nothing was lifted since the last weight; lift the goods, put them back and weigh again",
+    "needs_zero": "must be zeroed; clear the plate and zero it",
+    "needs_calibration": "must be calibrated; call service",
+    "device_fault": "a fault; switch it off and on, then call service",
+    "refused": "refused the command; clear the plate, let it come to rest and try again",
 }

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from drivers.catalog import build_driver, build_transport, read_device, read_transport
-from drivers.errors import DeviceLost, Garbled, NotReady
+from drivers.errors import BadOption, DeviceLost, Garbled, NotReady
 from drivers.events import Noise, ScaleStatus, Weight
 from drivers.scales.scale_driver import ScaleDriver
-from drivers.scales.toledo_8217 import tare_value
-from drivers.virtual.scale import VirtualScale
+from drivers.scales.toledo_8217 import Toledo8217
+from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
 from drivers.virtual.wire import PtyWire
 from tests.drivers.rig import PATIENCE_S, Heard, running, until
 
@@ -22,8 +22,8 @@ from tests.drivers.rig import PATIENCE_S, Heard, running, until
 @asynccontextmanager
 async def scale_and_twin(
     path: Path, **options: str
-) -> AsyncIterator[tuple[ScaleDriver, VirtualScale, Heard, asyncio.Task[None]]]:
-    twin, heard = VirtualScale("scale-1", PtyWire(path), **options), Heard()
+) -> AsyncIterator[tuple[ScaleDriver, VirtualToledo8217, Heard, asyncio.Task[None]]]:
+    twin, heard = VirtualToledo8217("scale-1", PtyWire(path), **options), Heard()
     await twin.open()
 
     def build(on_open: Callable[[], None]) -> ScaleDriver:
@@ -164,6 +164,6 @@ async def test_a_line_of_seven_bits_can_be_opened_again_and_again(path: Path) ->
 
 
 def test_a_tare_is_five_digits() -> None:
-    assert tare_value("00125") == b"T00125\r"
-    with pytest.raises(ValueError, match="five digits"):
-        tare_value("0.125")
+    assert Toledo8217().tare_value("00125") == b"T00125\r"
+    with pytest.raises(BadOption, match="5 digits"):
+        Toledo8217().tare_value("0.125")

@@ -41,7 +41,12 @@ async def virtual_devices(directory: Path, *specs: str) -> AsyncIterator[tuple[d
 
 
 async def test_one_process_hosts_many_devices(tmp_path: Path) -> None:
-    specs = ("scanner:scanner-1:suffix=crlf", "scale:scale-1", "keyboard:keyboard-1", "printer:printer-1:tcp:0")
+    specs = (
+        "serial-scanner:scanner-1:suffix=crlf",
+        "toledo-8217:scale-1",
+        "keyboard-scanner:keyboard-1",
+        "escpos-printer:printer-1:tcp:0",
+    )
     async with virtual_devices(tmp_path, *specs) as (addresses, control):
         assert addresses["scanner-1"] == str(tmp_path / "ttyscanner-1")
         assert addresses["keyboard-1"] == str(tmp_path / "keyboard-1.events")
@@ -87,7 +92,7 @@ async def wait_for_receipt(control: Control) -> dict[str, Any]:
 
 
 async def test_rubbish_on_the_control_socket_is_answered(tmp_path: Path) -> None:
-    async with virtual_devices(tmp_path, "scanner:scanner-1") as (_, control):
+    async with virtual_devices(tmp_path, "serial-scanner:scanner-1") as (_, control):
         reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
         for line, message in ((b"{", "not JSON"), (b"[1]", "not an object"), (b'{"do": 1}', "unknown")):
             writer.write(line + b"\n")
@@ -99,7 +104,14 @@ async def test_rubbish_on_the_control_socket_is_answered(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "spec", ["laser:x", "scanner:", "scanner:x:tcp:1", "printer:x:colour=red", "scanner:x:suffix=q"]
+    "spec",
+    [
+        "laser:x",
+        "serial-scanner:",
+        "keyboard-scanner:x:tcp:1",
+        "escpos-printer:x:colour=red",
+        "serial-scanner:x:suffix=q",
+    ],
 )
 async def test_a_wrong_device_is_refused_with_what_is_right(tmp_path: Path, spec: str) -> None:
     command = (sys.executable, "-m", "drivers.virtual", "--state", str(tmp_path), "--control", str(tmp_path / "c"))

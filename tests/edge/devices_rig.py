@@ -14,7 +14,7 @@ from typing import Any, Self
 import orjson
 
 from drivers.virtual.printer import VirtualPrinter
-from drivers.virtual.scale import VirtualScale
+from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
 from drivers.virtual.scanner import VirtualScanner
 from drivers.virtual.wire import PtyWire, TcpWire
 from edge.bus.errors import BusFull
@@ -65,7 +65,7 @@ class Counter:
         self.send_s = send_s
         wire = PtyWire(directory / "ttyprinter") if serial_printer else TcpWire(0)
         self.scanner = VirtualScanner("scanner-1", PtyWire(directory / "ttyscanner"))
-        self.scale = VirtualScale("scale-1", PtyWire(directory / "ttyscale"))
+        self.scale = VirtualToledo8217("scale-1", PtyWire(directory / "ttyscale"))
         self.printer = VirtualPrinter("printer-1", wire, directory / "paper", drawer_open=open_when or "high")
         self.published: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.quarantined: list[tuple[str, str | None, str, str, bytes]] = []

@@ -1,0 +1,110 @@
+"""What all scale protocols share: a scale that frames its answers, is asked, and may be told to zero and tare.
+
+A protocol of its own says how a frame is found (`self._frames`), what it means (`_judge`) and which commands there
+are. What it does not say stands here: no zero, no tare, answers within 600 ms, 200 ms between two commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drivers.errors import BadOption
+from drivers.events import Event, Noise
+from drivers.framing import Frames
+
+
+class ScaleProtocol:
+    """Base of the scale protocols: bytes in, `Weight`, `ScaleStatus`, `Handshake` and `Noise` out. No I/O, no clock."""
+
+    command_gap_ms = 200
+    """The scale needs this pause between two commands."""
+    answer_ms = 600
+    """A scale that answers at all does so in far less; after this it is asked again."""
+    late_ms = 2000
+    """After this an unanswered command will not be answered any more."""
+    acknowledges = True
+    """Whether zero, tare and clear are answered by a `ScaleStatus`. If not, the driver weighs to see what they did."""
+    silence = "no_answer"
+    """The `NotReady` reason when nothing comes: "no_answer", or "unchanged" for scales that repeat nothing."""
+    probed = True
+    """Whether a weight may be asked for only to see that the scale is there."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self.idle_ms: int | None = 300
+
+    # -- commands: bytes for the scale, or None where the protocol has no such command ---------------------------------
+
+    def weigh(self) -> bytes:
+        """Ask for the weight; empty where the scale sends weights by itself, all the time."""
+        return b""
+
+    def zero(self) -> bytes | None:
+        """Ask to be zeroed."""
+        return None
+
+    def tare(self) -> bytes | None:
+        """Ask to take what lies on the plate as tare."""
+        return None
+
+    def tare_value(self, digits: str) -> bytes | None:
+        """Set a known tare, `digits` as the protocol writes them; raises BadOption when they cannot be written so."""
+        return None
+
+    def clear_tare(self) -> bytes | None:
+        """Clear the tare."""
+        return None
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """True while a frame, or rubbish between frames, is being collected."""
+        return self._frames.pending
+
+    def receive(self, data: bytes) -> Sequence[Event]:
+        """Take a chunk, split anywhere; return what each frame that it ended means, and rubbish as Noise."""
+        events: list[Event] = []
+        for frame in self._frames.push(data):
+            if isinstance(frame, Noise):
+                events.append(frame)
+            else:
+                events += self._judge(frame)
+        return events
+
+    def idle(self) -> Sequence[Event]:
+        """Silence within a frame: its end will never come."""
+        return self._frames.give_up()
+
+    def cut_off(self) -> Sequence[Event]:
+        """The link ended or begins anew: forget all; what was begun is reported."""
+        return self._frames.give_up()
+
+    def _judge(self, raw: bytes) -> Sequence[Event]:
+        """What one whole frame means, start and end included; `Noise` with a reason when it means nothing."""
+        raise NotImplementedError
+
+
+def tare_digits(digits: str, count: int) -> bytes:
+    """`digits` as ASCII; raises BadOption unless they are `count` digits without a point."""
+    if len(digits) != count or not (digits.isascii() and digits.isdigit()):
+        raise BadOption("tare", f"is {digits!r}; expected {count} digits without a point")
+    return digits.encode("ascii")
+
+
+def plain_decimal(text: str) -> str | None:
+    """A weight as it stands in a frame, without fill (" 001.250" is "1.250", "- 0.5" is "-0.5"); None: no decimal.
+
+    All digits that the scale resolved stay; only leading fill goes. Minus zero is zero.
+    """
+    compact = text.replace(" ", "")
+    sign = "-" if compact.startswith("-") else ""
+    whole, point, fraction = compact.lstrip("+-").partition(".")
+    if len(compact) - len(compact.lstrip("+-")) > 1 or not whole.isascii() or not (whole + fraction).isdigit():
+        return None
+    if point and not (fraction and fraction.isascii()):
+        return None
+    if not whole:
+        return None
+    value = f"{int(whole)}{point}{fraction}"
+    return value if not any(digit in "123456789" for digit in value) else sign + value

@@ -1,0 +1,92 @@
+"""Every virtual device, by the name of the kind that it is the other end of (`drivers.catalog`): an explicit table.
+
+The options of a twin are the keyword arguments of its class, given as text: ``unit=lb``, ``proof=no``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers.virtual.keyboard import VirtualKeyboard
+from drivers.virtual.printer import VirtualPrinter
+from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
+from drivers.virtual.scanner import VirtualScanner
+from drivers.virtual.twin import Twin
+from drivers.virtual.wire import PtyWire, TcpWire, UnixWire, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class TwinKind:
+    """One virtual device. `events`: its wire is a unix socket that carries key events, not a pty or a TCP port.
+
+    `paper`: it keeps what it prints in a folder of its own.
+    """
+
+    twin: Callable[..., Twin]
+    events: bool = False
+    paper: bool = False
+
+
+TWINS: Mapping[str, TwinKind] = {
+    "serial-scanner": TwinKind(VirtualScanner),
+    "keyboard-scanner": TwinKind(VirtualKeyboard, events=True),
+    "escpos-printer": TwinKind(VirtualPrinter, paper=True),
+    "toledo-8217": TwinKind(VirtualToledo8217),
+}
+
+
+def build(spec: str, directory: Path, *, pictures: bool = False) -> Twin:
+    """Build the twin of ``KIND:NAME[:tcp:PORT][:key=value...]``; raises ValueError saying what would be right.
+
+    Its pty is linked at `directory`/ttyNAME, its socket is `directory`/NAME.events, its paper is in `directory`/NAME.
+    """
+    kind, _, rest = spec.partition(":")
+    name, *parts = rest.split(":")
+    entry = TWINS.get(kind)
+    if entry is None or not name:
+        raise ValueError(f"{spec!r}: expected KIND:NAME with a kind of {', '.join(TWINS)}")
+    port: int | None = None
+    if parts[:1] == ["tcp"]:
+        if entry.events or len(parts) < 2 or not parts[1].isdigit():
+            raise ValueError(f"{spec!r}: expected {kind}:{name}:tcp:PORT" if not entry.events else f"{spec!r}: no tcp")
+        port = int(parts[1])
+        parts = parts[2:]
+    options = dict(part.partition("=")[::2] for part in parts)
+    try:
+        chosen = _chosen(kind, options)
+        wire = _wire(entry, name, port, directory)
+        if entry.paper:
+            return entry.twin(name, wire, directory / name, pictures=pictures, **chosen)
+        return entry.twin(name, wire, **chosen)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{spec!r}: {error.args[0]}") from error
+
+
+def options_of(kind: str) -> dict[str, object]:
+    """The options that the twin of `kind` takes, with their defaults."""
+    parameters = inspect.signature(TWINS[kind].twin).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY and one.name != "pictures"}
+
+
+def _chosen(kind: str, texts: dict[str, str]) -> dict[str, object]:
+    """The options as the twin wants them: a default tells whether it is a text, a whole number, or yes and no."""
+    known = options_of(kind)
+    chosen: dict[str, object] = {}
+    for key, text in texts.items():
+        if key not in known:
+            raise ValueError(f"{key} is unknown; a {kind} takes {', '.join(known) or 'no options'}")
+        default = known[key]
+        if isinstance(default, bool):
+            chosen[key] = text not in ("no", "false")
+        else:
+            chosen[key] = int(text) if isinstance(default, int) else text
+    return chosen
+
+
+def _wire(entry: TwinKind, name: str, port: int | None, directory: Path) -> Wire:
+    if entry.events:
+        return UnixWire(directory / f"{name}.events")
+    return PtyWire(directory / f"tty{name}") if port is None else TcpWire(port)
