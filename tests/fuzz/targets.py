@@ -1,0 +1,83 @@
+"""What is fuzzed: every parser of the catalogue, in each set-up that a capture uses, with its frames as seeds.
+
+A parser is fed, told that the link ended, and fed again: so one input cannot lean on the one before, except by what a
+parser is meant to remember (caps lock, what a printer has said). Fresh ones are made now and then all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from drivers.capture import Capture, load, new_protocol
+from drivers.protocol import DeviceProtocol
+
+CAPTURES = Path(__file__).parent.parent / "captures"
+_KEY_EVENT = struct.Struct("llHHi")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One way to set a parser up: options, and for printers the real-time questions that were asked before."""
+
+    options: Mapping[str, Any]
+    asked: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Target:
+    """One parser. `seeds` are whole frames; `step_bytes` is the smallest piece that may arrive by itself."""
+
+    kind: str
+    setups: list[Setup] = field(default_factory=list)
+    seeds: list[bytes] = field(default_factory=list)
+    step_bytes: int = 1
+    splits: bool = True
+    """Whether a chunk may be split anywhere (a report of hidraw is not)."""
+    build: Callable[[Setup], DeviceProtocol] | None = None
+    """For tests of the fuzzer itself; None: from the catalogue."""
+
+    def parser(self, setup: Setup) -> DeviceProtocol:
+        """A fresh parser."""
+        if self.build is not None:
+            return self.build(setup)
+        return new_protocol(self.kind, setup.options, setup.asked)
+
+
+@cache
+def targets() -> Mapping[str, Target]:
+    """Every parser of which there is a capture (a test sees to it that these are all), by kind."""
+    found: dict[str, Target] = {}
+    setups: dict[tuple[str, str], None] = {}
+    for folder in sorted(path.parent for path in CAPTURES.glob("*/*/bytes.rx")):
+        capture = load(folder)
+        target = found.setdefault(capture.kind, Target(capture.kind))
+        target.step_bytes = max(target.step_bytes, capture.step_bytes)
+        target.splits = target.splits and not capture.report_bytes
+        setup = Setup(capture.options, capture.asked)
+        named = (capture.kind, json.dumps([dict(capture.options), capture.asked], sort_keys=True))
+        if named not in setups:
+            setups[named] = None
+            target.setups.append(setup)
+        target.seeds += [seed for seed in frames(capture) if seed not in target.seeds]
+    return found
+
+
+def frames(capture: Capture) -> list[bytes]:
+    """The capture cut where an event was complete; of long frames only the end."""
+    protocol = capture.protocol()
+    pieces, begun = [], b""
+    for piece in capture.pieces():
+        begun += piece
+        if protocol.receive(piece):
+            pieces.append(begun)
+            begun = b""
+    if begun:
+        pieces.append(begun)
+    limit_bytes = 64 * capture.step_bytes
+    return [piece[-limit_bytes:] for piece in pieces]
