@@ -1,0 +1,246 @@
+"""Every scale kind against its virtual twin on a pty: one row per kind and form, the same questions to all.
+
+A row says what of a scale's behaviour is its own. Tests of what only one kind has stand in a file named after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.catalog import DEVICES, build_driver, build_transport, read_device, read_transport
+from drivers.errors import NotReady
+from drivers.events import Noise, ScaleStatus, Unit, Weight
+from drivers.scales.scale_driver import ScaleDriver
+from drivers.virtual.scales.base import VirtualScale
+from drivers.virtual.twins import TWINS
+from drivers.virtual.wire import PtyWire
+from tests.drivers.rig import PATIENCE_S, Heard, running
+
+SAYS = {"motion": "in_motion", "over": "over", "under": "under_zero", "silence": "no_answer"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of scale, in one of its forms."""
+
+    kind: str
+    form: str = ""
+    value: str = "0.482"
+    """What is put on the plate, and what must come out, digit for digit."""
+    unit: Unit = "kg"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the driver."""
+    twin: Mapping[str, Any] = field(default_factory=dict)
+    """Of the twin."""
+    zeroes: bool = False
+    tares: bool = False
+    clears: bool = False
+    tare_value: tuple[str, str] | None = None
+    """A known tare: the digits that the driver takes, and the weight that they mean."""
+    tells_tare: bool = False
+    """Whether a net weight comes with the tare that was taken off."""
+    repeats: bool = True
+    """False: says nothing while the weight is unchanged."""
+    says: Mapping[str, str] = field(default_factory=dict)
+    """The reasons of NotReady where they differ from `SAYS`; "": it cannot get there, or cannot tell."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.form}" if self.form else self.kind
+
+
+ROWS = [
+    Row("toledo-8217", zeroes=True, tares=True, clears=True, tare_value=("00125", "0.125")),
+    Row(
+        "toledo-8217",
+        "lb",
+        value="1.06",
+        unit="lb",
+        twin={"unit": "lb", "capacity": "30", "parity": "shown"},
+        zeroes=True,
+        tares=True,
+        clears=True,
+        tare_value=("00025", "0.25"),
+    ),
+]
+rows = pytest.mark.parametrize("row", ROWS, ids=str)
+
+
+@asynccontextmanager
+async def scale_and_twin(row: Row, path: Path) -> AsyncIterator[tuple[ScaleDriver, VirtualScale, Heard]]:
+    twin, heard = TWINS[row.kind].twin("scale-1", PtyWire(path), **row.twin), Heard()
+    assert isinstance(twin, VirtualScale)
+    await twin.open()
+
+    def build(on_open: Callable[[], None]) -> ScaleDriver:
+        transport = build_transport(read_transport(row.kind, "serial", {"path": str(path)}))
+        driver = build_driver(row.kind, read_device(row.kind, row.options), transport, heard, on_open)
+        assert isinstance(driver, ScaleDriver)
+        driver.protocol.command_gap_ms = min(driver.protocol.command_gap_ms, 20)  # a twin needs no pause
+        return driver
+
+    try:
+        async with running(build) as run:
+            yield run.driver, twin, heard
+    finally:
+        await twin.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ttyscale-1"
+
+
+def test_every_scale_with_a_line_has_a_row() -> None:
+    kinds = {name for name, kind in DEVICES.items() if kind.category == "scale" and "serial" in kind.transports}
+    assert kinds <= {row.kind for row in ROWS}
+
+
+@rows
+async def test_weighs_as_the_scale_resolved_it_and_the_same_weight_twice(row: Row, path: Path) -> None:
+    async with scale_and_twin(row, path) as (scale, twin, heard):
+        twin.load(row.value)
+        first = await scale.weigh(PATIENCE_S)
+        if row.repeats:
+            second = await scale.weigh(PATIENCE_S)
+            assert (second.value, second.raw) == (first.value, first.raw)
+            assert second.captured_ns > first.captured_ns
+            twin.load("0")
+            assert Decimal((await scale.weigh(PATIENCE_S)).value) == 0
+        else:
+            with pytest.raises(NotReady) as caught:
+                await scale.weigh(0.3)
+            assert caught.value.reason == "unchanged"
+        assert (first.value, first.unit, first.stable, first.net) == (row.value, row.unit, True, False)
+        assert first.raw
+        assert not heard.now(Noise)
+
+
+@rows
+async def test_only_a_stable_weight_answers(row: Row, path: Path) -> None:
+    async with scale_and_twin(row, path) as (scale, twin, heard):
+        twin.load(row.value, settle_ms=150)
+        assert (await scale.weigh(PATIENCE_S)).value == row.value
+        assert all(weight.value == row.value for weight in heard.now(Weight) if weight.stable)
+
+
+@rows
+async def test_what_keeps_it_from_weighing_is_named(row: Row, path: Path) -> None:
+    async def reason(what: str) -> str:
+        async with scale_and_twin(row, path.with_name(f"tty{what}")) as (scale, twin, _):
+            if what in ("motion", "silence"):
+                twin.load(row.value)
+                await twin.do(what, {"on": True})
+            else:
+                await twin.do(what, {})
+            with pytest.raises(NotReady) as caught:
+                await scale.weigh(0.4)
+            return caught.value.reason
+
+    expected = {what: name for what, name in {**SAYS, **row.says}.items() if name}
+    assert dict(zip(expected, await asyncio.gather(*map(reason, expected)), strict=True)) == expected
+
+
+@rows
+async def test_split_answers_are_whole(row: Row, path: Path) -> None:
+    async with scale_and_twin(row, path) as (scale, twin, heard):
+        await twin.do("split", {"on": True})
+        twin.load(row.value)
+        assert (await scale.weigh(PATIENCE_S)).value == row.value
+        assert not heard.now(Noise)
+
+
+@rows
+async def test_zero(row: Row, path: Path) -> None:
+    async with scale_and_twin(row, path) as (scale, twin, _):
+        twin.load(str(twin.plate.resolution * 10))
+        if not row.zeroes:
+            with pytest.raises(NotReady) as caught:
+                await scale.zero(PATIENCE_S)
+            assert caught.value.reason == "unsupported"
+            return
+        status = await scale.zero(PATIENCE_S)
+        assert (status.centre_of_zero, status.reason) == (True, None)
+        assert twin.plate.gross == 0
+        await twin.do("motion", {"on": True})
+        twin.load(row.value)
+        status = await refused(scale.zero)
+        assert not status.centre_of_zero
+
+
+@rows
+async def test_tare(row: Row, path: Path) -> None:
+    async with scale_and_twin(row, path) as (scale, twin, _):
+        box = str(twin.plate.resolution * 10)
+        both = str(Decimal(box) + Decimal(row.value))
+        twin.load(box)
+        if not row.tares:
+            with pytest.raises(NotReady) as caught:
+                await scale.tare(PATIENCE_S)
+            assert caught.value.reason == "unsupported"
+        else:
+            assert (await scale.tare(PATIENCE_S)).net
+            twin.load(both)
+            weight = await scale.weigh(PATIENCE_S)
+            assert (weight.value, weight.net) == (row.value, True)
+            assert weight.tare == (box if row.tells_tare else None)
+        if not row.clears:
+            with pytest.raises(NotReady) as caught:
+                await scale.clear_tare(PATIENCE_S)
+            assert caught.value.reason == "unsupported"
+        else:
+            assert not (await scale.clear_tare(PATIENCE_S)).net
+            weight = await scale.weigh(PATIENCE_S)
+            assert (weight.value, weight.net) == (both, False)
+
+
+@rows
+async def test_a_known_tare(row: Row, path: Path) -> None:
+    async with scale_and_twin(row, path) as (scale, twin, _):
+        if row.tare_value is None:
+            if row.tares or row.clears:
+                return  # by whatever digits: what it takes is asked of the kinds that take some
+            with pytest.raises(NotReady) as caught:
+                await scale.tare_value("00100", PATIENCE_S)
+            assert caught.value.reason == "unsupported"
+            return
+        digits, tare = row.tare_value
+        assert (await scale.tare_value(digits, PATIENCE_S)).net
+        assert twin.plate.tare == Decimal(tare)
+        twin.load(row.value)
+        weight = await scale.weigh(PATIENCE_S)
+        assert (weight.value, weight.net) == (str(Decimal(row.value) - Decimal(tare)), True)
+
+
+@rows
+async def test_a_late_answer_is_never_taken_for_the_next_weight(row: Row, path: Path) -> None:
+    async with scale_and_twin(row, path) as (scale, twin, heard):
+        if not scale.protocol.weigh():
+            pytest.skip("it sends by itself: there is no question that an answer could be late for")
+        twin.load(row.value)
+        await twin.do("late", {"ms": 250})
+        with pytest.raises(NotReady) as caught:
+            await scale.weigh(0.1)
+        assert caught.value.reason == scale.protocol.silence
+        other = str(Decimal(row.value) * 2)
+        twin.load(other)
+        await twin.do("late", {"ms": 0})
+        assert (await scale.weigh(PATIENCE_S)).value == other
+        assert heard.now(Weight)[0].value == row.value  # it did come, and went to nobody
+
+
+async def refused(command: Callable[[float], Any]) -> ScaleStatus:
+    """What the scale says to a command that it cannot obey now."""
+    try:
+        status = await command(0.4)
+    except NotReady as error:
+        return ScaleStatus(b"", motion=error.reason == "in_motion")
+    assert isinstance(status, ScaleStatus)
+    return status
