@@ -35,14 +35,15 @@ class Scan:
 class Weight:
     """A weight: `value` is the decimal string that the scale resolved ("0.482"), never a float.
 
-    A negative value begins with "-". `stable` False must not be sold by. `net` says that a tare was taken off; `tare`
-    is its value where the protocol tells it. `raw` is the frame. `captured_ns` as in `Scan`.
+    A negative value begins with "-". `stable` False must not be sold by. `net` says whether a tare was taken off (None:
+    the scale does not say); `tare` is its value where the protocol tells it. `raw` is the frame. `captured_ns` as in
+    `Scan`.
     """
 
     value: str
     unit: Unit
     stable: bool
-    net: bool
+    net: bool | None
     tare: str | None
     raw: bytes
     captured_ns: int = 0

@@ -33,7 +33,7 @@ class TemplateOptions:
 class TemplateScale(ScaleProtocol):
     """Answers in; `Weight`, `ScaleStatus` and `Noise` out. `ScaleProtocol` says what else may be set and answered."""
 
-    acknowledges = False
+    acknowledges = "not"
 
     def __init__(self, options: TemplateOptions | None = None) -> None:
         super().__init__(Frames(end=b"\r\n", limit_bytes=FRAME_LIMIT_BYTES))

@@ -6,10 +6,13 @@ are. What it does not say stands here: no zero, no tare, answers within 600 ms, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from decimal import Decimal
+from typing import Literal
 
 from drivers.errors import BadOption
-from drivers.events import Event, Noise
+from drivers.events import Event, Noise, Unit
 from drivers.framing import Frames
 
 
@@ -22,8 +25,12 @@ class ScaleProtocol:
     """A scale that answers at all does so in far less; after this it is asked again."""
     late_ms = 2000
     """After this an unanswered command will not be answered any more."""
-    acknowledges = True
-    """Whether zero, tare and clear are answered by a `ScaleStatus`. If not, the driver weighs to see what they did."""
+    acknowledges: Literal["status", "weight", "not"] = "status"
+    """What zero, tare and clear are answered by: a `ScaleStatus`, or a `Weight` as it is now. If by nothing, the driver
+    weighs to see what they did."""
+    tells_motion = True
+    """Whether a weight comes with the scale's word that it is at rest. If not, its weights are never `stable`, and the
+    driver asks on until two answers in succession are the same."""
     silence = "no_answer"
     """The `NotReady` reason when nothing comes: "no_answer", or "unchanged" for scales that repeat nothing."""
     probed = True
@@ -47,8 +54,8 @@ class ScaleProtocol:
         """Ask to take what lies on the plate as tare."""
         return None
 
-    def tare_value(self, digits: str) -> bytes | None:
-        """Set a known tare, `digits` as the protocol writes them; raises BadOption when they cannot be written so."""
+    def tare_value(self, value: str, unit: Unit) -> bytes | None:
+        """Set a known tare, such as "0.125" "kg"; raises BadOption when the protocol cannot write it exactly."""
         return None
 
     def clear_tare(self) -> bytes | None:
@@ -85,11 +92,22 @@ class ScaleProtocol:
         raise NotImplementedError
 
 
-def tare_digits(digits: str, count: int) -> bytes:
-    """`digits` as ASCII; raises BadOption unless they are `count` digits without a point."""
-    if len(digits) != count or not (digits.isascii() and digits.isdigit()):
-        raise BadOption("tare", f"is {digits!r}; expected {count} digits without a point")
-    return digits.encode("ascii")
+def tare_decimal(value: str) -> Decimal:
+    """A known tare as a number; raises BadOption unless it is a plain decimal that is not negative."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value, re.ASCII):
+        raise BadOption("tare", f"is {value!r}; expected a decimal such as 0.125")
+    return Decimal(value)
+
+
+def tare_digits(value: str, count: int, decimals: int) -> bytes:
+    """A known tare in `count` digits, of which `decimals` stand after a point that is not written.
+
+    Raises BadOption when it is no plain decimal, or cannot be written so without loss.
+    """
+    steps = tare_decimal(value).scaleb(decimals)
+    if steps != steps.to_integral_value() or len(str(int(steps))) > count:
+        raise BadOption("tare", f"is {value!r}; this scale takes {count} digits, {decimals} of them after the point")
+    return f"{int(steps):0{count}d}".encode("ascii")
 
 
 def plain_decimal(text: str) -> str | None:

@@ -10,11 +10,12 @@ is left out.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 from drivers.driver import Driver, OnEvent, OnOpen
-from drivers.errors import DeviceLost, Garbled, NotReady
-from drivers.events import Event, Noise, ScaleStatus, Weight
+from drivers.errors import BadOption, DeviceLost, Garbled, NotReady
+from drivers.events import Event, Noise, ScaleStatus, Unit, Weight
 from drivers.scales.base import ScaleProtocol
 from drivers.transports.base import Transport
 
@@ -39,17 +40,21 @@ class ScaleDriver(Driver):
     async def weigh(self, timeout_s: float) -> Weight:
         """Return a stable weight, not below zero, measured after this call began.
 
+        Of a scale that does not tell whether it is at rest: the second of two answers that are the same.
+
         Raises NotReady (the reasons of scales), Garbled (only rubbish came) or DeviceLost.
         """
         last: Answer | None = None
+        answer: Answer | None = None
         try:
             async with asyncio.timeout(timeout_s), self._turn:
                 await self._quiet()
                 while True:
-                    answer = _told(await self._ask(self.protocol.weigh()))
-                    if isinstance(answer, Weight):
-                        return answer
-                    last = answer or last
+                    answer = await self._weight_after(answer)
+                    told = _told(answer)
+                    if isinstance(told, Weight):
+                        return told
+                    last = told or last
         except TimeoutError:
             pass
         if isinstance(last, ScaleStatus):
@@ -58,7 +63,7 @@ class ScaleDriver(Driver):
 
     async def read(self, timeout_s: float = 1.0) -> Weight | ScaleStatus:
         """Return what the scale says now, stable or not, negative or not (to watch it live); raises as `weigh` does."""
-        return await self._request(self.protocol.weigh(), timeout_s)
+        return await self._request(self.protocol.weigh(), timeout_s, self.protocol.answer_ms / 1000)
 
     async def zero(self, timeout_s: float = 1.5) -> ScaleStatus:
         """Zero the scale; the status tells whether it is at zero now. Raises as `weigh` does."""
@@ -68,9 +73,18 @@ class ScaleDriver(Driver):
         """Take what lies on the plate as tare; `net` tells whether it did. Raises as `weigh` does."""
         return await self._command(self.protocol.tare(), timeout_s)
 
-    async def tare_value(self, digits: str, timeout_s: float = 1.5) -> ScaleStatus:
-        """Set a known tare (digits as the protocol writes them, or BadOption). Raises as `weigh` does."""
-        return await self._command(self.protocol.tare_value(digits), timeout_s)
+    async def tare_value(self, value: str, unit: Unit, timeout_s: float = 1.5) -> ScaleStatus:
+        """Set a known tare; raises BadOption when the scale weighs in another unit, and as `weigh` does."""
+        command = self.protocol.tare_value(value, unit)
+        if command is None:
+            raise self._not_ready("unsupported")
+        until = asyncio.get_running_loop().time() + timeout_s
+        weight = await self._request(self.protocol.weigh(), timeout_s, self.protocol.answer_ms / 1000)
+        if isinstance(weight, ScaleStatus):
+            raise self._not_ready(weight.reason or "no_weight")
+        if weight.unit != unit:
+            raise BadOption("unit", f"is {unit!r}; {self.transport.name} weighs in {weight.unit}")
+        return await self._command(command, until - asyncio.get_running_loop().time())
 
     async def clear_tare(self, timeout_s: float = 1.5) -> ScaleStatus:
         """Clear the tare. Raises as `weigh` does."""
@@ -79,12 +93,14 @@ class ScaleDriver(Driver):
     async def _command(self, command: bytes | None, timeout_s: float) -> ScaleStatus:
         if command is None:
             raise self._not_ready("unsupported")
-        if not self.protocol.acknowledges:
+        if self.protocol.acknowledges == "not":
             return await self._command_and_look(command, timeout_s)
-        answer = await self._request(command, timeout_s)
-        if isinstance(answer, Weight):
-            raise Garbled(f"{self.transport.name} answered a command with a weight; ask again")
-        return answer
+        answer = await self._request(command, timeout_s, timeout_s)
+        if not isinstance(answer, Weight):
+            return answer
+        if self.protocol.acknowledges == "weight":
+            return _seen(answer)
+        raise Garbled(f"{self.transport.name} answered a command with a weight; ask again")
 
     async def _command_and_look(self, command: bytes, timeout_s: float) -> ScaleStatus:
         """For scales that obey without a word: what they weigh afterwards tells whether they did."""
@@ -93,32 +109,24 @@ class ScaleDriver(Driver):
             async with asyncio.timeout(timeout_s), self._turn:
                 await self._quiet()
                 await self._write(command)
-                await asyncio.sleep(
-                    self.protocol.command_gap_ms / 1000
-                )  # a stream shows the old weight a moment longer
+                # A stream shows the old weight a moment longer.
+                await asyncio.sleep(self.protocol.command_gap_ms / 1000)
                 while not isinstance(last, Weight) or not last.stable:
-                    last = await self._ask(self.protocol.weigh()) or last
+                    last = await self._weight_after(last) or last
         except TimeoutError:
             pass
         if isinstance(last, ScaleStatus):
             return last
         if not isinstance(last, Weight):
             raise self._no_sense(last)
-        value = Decimal(last.value)
-        return ScaleStatus(
-            last.raw,
-            motion=not last.stable,
-            under_zero=value < 0,
-            centre_of_zero=value == 0,
-            net=last.net or value == 0,
-        )
+        return _seen(last)
 
-    async def _request(self, command: bytes, timeout_s: float) -> Weight | ScaleStatus:
+    async def _request(self, command: bytes, timeout_s: float, answer_s: float) -> Weight | ScaleStatus:
         answer: Answer | None = None
         try:
             async with asyncio.timeout(timeout_s), self._turn:
                 await self._quiet()
-                answer = await self._ask(command)
+                answer = await self._ask(command, answer_s)
         except TimeoutError:
             pass
         if answer is None or isinstance(answer, Noise):
@@ -147,8 +155,18 @@ class ScaleDriver(Driver):
             if self._answer.done():
                 self._answer.result()  # raises DeviceLost when the link went meanwhile
 
-    async def _ask(self, command: bytes) -> Answer | None:
+    async def _weight_after(self, before: Answer | None) -> Answer | None:
+        """Ask for the weight. Where the scale does not tell whether it is at rest, it is when `before` was the same."""
+        answer = await self._ask(self.protocol.weigh())
+        if self.protocol.tells_motion or not isinstance(answer, Weight):
+            return answer
+        same = isinstance(before, Weight) and (before.value, before.unit) == (answer.value, answer.unit)
+        return replace(answer, stable=same)
+
+    async def _ask(self, command: bytes, answer_s: float | None = None) -> Answer | None:
         """Send one command when the gap allows (or only listen); return its answer, or None when none came in time."""
+        if answer_s is None:
+            answer_s = self.protocol.answer_ms / 1000
         if command:
             await self._write(command)
             self._unanswered += 1
@@ -156,7 +174,7 @@ class ScaleDriver(Driver):
             raise self._gone_away()
         self._stale = not command and self.protocol.pending
         self._answer = asyncio.get_running_loop().create_future()
-        await asyncio.wait((self._answer,), timeout=self.protocol.answer_ms / 1000)
+        await asyncio.wait((self._answer,), timeout=answer_s)
         return self._answer.result() if self._answer.done() else None
 
     async def _write(self, command: bytes) -> None:
@@ -195,8 +213,15 @@ def _told(answer: Answer | None) -> Answer | None:
     if not isinstance(answer, Weight):
         return answer
     if answer.value.startswith("-"):
-        return ScaleStatus(answer.raw, motion=not answer.stable, under_zero=True, net=answer.net)
-    return answer if answer.stable else ScaleStatus(answer.raw, motion=True, net=answer.net)
+        return ScaleStatus(answer.raw, motion=not answer.stable, under_zero=True, net=bool(answer.net))
+    return answer if answer.stable else ScaleStatus(answer.raw, motion=True, net=bool(answer.net))
+
+
+def _seen(weight: Weight) -> ScaleStatus:
+    """What a weight shows of a command that was given before it."""
+    value = Decimal(weight.value)
+    tared = value == 0 if weight.net is None else weight.net  # a scale that does not say shows zero once it is tared
+    return ScaleStatus(weight.raw, motion=not weight.stable, under_zero=value < 0, centre_of_zero=value == 0, net=tared)
 
 
 _ADVICE = {

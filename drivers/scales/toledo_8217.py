@@ -23,10 +23,11 @@ The strategy: `Frames` from STX to CR, judged whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from drivers.errors import BadOption
 from drivers.events import Event, Noise, ScaleStatus, Unit, Weight
 from drivers.framing import Frames, without_parity
 from drivers.scales.base import ScaleProtocol, tare_digits
@@ -34,6 +35,7 @@ from drivers.scales.base import ScaleProtocol, tare_digits
 STX, CR = b"\x02", b"\x0d"
 FRAME_LIMIT_BYTES = 16
 
+_TARE_DECIMALS: Mapping[str, int] = {"kg": 3, "lb": 2}
 _WEIGHT = re.compile(rb"(\d{1,5})\.(\d{2,3})(N?)")
 
 
@@ -63,9 +65,11 @@ class Toledo8217(ScaleProtocol):
         """Ask to take what lies on the plate as tare."""
         return b"T\r"
 
-    def tare_value(self, digits: str) -> bytes:
-        """Set a known tare: five digits in the scale's own resolution ("00125" is 0.125 kg or 1.25 lb)."""
-        return b"T" + tare_digits(digits, 5) + b"\r"
+    def tare_value(self, value: str, unit: Unit) -> bytes:
+        """Set a known tare: five digits, with three decimals of a kilogram or two of a pound."""
+        if unit not in _TARE_DECIMALS:
+            raise BadOption("unit", f"is {unit!r}; expected one of {', '.join(_TARE_DECIMALS)}")
+        return b"T" + tare_digits(value, 5, _TARE_DECIMALS[unit]) + b"\r"
 
     def clear_tare(self) -> bytes:
         """Clear the tare."""
@@ -78,7 +82,7 @@ class Toledo8217(ScaleProtocol):
             return [Noise(raw, "wrong parity")]
         body = bare[1:-1]
         if len(body) == 2 and body[0] == ord("?"):
-            return [self._status(raw, body[1])]
+            return [status(raw, body[1])]
         match = _WEIGHT.fullmatch(body)
         if match is None:
             return [Noise(raw, "neither a weight nor a status")]
@@ -88,16 +92,17 @@ class Toledo8217(ScaleProtocol):
         value = f"{int(match[1])}.{match[2].decode('ascii')}"
         return [Weight(value, unit, stable=True, net=bool(match[3]), tare=None, raw=raw)]
 
-    @staticmethod
-    def _status(raw: bytes, byte: int) -> Event:
-        if not byte & 0x40:
-            return Noise(raw, "a status byte without bit 6")
-        return ScaleStatus(
-            raw,
-            motion=bool(byte & 0x01),
-            over=bool(byte & 0x02),
-            under_zero=bool(byte & 0x04),
-            outside_zero_capture=bool(byte & 0x08),
-            centre_of_zero=bool(byte & 0x10),
-            net=bool(byte & 0x20),
-        )
+
+def status(raw: bytes, byte: int) -> Event:
+    """What the status byte says; Noise when it is none."""
+    if not byte & 0x40:
+        return Noise(raw, "a status byte without bit 6")
+    return ScaleStatus(
+        raw,
+        motion=bool(byte & 0x01),
+        over=bool(byte & 0x02),
+        under_zero=bool(byte & 0x04),
+        outside_zero_capture=bool(byte & 0x08),
+        centre_of_zero=bool(byte & 0x10),
+        net=bool(byte & 0x20),
+    )

@@ -34,4 +34,4 @@ def test_the_scale_template_fits_its_driver() -> None:
     scale: ScaleProtocol = TemplateScale()
     assert scale.weigh() == b"W\r"
     assert scale.tare() is None
-    assert scale.tare_value("00100") is None
+    assert scale.tare_value("0.100", "kg") is None

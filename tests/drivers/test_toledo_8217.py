@@ -96,7 +96,7 @@ async def test_zero_and_tare(path: Path) -> None:
         twin.load("0.760")
         weight = await scale.weigh(PATIENCE_S)
         assert (weight.value, weight.net) == ("0.500", True)
-        assert (await scale.tare_value("00100", PATIENCE_S)).net
+        assert (await scale.tare_value("0.100", "kg", PATIENCE_S)).net
         assert (await scale.weigh(PATIENCE_S)).value == "0.650"
         assert not (await scale.clear_tare(PATIENCE_S)).net
         assert (await scale.weigh(PATIENCE_S)).value == "0.750"
@@ -164,6 +164,13 @@ async def test_a_line_of_seven_bits_can_be_opened_again_and_again(path: Path) ->
 
 
 def test_a_tare_is_five_digits() -> None:
-    assert Toledo8217().tare_value("00125") == b"T00125\r"
-    with pytest.raises(BadOption, match="5 digits"):
-        Toledo8217().tare_value("0.125")
+    assert Toledo8217().tare_value("0.125", "kg") == b"T00125\r"
+    assert Toledo8217().tare_value("1.25", "lb") == b"T00125\r"
+    for value, unit, told in (
+        ("0.1255", "kg", "3 of them after the point"),
+        ("100", "kg", "5 digits"),
+        ("-1", "kg", "a decimal such as"),
+        ("1", "g", "one of kg, lb"),
+    ):
+        with pytest.raises(BadOption, match=told):
+            Toledo8217().tare_value(value, unit)  # type: ignore[arg-type]

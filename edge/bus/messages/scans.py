@@ -35,9 +35,9 @@ class ScanMessage(Message):
 
 class WeightMessage(Message):
     value: WeightValue
-    unit: Literal["kg", "lb"]
+    unit: Literal["kg", "g", "lb", "oz"]
     stable: bool
-    net: bool
+    net: bool | None = Field(description="whether a tare was taken off; null: the scale does not say")
     tare: WeightValue | None
     raw: str = Field(description="the scale's frame in hexadecimal")
     weighed_at: str
