@@ -28,20 +28,26 @@ from drivers.transports.event_socket import EventSocketOptions, EventSocketTrans
 from drivers.transports.serial import SerialOptions, SerialTransport
 from drivers.transports.tcp import TcpOptions, TcpTransport
 
-Category = Literal["scanner", "printer", "scale", "drawer"]
+Category = Literal["scanner", "printer", "scale", "drawer", "display"]
 Build = Callable[[Any, Transport, OnEvent, OnOpen | None], Driver]
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceKind:
-    """One kind of device. `line` are defaults for the options of its transport, by transport name."""
+    """One kind of device. `line` are defaults for the options of its transport, by transport name.
+
+    A kind without a link of its own (a drawer behind a printer) has no transports and no `build`; `through` is the
+    category of the device that carries it, and the option of that name (``printer = "printer-1"``) is its id.
+    `carriers` are the kinds that can; empty: every kind of that category.
+    """
 
     category: Category
     options: type
     transports: tuple[str, ...]
     build: Build | None
-    """None: no link of its own, it is reached through another device (a drawer through its printer)."""
     line: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    through: Category | None = None
+    carriers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ DEVICES: Mapping[str, DeviceKind] = {
     "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
     "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "serial"), _escpos),
     "toledo-8217": _scale(Toledo8217, Toledo8217Options, serial=_7E1),
-    "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None),
+    "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
 }
 
 
@@ -126,6 +132,19 @@ def read_transport(device: str, kind: str, options: Mapping[str, Any]) -> Any:
     return read_options(TRANSPORTS[kind].options, {**entry.line.get(kind, {}), **options})
 
 
+def carriers(kind: str) -> tuple[str, ...]:
+    """The kinds of device that can carry one of this kind; empty where it has a link of its own."""
+    through = _device(kind).through
+    if through is None:
+        return ()
+    return _device(kind).carriers or tuple(name for name, other in DEVICES.items() if other.category == through)
+
+
+def build_drawer(options: PrinterDrawerOptions) -> PrinterDrawer:
+    """Build a drawer; `PrinterDriver.kick` of the printer it names carries its pulse."""
+    return PrinterDrawer(options)
+
+
 def build_transport(options: Any) -> Transport:
     """Build a transport from what `read_transport` returned. Opens nothing."""
     for entry in TRANSPORTS.values():
@@ -140,13 +159,8 @@ def build_driver(
     """Build the driver of a device from what `read_device` returned. Opens nothing; `run` does."""
     build = _device(kind).build
     if build is None:
-        raise BadOption("kind", f"{kind} has no driver of its own; use build_drawer")
+        raise BadOption("kind", f"{kind} has no driver of its own: it is reached through another device")
     return build(options, transport, on_event, on_open)
-
-
-def build_drawer(options: PrinterDrawerOptions) -> PrinterDrawer:
-    """Build a drawer; `PrinterDriver.kick` of the printer it names carries its pulse."""
-    return PrinterDrawer(options)
 
 
 def _device(kind: str) -> DeviceKind:

@@ -305,15 +305,19 @@ def _driver(device: Device) -> list[tuple[Place, str]]:
 
 
 def _behind(config: StoreConfig, index: int) -> list[tuple[Place, str]]:
-    """A drawer is reached through a printer: that printer must be there."""
+    """A device without a link of its own is reached through another: that one must be there, and of a kind that can."""
+    from drivers import catalog
+
     device = config.devices[index]
-    through = device.options.get("printer")
-    if device.protocol != "printer-drawer" or through is None:
+    kind = catalog.DEVICES.get(device.protocol)
+    carrier = device.options.get(kind.through) if kind is not None and kind.through is not None else None
+    if kind is None or kind.through is None or carrier is None:
+        return []  # it has its own link, or `_driver` has complained already
+    able = [other.id for other in config.devices if other.protocol in catalog.carriers(device.protocol)]
+    if carrier in able:
         return []
-    printers = [other.id for other in config.devices if other.protocol == "escpos-printer"]
-    if through in printers:
-        return []
-    return [(("devices", index, "options", "printer"), f"there is no printer {through!r}; printers: {printers}")]
+    what = f"there is no {kind.through} {carrier!r} that could carry it; devices that can: {', '.join(able) or 'none'}"
+    return [(("devices", index, "options", kind.through), what)]
 
 
 _HINTS = {

@@ -94,20 +94,20 @@ class CashDrawers:
 
     def _status(self, printer: Attached, status: DrawerStatus) -> None:
         drawer = self._on(printer)
-        if drawer is not None and drawer.device.drawer is not None:
-            open_ = drawer.device.drawer.is_open(status)
+        if drawer is not None:
+            open_ = drawer.pulse.is_open(status)
             self._registry.drawer_is(drawer.device, open_)
             drawer.contact(open_)
 
     def _link(self, printer: Attached, up: bool) -> None:
         for drawer in self._drawers.values():
-            if drawer.device.printer is printer:
+            if drawer.device.through is printer:
                 drawer.level, drawer.blind = None, True
                 self._registry.drawer_is(drawer.device, None)
 
     def _on(self, printer: Attached) -> Drawer | None:
         """The drawer that a printer's contact speaks of; of two on one printer, the one that was opened."""
-        behind = [drawer for drawer in self._drawers.values() if drawer.device.printer is printer]
+        behind = [drawer for drawer in self._drawers.values() if drawer.device.through is printer]
         for drawer in behind:
             if drawer.pending is not None or (drawer.known is not None and drawer.known.open):
                 return drawer
@@ -151,11 +151,11 @@ class CashDrawers:
                 raise ProblemError(Code.TIMED_OUT, "another opening took the time; nothing was opened")
             if drawer.level:
                 return {"opened": True, "already_open": True, "device": device.id}
-            if device.drawer is None or device.printer is None or not isinstance(device.printer.driver, PrinterDriver):
+            if device.through is None or not isinstance(device.through.driver, PrinterDriver):
                 raise ProblemError(Code.FAULTED, f"{device.id} has no printer that could open it")
-            printer = device.printer.driver
+            printer = device.through.driver
             if not printer.is_open:
-                raise ProblemError(Code.DEVICE_LOST, f"{device.printer.id} is not connected; open it with its key")
+                raise ProblemError(Code.DEVICE_LOST, f"{device.through.id} is not connected; open it with its key")
             opening = self._row(asked, parameters, device.id)
             try:
                 await self._store.write([opening.insert()])
@@ -163,7 +163,7 @@ class CashDrawers:
                 raise ProblemError(Code.STORAGE_FULL, str(error)) from error
             outcome = drawer.begin(opening)
             try:
-                await printer.kick(device.drawer)
+                await printer.kick(drawer.pulse)
             except NotReady as error:
                 if error.reason == "no_answer":  # asked before the pulse, and nothing came back
                     drawer.settle("failed", f"{NO_ANSWER}: {error}")

@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import Any
 
+from drivers import catalog
+from drivers.drawers.pulse import PrinterDrawer
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import DrawerClosed, DrawerOpened
 from edge.devices import drawer_ledger
@@ -35,6 +37,7 @@ class Drawer:
 
     def __init__(self, device: Attached, store: Store, report: Report, clock: Clock, known: Known | None) -> None:
         self.device = device
+        self.pulse: PrinterDrawer = catalog.build_drawer(device.options)
         self.turn = asyncio.Lock()
         self.level: bool | None = None
         """Open, closed, or not known at the moment."""
@@ -54,7 +57,7 @@ class Drawer:
     @property
     def calibrated(self) -> bool:
         """Whether the contact's level has a meaning."""
-        return self.device.drawer is not None and self.device.drawer.options.open_when is not None
+        return self.pulse.options.open_when is not None
 
     def begin(self, opening: Opening) -> asyncio.Future[Opening]:
         """Take `opening` in hand; the future is done when its outcome is on disk."""

@@ -17,10 +17,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from drivers import catalog
-from drivers.drawers.pulse import PrinterDrawer, PrinterDrawerOptions
 from drivers.driver import Driver
 from drivers.errors import BadOption, DeviceLost, NotReady, WrongDevice
 from drivers.events import Event, Noise, PrinterStatus, ScaleStatus, Weight
@@ -37,7 +36,7 @@ from edge.supervisor import keep_running
 
 log = logging.getLogger(__name__)
 
-Category = Literal["scanner", "printer", "scale", "drawer"]
+Category = catalog.Category
 Quarantine = Callable[[str, str | None, str, str, bytes], None]
 """Keep bad input: origin, lane, code, reason, payload."""
 Report = Callable[..., Awaitable[Any]]
@@ -53,14 +52,17 @@ Detail = dict[str, str | bool | None]
 
 @dataclass(slots=True, eq=False)
 class Attached:
-    """One configured device. `lanes`: the first is its home. A drawer has no driver: `printer` carries its pulse."""
+    """One configured device. `lanes`: the first is its home. `options` are those of its kind, read and checked.
+
+    A device without a link of its own (a drawer, a display behind a printer) has no driver: `through` carries it.
+    """
 
     id: str
     category: Category
     lanes: tuple[str, ...]
+    options: Any = None
     driver: Driver | None = None
-    drawer: PrinterDrawer | None = None
-    printer: Attached | None = None
+    through: Attached | None = None
     state: DeviceState = "unknown"
     detail: Detail = field(default_factory=dict)
     please: str = ""
@@ -70,8 +72,8 @@ class Attached:
 
     @property
     def is_open(self) -> bool:
-        """Whether the link to the device is up (for a drawer: to its printer)."""
-        driver = self.driver or (self.printer.driver if self.printer else None)
+        """Whether the link to the device, or to the one that carries it, is up."""
+        driver = self.driver or (self.through.driver if self.through else None)
         return driver is not None and driver.is_open
 
 
@@ -101,36 +103,36 @@ class Registry:
         for row in configured:
             self._devices[row.id] = self._built(row)
         for row in configured:
-            if catalog.DEVICES[row.protocol].category == "drawer":
-                self._hang_up(self._devices[row.id])
+            self._join(row, self._devices[row.id], {other.id: other.protocol for other in configured})
 
     # -- building --------------------------------------------------------------------------------------------------
 
     def _built(self, row: DeviceConfig) -> Attached:
         kind = catalog.DEVICES[row.protocol]
         device = Attached(row.id, kind.category, row.lanes)
-        options = catalog.read_device(row.protocol, row.options)
-        if isinstance(options, PrinterDrawerOptions):
-            device.drawer = catalog.build_drawer(options)
+        device.options = catalog.read_device(row.protocol, row.options)
+        if kind.through is not None:
             return device
         line = dict(row.transport or {})
         transport = catalog.build_transport(catalog.read_transport(row.protocol, line.pop("kind"), line))
         device.driver = catalog.build_driver(
             row.protocol,
-            options,
+            device.options,
             transport,
             lambda event: self._heard(device, event),
             lambda: self._opened(device),
         )
         return device
 
-    def _hang_up(self, device: Attached) -> None:
-        """Join a drawer to its printer."""
-        name = device.drawer.options.printer if device.drawer else ""
-        printer = self._devices.get(name)
-        if printer is None or printer.category != "printer":
-            raise BadOption("printer", f"is {name!r}; expected the id of a printer of this store")
-        device.printer = printer
+    def _join(self, row: DeviceConfig, device: Attached, kinds: dict[str, str]) -> None:
+        """Join a device without a link of its own to the one that carries it."""
+        through = catalog.DEVICES[row.protocol].through
+        if through is None:
+            return
+        carrier = getattr(device.options, through)
+        if kinds.get(carrier) not in catalog.carriers(row.protocol):
+            raise BadOption(through, f"is {carrier!r}; expected the id of a {through} of this store that can carry it")
+        device.through = self._devices[carrier]
 
     # -- who gets what ---------------------------------------------------------------------------------------------
 
@@ -295,7 +297,8 @@ class Registry:
     def drawer_is(self, drawer: Attached, open_: bool | None) -> None:
         """Take what is known of a drawer: True open, False closed, None unknown."""
         if not drawer.is_open:
-            self._set(drawer, "offline", {"open": None}, please(drawer.printer.id if drawer.printer else "", "lost"))
+            carrier = drawer.through or drawer
+            self._set(drawer, "offline", {"open": None}, please(carrier.id, "lost"))
         else:
             self._set(drawer, "unknown" if open_ is None else "ready", {"open": open_}, "")
 

@@ -115,6 +115,31 @@ def test_variable_measure_codes_must_come_to_thirteen_digits(tmp_path: Path) -> 
     assert load(written(tmp_path, SMALL + table + "verifier = true\n")).scanning.variable_measure[0].verifier
 
 
+@pytest.mark.parametrize("carrier", ["printer-2", "scale-1"])
+def test_a_device_behind_another_needs_one_that_can_carry_it(tmp_path: Path, carrier: str) -> None:
+    """Neither a name that is not there nor a device of another kind will do."""
+    text = (
+        SMALL
+        + """
+[[devices]]
+id = "printer-1"
+protocol = "escpos-printer"
+lanes = ["1"]
+transport = { kind = "tcp", host = "192.0.2.7" }
+
+[[devices]]
+id = "drawer-1"
+protocol = "printer-drawer"
+lanes = ["1"]
+options = { printer = "PRINTER" }
+"""
+    )
+    load(written(tmp_path, text.replace("PRINTER", "printer-1")))
+    (complaint,) = complaints(tmp_path, text.replace("PRINTER", carrier))
+    assert f"there is no printer '{carrier}' that could carry it; devices that can: printer-1" in complaint
+    assert complaint.startswith("store.toml:26: devices[2].options.printer: ")
+
+
 def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(EXAMPLE)]) == 0
     assert "good" in capsys.readouterr().out

@@ -44,7 +44,7 @@ class DeviceStatus(Message):
     """`state` and `detail` in UnifiedPOS words; ``unknown`` is a state of its own, never "offline" or "no paper"."""
 
     device: Id
-    category: Literal["scanner", "printer", "scale", "drawer"]
+    category: Literal["scanner", "printer", "scale", "drawer", "display"]
     state: DeviceState
     detail: dict[str, str | bool | None] = Field(default_factory=dict, description="e.g. paper: near_end")
     please: str = Field(default="", description="what a person should do; empty when nothing")
