@@ -18,7 +18,10 @@ from drivers.printers.escpos_status import EscposStatus
 from drivers.printers.printer_driver import PrinterDriver
 from drivers.printers.profiles import PROFILES
 from drivers.scales.base import ScaleProtocol
+from drivers.scales.nci_scp_01 import NciScp01, NciScp01Options
 from drivers.scales.scale_driver import ScaleDriver
+from drivers.scales.sma_scp_0499 import SmaScp0499, SmaScp0499Options
+from drivers.scales.toledo_8213 import Toledo8213, Toledo8213Options
 from drivers.scales.toledo_8217 import Toledo8217, Toledo8217Options
 from drivers.scanners.keyboard import KeyboardScanner, KeyboardScannerOptions
 from drivers.scanners.serial_scanner import SerialScanner, SerialScannerOptions
@@ -114,6 +117,9 @@ DEVICES: Mapping[str, DeviceKind] = {
     "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
     "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "serial"), _escpos),
     "toledo-8217": _scale(Toledo8217, Toledo8217Options, serial=_7E1),
+    "toledo-8213": _scale(Toledo8213, Toledo8213Options, serial=_7E1),
+    "nci-scp-01": _scale(NciScp01, NciScp01Options, serial=_7E1),
+    "sma-scp-0499": _scale(SmaScp0499, SmaScp0499Options),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
 }
 

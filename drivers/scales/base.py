@@ -115,14 +115,11 @@ def plain_decimal(text: str) -> str | None:
 
     All digits that the scale resolved stay; only leading fill goes. Minus zero is zero.
     """
-    compact = text.replace(" ", "")
-    sign = "-" if compact.startswith("-") else ""
-    whole, point, fraction = compact.lstrip("+-").partition(".")
-    if len(compact) - len(compact.lstrip("+-")) > 1 or not whole.isascii() or not (whole + fraction).isdigit():
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
         return None
-    if point and not (fraction and fraction.isascii()):
-        return None
-    if not whole:
-        return None
-    value = f"{int(whole)}{point}{fraction}"
-    return value if not any(digit in "123456789" for digit in value) else sign + value
+    value = f"{int(match[2])}{match[3] or ''}"
+    return match[1] + value if match[1] == "-" and value.strip("0.") else value
+
+
+_DECIMAL = re.compile(r" *([-+]?) *(\d+)(\.\d+)? *", re.ASCII)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.printer import VirtualPrinter
+from drivers.virtual.scales.nci_scp_01 import VirtualNciScp01
+from drivers.virtual.scales.sma_scp_0499 import VirtualSmaScp0499
+from drivers.virtual.scales.toledo_8213 import VirtualToledo8213
 from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
 from drivers.virtual.scanner import VirtualScanner
 from drivers.virtual.twin import Twin
@@ -35,6 +38,9 @@ TWINS: Mapping[str, TwinKind] = {
     "keyboard-scanner": TwinKind(VirtualKeyboard, events=True),
     "escpos-printer": TwinKind(VirtualPrinter, paper=True),
     "toledo-8217": TwinKind(VirtualToledo8217),
+    "toledo-8213": TwinKind(VirtualToledo8213),
+    "nci-scp-01": TwinKind(VirtualNciScp01),
+    "sma-scp-0499": TwinKind(VirtualSmaScp0499),
 }
 
 

@@ -20,9 +20,11 @@ class VirtualScale(Twin):
 
     kind = "scale"
 
-    def __init__(self, name: str, wire: Wire, *, unit: str = "kg", capacity: str = "15") -> None:
+    def __init__(
+        self, name: str, wire: Wire, *, unit: str = "kg", capacity: str = "15", resolution: str | None = None
+    ) -> None:
         super().__init__(name, wire)
-        self.plate = Plate(unit, capacity)
+        self.plate = Plate(unit, capacity, resolution)
         self.weighings = 0
         self._sending: asyncio.Task[None] | None = None
         self.actions |= {
