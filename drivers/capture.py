@@ -58,6 +58,10 @@ class Capture:
         """A fresh parser, set up as the device's was; raises BadOption."""
         return new_protocol(self.kind, self.options, self.asked)
 
+    def meaning(self) -> list[Table]:
+        """What a fresh parser makes of it, as it arrived, in the form of `expected`; raises BadOption."""
+        return plain(replay(self.protocol(), self.pieces() if self.report_bytes else [self.sent]))
+
     def pieces(self) -> list[bytes]:
         """What was sent, in the smallest pieces."""
         step = self.step_bytes

@@ -37,6 +37,8 @@ class Driver:
         self.transport = transport
         self.protocol = protocol
         self.is_open = False
+        self.tap: Callable[[bytes], None] | None = None
+        """Hears every chunk as it came, before it is read: for recording captures."""
         self._on_event = on_event
         self._on_open = on_open
         self._silence: asyncio.TimerHandle | None = None
@@ -71,6 +73,8 @@ class Driver:
         """See an event before the owner does; for subclasses."""
 
     def _receive(self, data: bytes) -> None:
+        if self.tap is not None:
+            self.tap(data)
         self._deliver(self.protocol.receive(data))
         self._watch_silence()
 

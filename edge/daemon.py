@@ -31,6 +31,7 @@ from edge.bus.messages.facts import (
     SequenceConflict,
 )
 from edge.config import StoreConfig
+from edge.devices.attending import Attending
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
@@ -47,6 +48,7 @@ from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
 from edge.services.requests import REQUESTS_SCHEMA, Router, forget_old_answers
 from edge.services.status import StatusBoard, stopped
+from edge.services.technician import TechnicianDesk
 from edge.startup import complain, loaded, start_logging
 from edge.supervisor import keep_running
 
@@ -127,11 +129,14 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         router.serve(part.operations())
     for part in (printing, drawers):
         router.recover(part.recoveries())
+    desk = TechnicianDesk(publish)
+    desk.serve(Attending(registry, router.handlers).services())
     store.on_commit.append(status.on_commit)
     _report_journal(store, report)
 
     client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
     client.on_message(topics.LANE_REQUESTS_ANY, router.on_message)
+    client.on_message(topics.TECHNICIAN_REQUESTS_ANY, desk.on_message)
     client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
     client.on_message(topics.BRIDGE_DOWN_ANY, prices.on_down)
 
@@ -160,6 +165,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
         await stop.wait()
         await router.stop()
+        await desk.stop()
         status.stop()
         for task in running:
             task.cancel()

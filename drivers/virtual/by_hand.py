@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def _value(text: str) -> tuple[str, Any]:
     if key.endswith(":"):
         return key[:-1], json.loads(value)
     return key, value
+
+
+def read_line(line: str) -> tuple[str, dict[str, Any]]:
+    """One line of a keyboard, ``DO [KEY=VALUE...]``, as an action and its arguments; ValueError when it is none."""
+    action, *values = shlex.split(line)
+    return action, dict(_value(one) for one in values)
 
 
 def main(arguments: list[str] | None = None) -> int:

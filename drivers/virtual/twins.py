@@ -63,12 +63,19 @@ def build(spec: str, directory: Path, *, pictures: bool = False) -> Twin:
     options = dict(part.partition("=")[::2] for part in parts)
     try:
         chosen = _chosen(kind, options)
-        wire = _wire(entry, name, port, directory)
-        if entry.paper:
-            return entry.twin(name, wire, directory / name, pictures=pictures, **chosen)
-        return entry.twin(name, wire, **chosen)
+        return build_at(kind, name, _wire(entry, name, port, directory), directory, chosen, pictures=pictures)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{spec!r}: {error.args[0]}") from error
+
+
+def build_at(
+    kind: str, name: str, wire: Wire, directory: Path, options: Mapping[str, object], *, pictures: bool = False
+) -> Twin:
+    """Build the twin of `kind` on `wire`; paper goes to `directory`/`name`. Raises ValueError for a wrong option."""
+    entry = TWINS[kind]
+    if entry.paper:
+        return entry.twin(name, wire, directory / name, pictures=pictures, **options)
+    return entry.twin(name, wire, **options)
 
 
 def options_of(kind: str) -> dict[str, object]:

@@ -25,6 +25,7 @@ DEVICES_STATUS_ANY = f"{ROOT}/devices/+/status"
 LANE_FACTS_ANY = f"{ROOT}/lanes/+/facts"
 LANE_REQUESTS_ANY = f"{ROOT}/lanes/+/requests/+"
 LANE_PRESENCE_ANY = f"{ROOT}/lanes/+/presence"
+LANE_SCANS_ANY = f"{ROOT}/lanes/+/scans"
 STORE_ANY = f"{ROOT}/store/+"
 
 
@@ -71,9 +72,9 @@ def lane_of(topic: str) -> str:
 def operation_of(topic: str) -> str:
     """The operation a ``lanes/{lane}/requests/{operation}`` topic asks for; ValueError for any other topic."""
     parts = topic.split("/")
-    if len(parts) != 6 or parts[2] != "lanes" or parts[4] != "requests":
+    if len(parts) < 5 or parts[-2] != "requests" or (parts[2], len(parts)) not in (("lanes", 6), ("technician", 5)):
         raise ValueError(f"{topic!r} is not a request topic")
-    return parts[5]
+    return parts[-1]
 
 
 def belongs_to_lane(topic: str, lane: str) -> bool:
@@ -101,6 +102,18 @@ BRIDGE_COMMITTED = f"{ROOT}/bridge/committed"
 def bridge_down(stream: str) -> str:
     """bridge -> edge: one downlink message, byte for byte as HQ signed it."""
     return f"{ROOT}/bridge/down/{_checked(stream)}"
+
+
+# -- a technician at the box, on the unix socket only ------------------------------------------------------------------
+
+TECHNICIAN_REQUESTS_ANY = f"{ROOT}/technician/requests/+"
+TECHNICIAN_REPLIES = f"{ROOT}/technician/replies"
+"""gateway -> whoever asked: `to` names the request."""
+
+
+def technician_request(operation: str) -> str:
+    """`tillgate devices ...` -> gateway: device.test, device.identify, device.record, device.calibrate."""
+    return f"{ROOT}/technician/requests/{_checked(operation)}"
 
 
 # -- the cloud link ----------------------------------------------------------------------------------------------------

@@ -94,6 +94,11 @@ class Router:
         self._recoveries.update(recoveries)
 
     @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """What is served, by operation; for those who do the same without being a lane."""
+        return self._handlers
+
+    @property
     def busy(self) -> bool:
         """Whether a request is being served."""
         return bool(self._running)

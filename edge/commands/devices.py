@@ -1,0 +1,372 @@
+"""`tillgate devices ...`: what hangs on this gateway, how it is, and whether it works.
+
+Strategy: what the gateway knows is asked of the gateway, so that nothing is opened behind its back; what needs no
+gateway (replaying a capture, simulating a device) works without one. Each command is an ``_add_...`` function with the
+function that runs it below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.startup import complain, loaded
+
+if TYPE_CHECKING:
+    from edge.bus.messages.statuses import DeviceStatus
+    from edge.config import Device, StoreConfig
+
+_EPILOG = """
+examples:
+  tillgate devices list                            what there is, and what a person should do about it
+  tillgate devices identify                        press, scan, open something: which device was it?
+  tillgate devices test printer-1                  a test page, through the print ledger
+  tillgate devices record scale-1 /tmp/odd-scale   what it really sends, as a capture for drivers/README.md
+  tillgate devices replay /tmp/odd-scale           what our parser makes of a capture
+  tillgate devices simulate scale-1                a virtual scale in its place, to train on
+"""
+
+Subparsers = Any
+
+
+def add_commands(subparsers: Subparsers, config_argument: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Put ``devices`` and its own commands on the `tillgate` command line."""
+    devices = subparsers.add_parser(
+        "devices",
+        help="list, find, try, calibrate, record and simulate devices",
+        description="Everything a technician does with the devices of a store.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = devices.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (
+        _add_list,
+        _add_show,
+        _add_identify,
+        _add_test,
+        _add_calibrate,
+        _add_record,
+        _add_replay,
+        _add_simulate,
+    ):
+        config_argument(add(commands))
+
+
+def _asking(chosen: argparse.Namespace, work: Callable[[StoreConfig], Coroutine[Any, Any, int]]) -> int:
+    """Read the configuration and run `work`; what stands in the way is said on stderr (exit status 2; refused: 1)."""
+    config = loaded(chosen.config)
+    if config is None:
+        return 2
+    from edge.commands.desk import NoGateway, Refused
+
+    try:
+        return asyncio.run(work(config))
+    except NoGateway as error:
+        return complain(str(error))
+    except Refused as error:
+        complain(f"{error.code}: {error}")
+        return 1
+
+
+def _configured(config: StoreConfig, name: str) -> Device | None:
+    device = next((one for one in config.devices if one.id == name), None)
+    if device is None:
+        known = ", ".join(one.id for one in config.devices)
+        complain(f"{config.file} has no device {name!r}; it has {known or 'none'}")
+    return device
+
+
+def where(device: Device) -> str:
+    """Where a device hangs, as people say it."""
+    link = dict(device.transport or {})
+    kind = link.pop("kind", None)
+    if kind is None:
+        carriers = [str(device.options[key]) for key in ("printer", "scanner") if key in device.options]
+        return f"on {carriers[0]}" if carriers else "-"
+    if kind == "tcp":
+        return f"{link.get('host')}:{link.get('port', '')}".rstrip(":")
+    return str(link.get("path") or " ".join(f"{key}={value}" for key, value in link.items()))
+
+
+# -- list and show -----------------------------------------------------------------------------------------------------
+
+
+def _add_list(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "list",
+        help="every device of the configuration, and how it is",
+        description="Lists every device. Exit status 0: all is well; 1: something waits for a person; 2: no gateway "
+        "answers, and only the configuration is shown.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _list(config, chosen.json)))
+    return parser
+
+
+async def _statuses(config: StoreConfig) -> dict[str, DeviceStatus]:
+    from edge import status_report
+    from edge.commands.desk import NoGateway
+
+    try:
+        report = await status_report.ask(config)
+    except status_report.NoAnswer as error:
+        raise NoGateway(str(error)) from None
+    return {device.device: device for device in report.devices}
+
+
+async def _list(config: StoreConfig, as_json: bool) -> int:
+    from edge.commands.desk import NoGateway
+
+    try:
+        known, silent = await _statuses(config), ""
+    except NoGateway as error:
+        known, silent = {}, str(error)
+    rows = []
+    for device in config.devices:
+        status = known.get(device.id)
+        rows.append(
+            {
+                "device": device.id,
+                "protocol": device.protocol,
+                "where": where(device),
+                "lanes": list(status.lanes if status else device.lanes),
+                "state": status.state if status else "unknown",
+                "please": status.please if status else "",
+            }
+        )
+    if as_json:
+        print(json.dumps({"devices": rows, "gateway": silent or "answers"}, indent=1, ensure_ascii=False))
+    else:
+        heads = ("device", "protocol", "state", "lanes", "where")
+        lines = [tuple(",".join(row[h]) if h == "lanes" else str(row[h]) for h in heads) for row in rows]
+        widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
+        for line, please in zip([heads, *lines], ["please", *(row["please"] for row in rows)], strict=True):
+            cells = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            print(f"{cells}  {please}".rstrip())
+    if silent:
+        return complain(silent)
+    return 1 if any(row["please"] for row in rows) else 0
+
+
+def _add_show(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "show",
+        help="everything known of one device",
+        description="Shows one device: its configuration with every default, and what the gateway says of it.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the device's id")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _show(config, chosen.name, chosen.json)))
+    return parser
+
+
+async def _show(config: StoreConfig, name: str, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from drivers import catalog
+    from edge.commands.desk import NoGateway
+
+    device = _configured(config, name)
+    if device is None:
+        return 2
+    link = dict(device.transport or {})
+    kind = link.pop("kind", None)
+    table: dict[str, Any] = {
+        "device": device.id,
+        "category": catalog.DEVICES[device.protocol].category,
+        "protocol": device.protocol,
+        "where": where(device),
+        "transport": {"kind": kind, **asdict(catalog.read_transport(device.protocol, kind, link))} if kind else None,
+        "options": asdict(catalog.read_device(device.protocol, device.options)),
+        "lanes": list(device.lanes),
+    }
+    silent = ""
+    try:
+        status = (await _statuses(config)).get(name)
+        table["status"] = status.model_dump(mode="json") if status else None
+    except NoGateway as error:
+        silent, table["status"] = str(error), None
+    if as_json:
+        print(json.dumps(table, indent=1, ensure_ascii=False))
+    else:
+        _print_table(table)
+    return complain(silent) if silent else 0
+
+
+def _print_table(table: dict[str, Any], indent: str = "") -> None:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            print(f"{indent}{key}")
+            _print_table(value, indent + "  ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            print(f"{indent}{key:<{18 - len(indent)}}{'-' if shown in (None, '') else shown}")
+
+
+# -- identify, test, calibrate -----------------------------------------------------------------------------------------
+
+
+def _add_identify(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "identify",
+        help="which device is which",
+        description="With NAME, a printer or display shows its name. Without, says for --seconds which device spoke: "
+        "scan something, press on a scale, open a drawer or a cover.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the device that shall show itself")
+    parser.add_argument("--seconds", type=float, default=60, metavar="N", help="how long to listen (60)")
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _identify(config, chosen)))
+    return parser
+
+
+async def _identify(config: StoreConfig, chosen: argparse.Namespace) -> int:
+    from edge.commands.desk import ask
+
+    if chosen.name is None:
+        from edge.commands.watching import watch
+
+        print(f"listening for {chosen.seconds:.0f} s: scan something, press on a scale, open a drawer (Ctrl-C ends it)")
+        return 0 if await watch(config, chosen.seconds, print) else 1
+    result = await ask(config, "device.identify", {"device": chosen.name}, 20)
+    print(f"{chosen.name}: {result['showed']}")
+    return 0
+
+
+def _add_test(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "test",
+        help="try a device as a till would use it",
+        description="A printer prints a test page, a scale weighs, a drawer opens (which is recorded), a display shows "
+        "a pattern, a scanner must scan within --seconds. Exit status 0: it works; 1: it does not, and why.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the device's id")
+    parser.add_argument("--seconds", type=float, default=20, metavar="N", help="how long to wait for it (20)")
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _test(config, chosen)))
+    return parser
+
+
+async def _test(config: StoreConfig, chosen: argparse.Namespace) -> int:
+    from drivers import catalog
+    from edge.commands.desk import ask
+
+    device = _configured(config, chosen.name)
+    if device is None:
+        return 2
+    if catalog.DEVICES[device.protocol].category == "scanner":
+        print(f"scan something with {device.id} now", flush=True)
+    result = await ask(config, "device.test", {"device": device.id}, min(110.0, chosen.seconds))
+    tried = result.pop("tried")
+    print(f"{device.id} works: {tried} gave {json.dumps(result, ensure_ascii=False)}")
+    return 0
+
+
+def _add_calibrate(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "calibrate",
+        help="learn what a drawer's contact says when it is open",
+        description="Asks you to close the drawer, opens it, and asks you to close it again; what the contact said "
+        "meanwhile is remembered. The opening is recorded like any other.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the drawer's id")
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _calibrate(config, chosen.name)))
+    return parser
+
+
+async def _calibrate(config: StoreConfig, name: str) -> int:
+    from edge.commands.desk import ask
+
+    device = _configured(config, name)
+    if device is None:
+        return 2
+    step: dict[str, Any] = {"device": name, "step": "begin"}
+    while True:
+        result = await ask(config, "device.calibrate", step, 30)
+        if result.get("done"):
+            print(result["text"])
+            return 0
+        await asyncio.to_thread(input, f"{result['text']}, then press Enter ")
+        step = {"device": name, "step": result["next"]}
+
+
+# -- record, replay, simulate ------------------------------------------------------------------------------------------
+
+
+def _add_record(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "record",
+        help="keep what a device really sends, as a capture",
+        description="Listens to the device for --seconds and writes a capture: the bytes, what our parser makes of "
+        "them, and a README to complete. The gateway may be running (the device goes on working) or not.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the device's id")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--seconds", type=float, default=30, metavar="N", help="how long to listen (30, at most 110)")
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _record(config, chosen)))
+    return parser
+
+
+async def _record(config: StoreConfig, chosen: argparse.Namespace) -> int:
+    from edge.commands import recording
+
+    device = _configured(config, chosen.name)
+    if device is None:
+        return 2
+    print(f"listening to {device.id} for {chosen.seconds:.0f} s: use it now", flush=True)
+    return await recording.record(config, device, chosen.folder, min(110.0, chosen.seconds))
+
+
+def _add_replay(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "replay",
+        help="what our parser makes of a capture; or let the gateway hear it",
+        description="Prints the events of a capture. Exit status 0: they are those that the capture expects; 1: they "
+        "differ. With --as NAME the bytes are sent where the gateway looks for that device, as if it were there.",
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a capture: bytes.rx, expected.jsonl, protocol.json"
+    )
+    parser.add_argument("--as", dest="as_device", metavar="NAME", help="play it to the gateway in this device's place")
+    parser.add_argument("--gap-ms", type=float, default=20, metavar="MS", help="between pieces, with --as (20)")
+    parser.set_defaults(run=_replay)
+    return parser
+
+
+def _replay(chosen: argparse.Namespace) -> int:
+    from edge.commands import recording
+
+    if chosen.as_device is None:
+        return recording.replay(chosen.folder)
+
+    async def play(config: StoreConfig) -> int:
+        device = _configured(config, chosen.as_device)
+        return 2 if device is None else await recording.play(config, device, chosen.folder, chosen.gap_ms / 1000)
+
+    return _asking(chosen, play)
+
+
+def _add_simulate(commands: Subparsers) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "simulate",
+        help="a virtual device in a device's place, to train on",
+        description="Starts the device's virtual twin where the gateway looks for it (a pty, a port of this machine, a "
+        "socket), and takes what you do to it from the keyboard: `scan text=4006381333931`, `load kg=0.482`, "
+        "`paper to=out`, `help`. Ctrl-D or Ctrl-C ends it.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the device's id")
+    parser.add_argument("--at", metavar="PLACE", help="elsewhere: a path for a pty or socket, or tcp:PORT")
+    parser.add_argument(
+        "--paper", type=Path, metavar="DIR", help="where a printer's receipts go (default: state folder)"
+    )
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _simulate(config, chosen)))
+    return parser
+
+
+async def _simulate(config: StoreConfig, chosen: argparse.Namespace) -> int:
+    from edge.commands import simulating
+
+    device = _configured(config, chosen.name)
+    return 2 if device is None else await simulating.simulate(config, device, chosen.at, chosen.paper)

@@ -1,0 +1,193 @@
+"""What a technician does with a device of the running gateway: find it, try it, listen to what it really sends.
+
+Strategy: trying a device goes the way that a till's request goes (the same handlers, the ledger, the facts): a test
+page is a print job, a test opening is an opening with a reason. Only listening is new: `Driver.tap` hands over what
+arrives, and what the device is used for goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from drivers.events import Scan
+from edge.bus.messages.base import Id, Message
+from edge.bus.messages.replies import Code, ProblemError
+from edge.bus.messages.requests import OPERATIONS, Print
+from edge.devices.registry import Attached, Registry
+from edge.services.requests import Asked, Handler
+from edge.services.technician import Service
+
+RECORD_LIMIT_BYTES = 96 * 1024
+"""More than this is not recorded: base64 and a reply must stay a message that the broker takes."""
+BY_TECHNICIAN = {"operator_id": "technician", "reason": "tried by a technician"}
+
+
+class OneDevice(Message):
+    """Which device."""
+
+    device: Id
+
+
+class Record(OneDevice):
+    """Listen to a device for `for_ms`, or until it has sent as many bytes as a reply can carry."""
+
+    for_ms: int = Field(ge=1, le=110_000)
+
+
+class Attending:
+    """Serves `device.identify`, `device.test` and `device.record` at the technician's desk.
+
+    `handlers` are those of the lanes' operations, by name.
+    """
+
+    def __init__(self, registry: Registry, handlers: Mapping[str, Handler]) -> None:
+        self._registry = registry
+        self._handlers = handlers
+        self._waiting: dict[str, asyncio.Future[Scan]] = {}
+        registry.subscribe(Scan, self._scanned)
+
+    def services(self) -> Mapping[str, Service]:
+        """What the desk serves."""
+        return {
+            "device.identify": Service(OneDevice, self._identify),
+            "device.test": Service(OneDevice, self._test),
+            "device.record": Service(Record, self._record),
+        }
+
+    def _device(self, name: str) -> Attached:
+        device = next((one for one in self._registry.all() if one.id == name), None)
+        if device is None:
+            known = ", ".join(one.id for one in self._registry.all())
+            raise ProblemError(Code.NOT_FOUND, f"there is no device {name!r}; there are {known or 'none'}")
+        if device.fault:
+            raise ProblemError(Code.FAULTED, f"{device.id} is stopped: {device.fault}")
+        return device
+
+    async def _as_lane(self, asked: Asked, device: Attached, operation: str, parameters: Any) -> dict[str, Any]:
+        """Do what the device's home lane could ask for."""
+        handler = self._handlers.get(operation)
+        if handler is None:
+            raise ProblemError(Code.NOT_FOUND, f"this gateway does not serve {operation}")
+        if isinstance(parameters, dict):
+            parameters = OPERATIONS[operation].parameters.model_validate(parameters)
+        return await handler(Asked(device.lanes[0], asked.request_id, asked.deadline_s), parameters)
+
+    # -- identify and test -----------------------------------------------------------------------------------------
+
+    async def _identify(self, asked: Asked, parameters: OneDevice) -> dict[str, Any]:
+        """Make the device show itself: ``{"showed": what to look for}``."""
+        device = self._device(parameters.device)
+        if device.category == "printer":
+            await self._as_lane(asked, device, "print", _slip(device.id, [f"I am {device.id}"]))
+            return {"showed": "a slip with its name is printed"}
+        if device.category == "display":
+            await self._as_lane(asked, device, "display.show", {"device": device.id, "lines": ["I am", device.id]})
+            return {"showed": "its name stands on it"}
+        hints = {
+            "scanner": "scan with it while `tillgate devices identify` without a name runs",
+            "scale": "press on it while `tillgate devices identify` without a name runs",
+            "drawer": "`tillgate devices test` opens it, and the opening is recorded",
+        }
+        raise ProblemError(Code.NOT_READY, f"a {device.category} cannot show itself; {hints[device.category]}")
+
+    async def _test(self, asked: Asked, parameters: OneDevice) -> dict[str, Any]:
+        """Try the device as a till would: ``{"tried": operation or "scan", ...its result}``."""
+        device = self._device(parameters.device)
+        match device.category:
+            case "printer":
+                page = _slip(device.id, _TEST_LINES)
+                return {"tried": "print", **await self._as_lane(asked, device, "print", page)}
+            case "scale":
+                return {
+                    "tried": "scale.weigh",
+                    **await self._as_lane(asked, device, "scale.weigh", {"device": device.id}),
+                }
+            case "drawer":
+                opening = {"device": device.id, **BY_TECHNICIAN}
+                return {"tried": "drawer.open", **await self._as_lane(asked, device, "drawer.open", opening)}
+            case "display":
+                show = {"device": device.id, "lines": ["0123456789ABCDEFGHIJ", "abcdefghij .,-+*/%&?"]}
+                return {"tried": "display.show", **await self._as_lane(asked, device, "display.show", show)}
+            case "scanner":
+                return {"tried": "scan", **await self._next_scan(asked, device)}
+
+    async def _next_scan(self, asked: Asked, device: Attached) -> dict[str, Any]:
+        future = self._waiting.setdefault(device.id, asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout_at(asked.deadline_s - 0.1):
+                scan = await asyncio.shield(future)
+        except TimeoutError:
+            raise ProblemError(Code.NOT_READY, f"{device.id} scanned nothing; is it on, and does it beep?") from None
+        finally:
+            if not future.done():
+                self._waiting.pop(device.id, None)
+        return {"text": scan.text, "aim": scan.aim, "raw": scan.raw.hex(), "device": device.id}
+
+    def _scanned(self, device: Attached, scan: Scan) -> None:
+        future = self._waiting.pop(device.id, None)
+        if future is not None and not future.done():
+            future.set_result(scan)
+
+    # -- record ----------------------------------------------------------------------------------------------------
+
+    async def _record(self, asked: Asked, parameters: Record) -> dict[str, Any]:
+        """What the device sent, in the pieces that arrived: ``{"pieces": [base64, ...], "ended": why}``."""
+        device = self._device(parameters.device)
+        carrier = device.driver or (device.through.driver if device.through else None)
+        if carrier is None:
+            raise ProblemError(Code.NOT_FOUND, f"{device.id} sends nothing by itself")
+        if carrier.tap is not None:
+            raise ProblemError(Code.NOT_READY, f"{device.id} is being recorded already")
+        pieces, ended = await tapped(carrier, asyncio.get_running_loop().time() + parameters.for_ms / 1000)
+        return {"pieces": [base64.b64encode(piece).decode("ascii") for piece in pieces], "ended": ended}
+
+
+async def tapped(driver: Any, until_s: float) -> tuple[list[bytes], Literal["time", "full"]]:
+    """Listen to `driver` until the event loop's time `until_s`; the pieces as they arrived, and why it ended."""
+    pieces: list[bytes] = []
+    size = 0
+    full = asyncio.Event()
+
+    def tap(data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+        if size > RECORD_LIMIT_BYTES:
+            full.set()
+        else:
+            pieces.append(data)
+
+    driver.tap = tap
+    try:
+        async with asyncio.timeout_at(until_s):
+            await full.wait()
+    except TimeoutError:
+        return pieces, "time"
+    finally:
+        driver.tap = None
+    return pieces, "full"
+
+
+_TEST_LINES = [
+    "The quick brown fox jumps over the lazy dog",
+    "ÄÖÜ äöü ß ÀÉÈÇÑ € £ 0123456789",
+    "Русский Ελληνικά עברית العربية",
+    "中文 日本語 한국어 ภาษาไทย",
+]
+
+
+def _slip(name: str, lines: list[str]) -> Print:
+    """A short page: the device's name, some lines, a code to scan, a cut."""
+    document: list[dict[str, Any]] = [
+        {"kind": "text", "text": name, "align": "center", "bold": True, "width": 2, "height": 2},
+        {"kind": "rule"},
+        *({"kind": "text", "text": line} for line in lines),
+        {"kind": "barcode", "data": name, "symbology": "CODE128"},
+        {"kind": "feed", "lines": 2},
+        {"kind": "cut"},
+    ]
+    return Print.model_validate({"device": name, "document": document})
