@@ -10,6 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from drivers.displays.base import Display
+from drivers.displays.cd5220 import Cd5220Display, Cd5220DisplayOptions
+from drivers.displays.display_driver import DisplayDriver
+from drivers.displays.escpos_display import EscposDisplay, EscposDisplayOptions
+from drivers.displays.printer_display import PrinterDisplayOptions, command_set
 from drivers.drawers.pulse import PrinterDrawer, PrinterDrawerOptions
 from drivers.driver import Driver, OnEvent, OnOpen
 from drivers.errors import BadOption
@@ -102,6 +107,17 @@ def _scale(
     return DeviceKind("scale", options, transports, build, {"serial": serial or {}})
 
 
+def _display(display: Callable[[Any], Display], options: type) -> DeviceKind:
+    """A customer display on a line of its own."""
+
+    def build(chosen: Any, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+        baud = transport.options.baud if isinstance(transport, SerialTransport) else None
+        seconds_per_byte = 10 / baud if baud else 0.0  # a start bit, eight data bits, a stop bit
+        return DisplayDriver(transport, display(chosen), event, opened, seconds_per_byte=seconds_per_byte)
+
+    return DeviceKind("display", options, ("serial", "tcp"), build)
+
+
 _7E1 = {"data_bits": 7, "parity": "even"}
 _7O1 = {"data_bits": 7, "parity": "odd"}
 
@@ -121,6 +137,9 @@ DEVICES: Mapping[str, DeviceKind] = {
     "nci-scp-01": _scale(NciScp01, NciScp01Options, serial=_7E1),
     "sma-scp-0499": _scale(SmaScp0499, SmaScp0499Options),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
+    "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
+    "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),
+    "printer-display": DeviceKind("display", PrinterDisplayOptions, (), None, through="printer"),
 }
 
 
@@ -149,6 +168,11 @@ def carriers(kind: str) -> tuple[str, ...]:
 def build_drawer(options: PrinterDrawerOptions) -> PrinterDrawer:
     """Build a drawer; `PrinterDriver.kick` of the printer it names carries its pulse."""
     return PrinterDrawer(options)
+
+
+def build_display(options: PrinterDisplayOptions) -> Display:
+    """Build a display behind a printer; `PrinterDriver.pass_through` of the printer it names carries its pictures."""
+    return command_set(options)
 
 
 def build_transport(options: Any) -> Transport:

@@ -50,6 +50,8 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
                 return None
             if choice is not type(None):
                 return _checked(key, value, choice)
+    elif origin is tuple and isinstance(value, list | tuple):  # tuple[T, ...]
+        return tuple(_checked(key, item, typing.get_args(hint)[0]) for item in value)
     elif hint is float and type(value) in (int, float):
         return float(value)
     elif type(value) is hint:  # exactly: True is not a whole number here
@@ -63,4 +65,6 @@ def _wanted(hint: Any) -> str:
         return "one of " + ", ".join(repr(choice) for choice in typing.get_args(hint))
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_wanted(choice) for choice in typing.get_args(hint) if choice is not type(None))
+    if origin is tuple:
+        return f"a list, each {_wanted(typing.get_args(hint)[0])}"
     return _PLAIN.get(hint, str(hint))

@@ -4,8 +4,9 @@
 cannot prove more. Before a job the printer is asked how it is, so that a job to a printer that is off, open
 or out of paper fails without one byte of it having left. A job that broke off may have left the printer
 waiting for the rest of a picture: after every opening it must answer from its print queue, and is fed with
-NULs (which print nothing) until it does. Every job switches automatic status on again, before and after:
-initialising and power cycles switch it off without a word.
+NULs (which print nothing) until it does. A picture for a display behind it that broke off may have left the printer
+deaf, so every opening selects the printer (ESC = 1) first. Every job switches automatic status on again, before and
+after: initialising and power cycles switch it off without a word.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+from drivers.displays.base import SELECT_PRINTER
 from drivers.drawers.pulse import PrinterDrawer
 from drivers.driver import Driver, OnEvent, OnOpen
 from drivers.errors import DeviceLost, NotReady
@@ -110,6 +112,23 @@ class PrinterDriver(Driver):
             message = f"{self.transport.name} takes no bytes; clear its fault or open the drawer with its key"
             raise NotReady("not_drained", message) from None
 
+    async def pass_through(self, data: bytes, timeout_s: float = 5.0) -> None:
+        """Carry `data` (at most 2048 bytes) between two jobs, in one piece, to what hangs behind the printer.
+
+        It must end with the printer selected again (ESC = 1). A printer that is known to be stuck gets nothing: what
+        waits in its buffer would come late. Raises NotReady (as `send`) or DeviceLost.
+        """
+        if len(data) > CHUNK_BYTES:
+            raise ValueError(f"{len(data)} bytes are more than one piece of {CHUNK_BYTES}")
+        try:
+            async with asyncio.timeout(timeout_s), self._line:
+                reason = self.protocol.status.reason
+                if reason is not None:
+                    raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+                await self._carry(data)
+        except TimeoutError:
+            raise NotReady("not_drained", f"{self.transport.name}: {_ADVICE['not_drained']}") from None
+
     def _framed(self, job: bytes, token: bytes | None) -> bytes:
         status = report_changes() if self.profile.automatic_status else b""
         return INITIALISE + status + job + status + (request_proof(token) if token is not None else b"")
@@ -192,7 +211,7 @@ class PrinterDriver(Driver):
         self._obeys = None
         if self.profile.automatic_status:
             self._obeys = asyncio.get_running_loop().create_future()
-            self.transport.write(FEW_NULS + report_changes())
+            self.transport.write(FEW_NULS + SELECT_PRINTER + report_changes())
         if self.profile.real_time_status:
             self._question()
 

@@ -77,6 +77,9 @@ class Head(Protocol):
     def automatic_status(self, mask: int) -> None:
         """GS a: report the changes that `mask` selects."""
 
+    def display(self, data: bytes) -> None:
+        """Pass bytes on to the display behind the printer."""
+
     def reply(self, data: bytes) -> None:
         """Send bytes to the host."""
 
@@ -101,6 +104,7 @@ class EscposReader:
         self._bar_height, self._bar_module, self._bar_text = 162, 3, 0
         self._qr_data, self._qr_module, self._qr_level = "", 3, "L"
         self._stored: Raster | None = None
+        self._deaf = False
 
     def read(self, buffer: bytearray) -> None:
         """Obey whole commands from the front of `buffer` and take them out of it."""
@@ -111,6 +115,8 @@ class EscposReader:
             del buffer[:used]
 
     def _step(self, buffer: bytearray) -> int:
+        if self._deaf:
+            return self._for_display(buffer)
         first = buffer[0]
         if first >= 0x20:
             match = _TEXT.match(buffer)
@@ -130,6 +136,19 @@ class EscposReader:
         elif first == 0x10:
             return self._real_time_length(buffer)
         return 1  # CR, FF and other control bytes print nothing here
+
+    def _for_display(self, buffer: bytearray) -> int:
+        """ESC = 2 has been obeyed: all that comes is for the display, up to an ESC = that selects the printer again."""
+        at = buffer.find(b"\x1b=")
+        if at == 0:
+            if len(buffer) < 3:
+                return 0
+            self._deaf = not buffer[2] & 1
+            return 3
+        whole = at if at > 0 else len(buffer) - buffer.endswith(b"\x1b")
+        if whole:
+            self._head.display(bytes(buffer[:whole]))
+        return whole
 
     def _end_line(self) -> None:
         if self._runs:
@@ -178,6 +197,8 @@ class EscposReader:
             case "@":
                 self.reset()
                 self._head.automatic_status(0)
+            case "=":
+                self._deaf = not value & 1 and bool(value & 2)
             case "!":
                 size = (2 if value & 0x20 else 1, 2 if value & 0x10 else 1)
                 self._restyle(bold=bool(value & 0x08), underline=bool(value & 0x80), small=bool(value & 0x01))

@@ -1,4 +1,4 @@
-"""A virtual receipt printer with a drawer on its connector: paper, buffer, sensors and the line back.
+"""A virtual receipt printer with a drawer (and a display) on its connectors: paper, buffer, sensors and the line back.
 
 Bytes go into a bounded receive buffer and are obeyed in order while the printer can print; with no paper, an
 open cover or an error they wait there, and when it is full no more are taken. Real-time commands are obeyed
@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from drivers.virtual.displays.display import behind_printer, png
 from drivers.virtual.escpos_reader import EscposReader
 from drivers.virtual.paper import Item, Line, Strip
 from drivers.virtual.twin import Table, Twin, get, one_of
@@ -44,6 +45,7 @@ class VirtualPrinter(Twin):
         drawer_open: str = "high",
         drawer_pin: int = 2,
         proof: bool = True,
+        display: str = "",
     ) -> None:
         super().__init__(name, wire)
         self._directory = directory
@@ -52,6 +54,7 @@ class VirtualPrinter(Twin):
         self._drawer_high_when_open = drawer_open == "high"
         self._drawer_connector = 0 if drawer_pin == 2 else 1
         self._proof = proof
+        self.screen = behind_printer(display)
         self._reader = EscposReader(self)
         self._strip = Strip()
         self._last: Strip | None = None
@@ -79,6 +82,8 @@ class VirtualPrinter(Twin):
             "receipt": self._receipt,
             "picture": self._picture,
         }
+        if self.screen is not None:
+            self.actions |= {"screen": self._screen, "screen_picture": self._screen_picture}
 
     async def open(self) -> None:
         """Put the printer on its wire; receipts go on counting where an earlier life of it stopped."""
@@ -201,6 +206,11 @@ class VirtualPrinter(Twin):
         self._mask = mask
         self._report()
 
+    def display(self, data: bytes) -> None:
+        """Pass on what is for the display that hangs behind the printer."""
+        if self.screen is not None:
+            self.screen.feed(data)
+
     def reply(self, data: bytes) -> None:
         """Send a reply of the print queue (proof of printing among them)."""
         if self._proof or data[:2] != b"\x37\x22":
@@ -270,6 +280,8 @@ class VirtualPrinter(Twin):
         self._tail = b""
         self._full = False
         self._reader.reset()
+        if self.screen is not None:
+            self.screen.power_on()  # its power comes from the printer
         self.wire.power_off()
         if off_ms is not None:
             self._power_on = asyncio.create_task(self._switch_on(off_ms), name=f"{self.name} power")
@@ -317,6 +329,12 @@ class VirtualPrinter(Twin):
 
     async def _receipt(self, arguments: Mapping[str, Any]) -> Table:
         return {"number": self.receipts, "text": self._last_text}
+
+    async def _screen(self, arguments: Mapping[str, Any]) -> Table:
+        return self.screen.state() if self.screen is not None else {}
+
+    async def _screen_picture(self, arguments: Mapping[str, Any]) -> Table:
+        return {"png": png(self.screen)} if self.screen is not None else {}
 
     async def _picture(self, arguments: Mapping[str, Any]) -> Table:
         path = self._directory / "picture.png"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from drivers.virtual.displays.display import VirtualCd5220Display, VirtualEscposDisplay
 from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.printer import VirtualPrinter
 from drivers.virtual.scales.nci_scp_01 import VirtualNciScp01
@@ -41,6 +42,8 @@ TWINS: Mapping[str, TwinKind] = {
     "toledo-8213": TwinKind(VirtualToledo8213),
     "nci-scp-01": TwinKind(VirtualNciScp01),
     "sma-scp-0499": TwinKind(VirtualSmaScp0499),
+    "escpos-display": TwinKind(VirtualEscposDisplay),
+    "cd5220-display": TwinKind(VirtualCd5220Display),
 }
 
 

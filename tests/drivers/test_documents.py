@@ -59,6 +59,9 @@ class Paper:
     def automatic_status(self, mask: int) -> None:
         pass
 
+    def display(self, data: bytes) -> None:
+        pass
+
     def reply(self, data: bytes) -> None:
         self.replies += data
 

@@ -1,0 +1,1 @@
+"""Customer displays: lines of text in, the bytes of one whole picture out."""

@@ -1,0 +1,1 @@
+"""Virtual customer displays, written from the makers' documents."""
