@@ -22,15 +22,20 @@ from drivers.transports.base import Transport
 Answer = Weight | ScaleStatus | Noise
 
 
-class ScaleDriver(Driver):
-    """One scale. Requests queue up behind each other; each ends within its own `timeout_s`."""
+class Scale:
+    """One scale, asked over a link that it may share with others: whoever runs the link tells it what is `heard`, and
+    when the link is `opened` and `closed`.
 
+    Requests queue up behind each other; each ends within its own `timeout_s`.
+    """
+
+    transport: Transport
     protocol: ScaleProtocol
 
-    def __init__(
-        self, transport: Transport, protocol: ScaleProtocol, on_event: OnEvent, on_open: OnOpen | None = None
-    ) -> None:
-        super().__init__(transport, protocol, on_event, on_open)
+    def __init__(self, transport: Transport, protocol: ScaleProtocol) -> None:
+        self.transport = transport
+        self.protocol = protocol
+        self.is_open = False
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[Answer] | None = None
         self._unanswered = 0
@@ -188,7 +193,8 @@ class ScaleDriver(Driver):
     def _gone_away(self) -> DeviceLost:
         return DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
 
-    def _heard(self, event: Event) -> None:
+    def heard(self, event: Event) -> None:
+        """Take what came over the link; what is no scale's is left alone."""
         if not isinstance(event, Weight | ScaleStatus | Noise):
             return
         if not isinstance(event, Noise):  # rubbish may be a stray byte: the answer itself may still be on its way
@@ -198,14 +204,39 @@ class ScaleDriver(Driver):
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(event)
 
-    def _opened(self) -> None:
+    def opened(self) -> None:
+        """The link is up."""
+        self.is_open = True
         self._unanswered = 0
 
-    def _closed(self) -> None:
+    def closed(self) -> None:
+        """The link is gone: so is whoever waits."""
+        self.is_open = False
         self._unanswered = 0
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(DeviceLost(f"{self.transport.name} went away; it is tried again by itself"))
             self._answer.exception()  # marked as seen: there may be nobody waiting any more
+
+
+class ScaleDriver(Scale, Driver):
+    """A scale with a link of its own."""
+
+    protocol: ScaleProtocol
+
+    def __init__(
+        self, transport: Transport, protocol: ScaleProtocol, on_event: OnEvent, on_open: OnOpen | None = None
+    ) -> None:
+        Driver.__init__(self, transport, protocol, on_event, on_open)
+        Scale.__init__(self, transport, protocol)
+
+    def _heard(self, event: Event) -> None:
+        self.heard(event)
+
+    def _opened(self) -> None:
+        self.opened()
+
+    def _closed(self) -> None:
+        self.closed()
 
 
 def _told(answer: Answer | None) -> Answer | None:

@@ -23,7 +23,7 @@ from drivers import catalog
 from drivers.driver import Driver
 from drivers.errors import BadOption, DeviceLost, NotReady, WrongDevice
 from drivers.events import Event, Noise, PrinterStatus, ScaleStatus, Weight
-from drivers.scales.scale_driver import ScaleDriver
+from drivers.scales.scale_driver import Scale, ScaleDriver
 from edge.bus import topics
 from edge.bus.envelope import now_utc
 from edge.bus.errors import BusFull
@@ -75,6 +75,14 @@ class Attached:
         """Whether the link to the device, or to the one that carries it, is up."""
         driver = self.driver or (self.through.driver if self.through else None)
         return driver is not None and driver.is_open
+
+    @property
+    def scale(self) -> Scale | None:
+        """What is asked for a weight: the driver of a scale, or the scale of the scanner that carries it."""
+        if isinstance(self.driver, ScaleDriver):
+            return self.driver
+        carried = getattr(self.through.driver, "scale", None) if self.through else None
+        return carried if isinstance(carried, Scale) else None
 
 
 class Registry:
@@ -213,6 +221,8 @@ class Registry:
             log.error("%s is stopped: %s", device.id, error)
             device.fault = str(error)
             self._set(device, "faulted", {}, f"Correct the configuration of {device.id}: {error}")
+            if (scale := self._scale_behind(device)) is not None:
+                self._set(scale, "offline", {}, f"Correct the configuration of {device.id}: {error}")
             await asyncio.get_running_loop().create_future()  # stopped: only a new configuration helps
             raise
         except DeviceLost:
@@ -228,6 +238,8 @@ class Registry:
         """The link is up: a scanner is there, a printer is about to say how it is, a scale is asked once."""
         if device.category == "scanner":
             self._set(device, "ready", {}, "")
+            if (scale := self._scale_behind(device)) is not None:
+                self._opened(scale)
         elif device.category == "scale":
             self._set(device, "unknown", {}, "")
             task = asyncio.get_running_loop().create_task(self._first_answer(device), name=f"first answer {device.id}")
@@ -237,23 +249,34 @@ class Registry:
         for callback in self._link_watchers:
             callback(device, True)
 
-    async def _first_answer(self, scale: Attached) -> None:
-        driver = scale.driver
-        if isinstance(driver, ScaleDriver):
+    async def _first_answer(self, device: Attached) -> None:
+        if device.scale is not None:
             try:
-                await driver.read()
+                await device.scale.read()
             except NotReady:
-                self.silent(scale)
+                self.silent(device)
             except DeviceLost:
                 return  # its own task tells
 
     def _lost(self, device: Attached) -> None:
         self._set(device, "offline", {}, please(device.id, "lost"))
+        if (scale := self._scale_behind(device)) is not None:
+            self._set(scale, "offline", {}, please(device.id, "lost"))
+
+    def _scale_behind(self, scanner: Attached) -> Attached | None:
+        """The scale that is reached through this scanner."""
+        behind = (one for one in self._devices.values() if one.through is scanner and one.category == "scale")
+        return next(behind, None) if scanner.category == "scanner" else None
 
     # -- what devices say ------------------------------------------------------------------------------------------
 
     def _heard(self, device: Attached, event: Event) -> None:
         kind = type(event)
+        if kind in (Weight, ScaleStatus) and device.category != "scale":
+            scale = self._scale_behind(device)
+            if scale is None:
+                return  # a scanner's scale that nobody configured
+            device = scale
         for callback in self._subscribers.get(kind, ()):
             callback(device, event)
         if kind is PrinterStatus:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from drivers.errors import DeviceLost, Garbled, NotReady
-from drivers.scales.scale_driver import ScaleDriver
+from drivers.scales.scale_driver import Scale
 from edge.bus.envelope import now_utc
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import ScaleTare, ScaleWeigh, ScaleZero
@@ -40,8 +40,8 @@ class Weighing:
     async def _weigh(self, asked: Asked, parameters: ScaleWeigh) -> dict[str, Any]:
         """A stable weight in the form of `WeightMessage`."""
         device = self._registry.device_for(asked.lane, "scale", parameters.device)
-        async with self._turn(device, asked) as (driver, left_s):
-            weight = await driver.weigh(left_s)
+        async with self._turn(device, asked) as (scale, left_s):
+            weight = await scale.weigh(left_s)
         return {
             "value": weight.value,
             "unit": weight.unit,
@@ -56,8 +56,8 @@ class Weighing:
     async def _zero(self, asked: Asked, parameters: ScaleZero) -> dict[str, Any]:
         """``{"zeroed": true}``, or not_ready with what stands in the way."""
         device = self._registry.device_for(asked.lane, "scale", parameters.device)
-        async with self._turn(device, asked) as (driver, left_s):
-            status = await driver.zero(left_s)
+        async with self._turn(device, asked) as (scale, left_s):
+            status = await scale.zero(left_s)
         if not status.centre_of_zero:
             reason = status.reason or "not_at_zero"
             raise ProblemError(Code.NOT_READY, f"{reason}: clear the plate, take any tare off, and zero again")
@@ -66,15 +66,15 @@ class Weighing:
     async def _tare(self, asked: Asked, parameters: ScaleTare) -> dict[str, Any]:
         """``{"tared": true}``, or not_ready with what stands in the way."""
         device = self._registry.device_for(asked.lane, "scale", parameters.device)
-        async with self._turn(device, asked) as (driver, left_s):
-            status = await driver.tare(left_s)
+        async with self._turn(device, asked) as (scale, left_s):
+            status = await scale.tare(left_s)
         if not status.net:
             reason = status.reason or "not_tared"
             raise ProblemError(Code.NOT_READY, f"{reason}: let the container come to rest and tare again")
         return {"tared": True, "device": device.id}
 
     @asynccontextmanager
-    async def _turn(self, device: Attached, asked: Asked) -> AsyncIterator[tuple[ScaleDriver, float]]:
+    async def _turn(self, device: Attached, asked: Asked) -> AsyncIterator[tuple[Scale, float]]:
         """The scale for this request alone, with the seconds it has; driver errors become problems."""
         loop = asyncio.get_running_loop()
         until_s = asked.deadline_s - ANSWER_BEFORE_DEADLINE_S
@@ -87,13 +87,13 @@ class Weighing:
                 Code.NOT_READY, f"busy: {device.id} serves another lane; ask again", retry_after_ms=500
             ) from None
         try:
-            driver = device.driver
-            if not isinstance(driver, ScaleDriver):
-                raise TypeError(f"{device.id} is driven by {type(driver).__name__}, not by a scale's driver")
+            scale = device.scale
+            if scale is None:
+                raise TypeError(f"{device.id} is driven by {type(device.driver).__name__}, which has no scale")
             left_s = until_s - loop.time()
             if left_s <= 0:
                 raise ProblemError(Code.TIMED_OUT, "the deadline leaves no time to weigh; give it a second or more")
-            yield driver, left_s
+            yield scale, left_s
             self._registry.answers(device)
         except NotReady as error:
             if error.reason == "no_answer":
