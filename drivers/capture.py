@@ -145,6 +145,8 @@ def plain(events: Iterable[Event]) -> list[Table]:
         table: Table = {"event": type(event).__name__, **asdict(event)}
         for key in ("raw", "captured_ns"):
             table.pop(key, None)
+        if table.get("code") == "garbled":
+            del table["code"]  # of a Noise that has no better
         tables.append({key: value.hex() if isinstance(value, bytes) else value for key, value in table.items()})
     return tables
 

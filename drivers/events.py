@@ -130,11 +130,14 @@ class PrintProof:
 class Noise:
     """Bytes that made no sense, kept whole (up to the protocol's bound) to be counted and put in quarantine.
 
-    `reason` is for people: "not UTF-8", "cut off". Nothing of a Noise may reach a till as a scan or a weight.
+    `reason` is for people: "not UTF-8", "cut off"; `code` is stable, for programs. Nothing of a Noise may reach a till
+    as a scan or a weight. Codes of scanners: "cut_off", "lost_events", "control_characters", "not_text",
+    "prefix_missing", "aim_missing", "empty", "too_long", "keys_not_understood"; whoever has no better says "garbled".
     """
 
     raw: bytes
     reason: str
+    code: str = "garbled"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from drivers.events import Event, Noise, Scan
+from drivers.events import Event, Noise
+from drivers.scanners.label import Aim, Label
 
 FRAME_LIMIT_BYTES = 8192
 """More than the largest code there is (a QR code of 7,089 digits)."""
@@ -30,16 +31,15 @@ GAP_CUTS_CODE_MS = 1000
 
 _SUFFIXES = {"cr": b"\r", "crlf": b"\r\n", "lf": b"\n", "tab": b"\t", "none": b""}
 _CONTROL = re.compile(rb"[\x00-\x1c\x1e\x1f\x7f]")
-_AIM = re.compile(r"\]([A-Za-z][0-9A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
 class SerialScannerOptions:
-    """How the scanner was programmed. `prefix` is taken off; `aim`: does it send AIM identifiers."""
+    """How the scanner was programmed. `prefix` and `aim` as in `Label`."""
 
     suffix: Literal["cr", "crlf", "lf", "tab", "none"] = "cr"
     prefix: str = ""
-    aim: Literal["auto", "always", "never"] = "auto"
+    aim: Aim = "auto"
 
 
 class SerialScanner:
@@ -48,8 +48,7 @@ class SerialScanner:
     def __init__(self, options: SerialScannerOptions | None = None) -> None:
         options = options or SerialScannerOptions()
         self._suffix = _SUFFIXES[options.suffix]
-        self._prefix = options.prefix
-        self._aim = options.aim
+        self._label = Label(options.prefix, options.aim)
         self._buffer = bytearray()
         self._skipping = False
         self.idle_ms: int | None = GAP_CUTS_CODE_MS if self._suffix else GAP_ENDS_CODE_MS
@@ -76,7 +75,9 @@ class SerialScanner:
                     events.append(event)
         if len(buffer) > FRAME_LIMIT_BYTES:
             if not self._skipping:
-                events.append(Noise(bytes(buffer[:FRAME_LIMIT_BYTES]), f"longer than {FRAME_LIMIT_BYTES} bytes"))
+                events.append(
+                    Noise(bytes(buffer[:FRAME_LIMIT_BYTES]), f"longer than {FRAME_LIMIT_BYTES} bytes", "too_long")
+                )
             self._skipping = True
             del buffer[: len(buffer) - max(len(suffix) - 1, 0)]  # half a suffix may be here already
         return events
@@ -95,27 +96,15 @@ class SerialScanner:
         raw, skipping = bytes(self._buffer), self._skipping
         self._buffer.clear()
         self._skipping = False
-        return [Noise(raw, "cut off")] if raw.strip(b"\r\n") and not skipping else []
+        return [Noise(raw, "cut off", "cut_off")] if raw.strip(b"\r\n") and not skipping else []
 
     def _judge(self, raw: bytes, body: bytes) -> Event | None:
         body = body.lstrip(b"\r\n")  # a scanner set to CR LF on a line configured for CR
         if not body:
             return None
         if _CONTROL.search(body):
-            return Noise(raw, "control bytes in a code")
+            return Noise(raw, "control bytes in a code", "control_characters")
         try:
-            text = body.decode("utf-8")
+            return self._label.read(body.decode("utf-8"), raw)
         except UnicodeDecodeError:
-            return Noise(raw, "not UTF-8")
-        if not text.startswith(self._prefix):
-            return Noise(raw, "the configured prefix is missing")
-        text = text[len(self._prefix) :]
-        aim = None
-        if self._aim != "never" and (match := _AIM.match(text)):
-            aim = match[1]
-            text = text[3:]
-        elif self._aim == "always":
-            return Noise(raw, "the AIM identifier is missing")
-        if not text:
-            return Noise(raw, "an empty code")
-        return Scan(text, raw, aim)
+            return Noise(raw, "not UTF-8", "not_text")

@@ -3,18 +3,29 @@
 Raw `input_event` records are read from the descriptor and handed over as bytes; the protocol decodes them,
 lost-event markers included. python-evdev opens and grabs; its own reader is not used, because it hides those
 markers.
+
+A scanner that types while it is opened has begun before anybody listened: what comes is the tail of a code. So the line
+is watched for a moment first, and if a key is held or struck, the parser is told that events were lost.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import select
+import struct
 from dataclasses import dataclass
 from typing import Any
 
 from drivers.errors import DeviceLost, WrongDevice
 from drivers.transports.base import Lost, Receive
 from drivers.transports.descriptor import DescriptorTransport
+
+QUIET_S = 0.1
+"""Longer than any scanner pauses between two keys of one code."""
+
+_EVENTS_LOST = struct.pack("llHHi", 0, 0, 0, 3, 0) + struct.pack("llHHi", 0, 0, 0, 0, 0)  # SYN_DROPPED, SYN_REPORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +62,18 @@ class EvdevTransport(DescriptorTransport):
         except OSError as error:
             device.close()
             raise self._explain(error) from error
+        try:
+            await asyncio.sleep(QUIET_S)
+            begun = device.active_keys() or select.select([device.fileno()], [], [], 0)[0]
+        except BaseException as error:
+            device.close()
+            if isinstance(error, OSError):
+                raise self._explain(error) from error
+            raise
         self._device = device
         self._start(device.fileno(), receive, lost)
+        if begun:
+            receive(_EVENTS_LOST)
 
     def _explain(self, error: OSError) -> DeviceLost | WrongDevice:
         path = self.options.path

@@ -1,7 +1,9 @@
 """A virtual keyboard scanner: types on a unix socket in the kernel's `input_event` records.
 
-It types as scanners do on a US keyboard: each key pressed and released with its report mark, shift held where
-needed, Ctrl+] for GS, Enter at the end. The host side is the `event-socket` transport.
+It types as scanners do: each key pressed and released with its report mark, Shift or AltGr held where needed, a space
+after a dead key, Ctrl with the second key right of P for GS (] on a US keyboard), Enter at the end. With `alt`,
+what no key types comes as Alt and a number of Windows-1252 on the keypad, leading zero first; GS then as Alt+0+2+9.
+The host side is the `event-socket` transport.
 """
 
 from __future__ import annotations
@@ -11,27 +13,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from drivers.virtual.key_rows import KEYBOARDS
 from drivers.virtual.twin import BadRequest, Table, Twin, get
 from drivers.virtual.wire import Wire
 
 _EV_SYN, _EV_KEY, _EV_MSC = 0, 1, 4
 _SYN_REPORT, _SYN_DROPPED, _MSC_SCAN = 0, 3, 4
-_ENTER, _SHIFT, _CTRL = 28, 42, 29
-
-# Rows of a US keyboard: the key code of the first key, then the characters without and with shift.
-_ROWS = (
-    (2, "1234567890-=", "!@#$%^&*()_+"),
-    (16, "qwertyuiop[]", "QWERTYUIOP{}"),
-    (30, "asdfghjkl;'`", 'ASDFGHJKL:"~'),
-    (43, "\\zxcvbnm,./", "|ZXCVBNM<>?"),
-    (57, " ", " "),
-)
-_KEYS = {
-    character: (first + place, held)
-    for first, plain, shifted in reversed(_ROWS)
-    for row, held in ((shifted, _SHIFT), (plain, 0))
-    for place, character in enumerate(row)
-} | {"\x1d": (27, _CTRL)}
+_ENTER, _CTRL, _ALT, _SPACE, _GS_PLACE = 28, 29, 56, 57, 27
+_KEYPAD = (82, 79, 80, 81, 75, 76, 77, 71, 72, 73)
 
 
 class VirtualKeyboard(Twin):
@@ -39,8 +28,13 @@ class VirtualKeyboard(Twin):
 
     kind = "keyboard"
 
-    def __init__(self, name: str, wire: Wire) -> None:
+    def __init__(self, name: str, wire: Wire, *, layout: str = "us", alt: bool = False) -> None:
         super().__init__(name, wire)
+        if layout not in KEYBOARDS:
+            raise ValueError(f"layout is {layout!r}; expected one of {', '.join(KEYBOARDS)}")
+        self._layout = layout
+        self._keyboard = KEYBOARDS[layout]
+        self._alt = alt
         self.scans = 0
         self.actions |= {"scan": self._scan, "cut_scan": self._cut_scan, "lose_events": self._lose_events}
 
@@ -54,17 +48,33 @@ class VirtualKeyboard(Twin):
         return {**super().state(), "scans": self.scans}
 
     def _typed(self, text: str) -> bytes:
-        data = b""
-        for character in text:
-            if character not in _KEYS:
-                raise BadRequest(f"no key types {character!r}; a US keyboard has ASCII and GS")
-            code, held = _KEYS[character]
-            if held:
-                data += self._record(_EV_KEY, held, 1) + self._report()
-            data += self._key(code)
-            if held:
-                data += self._record(_EV_KEY, held, 0) + self._report()
-        return data
+        return b"".join(self._character(character) for character in text)
+
+    def _character(self, character: str) -> bytes:
+        if stroke := self._keyboard.strokes.get(character):
+            return self._stroke(*stroke)
+        if stroke := self._keyboard.dead.get(character):
+            return self._stroke(*stroke) + self._stroke(_SPACE, ())
+        if self._alt:
+            try:
+                (number,) = character.encode("cp1252")
+            except UnicodeEncodeError:
+                raise BadRequest(f"neither a key nor Alt types {character!r}; Windows-1252 does not have it") from None
+            digits = b"".join(self._key(_KEYPAD[int(digit)]) for digit in f"0{number:02}")
+            return self._down(_ALT) + digits + self._up(_ALT)
+        if character == "\x1d":
+            return self._stroke(_GS_PLACE, (_CTRL,))
+        raise BadRequest(f"no key types {character!r} on a keyboard {self._layout!r}; give the twin alt=yes")
+
+    def _stroke(self, code: int, held: tuple[int, ...]) -> bytes:
+        down, up = (b"".join(map(move, held)) for move in (self._down, self._up))
+        return down + self._key(code) + up
+
+    def _down(self, modifier: int) -> bytes:
+        return self._record(_EV_KEY, modifier, 1) + self._report()
+
+    def _up(self, modifier: int) -> bytes:
+        return self._record(_EV_KEY, modifier, 0) + self._report()
 
     def _key(self, code: int) -> bytes:
         pressed = self._record(_EV_MSC, _MSC_SCAN, 0x70000 + code) + self._record(_EV_KEY, code, 1) + self._report()

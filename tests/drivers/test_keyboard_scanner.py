@@ -10,18 +10,22 @@ import pytest
 
 from drivers.catalog import build_driver, build_transport, read_device, read_transport
 from drivers.driver import Driver
-from drivers.errors import DeviceLost, WrongDevice
+from drivers.errors import BadOption, DeviceLost, WrongDevice
 from drivers.events import Noise, Scan
+from drivers.scanners.keyboard import KeyboardScanner
+from drivers.virtual.key_rows import KEYBOARDS
 from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.twin import BadRequest
 from drivers.virtual.wire import UnixWire
 from tests.drivers.rig import Heard, running
 
 
-def keyboard_at(path: Path, heard: Heard, transport: str = "event-socket") -> Callable[[Callable[[], None]], Driver]:
+def keyboard_at(
+    path: Path, heard: Heard, transport: str = "event-socket", **options: str
+) -> Callable[[Callable[[], None]], Driver]:
     def build(on_open: Callable[[], None]) -> Driver:
         line = build_transport(read_transport("keyboard-scanner", transport, {"path": str(path)}))
-        return build_driver("keyboard-scanner", read_device("keyboard-scanner", {}), line, heard, on_open)
+        return build_driver("keyboard-scanner", read_device("keyboard-scanner", options), line, heard, on_open)
 
     return build
 
@@ -43,6 +47,56 @@ async def test_every_printable_character_and_gs_is_typed_and_read(twin: VirtualK
     assert [(scan.text, scan.aim) for scan in scans] == [(text, None), ("4006381333931", "E0")]
     assert all(scan.captured_ns for scan in scans)
     await twin.close()
+
+
+@pytest.mark.parametrize("alt", [False, True], ids=["keys", "alt"])
+@pytest.mark.parametrize("layout", KEYBOARDS)
+async def test_every_character_of_a_national_keyboard(layout: str, alt: bool, tmp_path: Path) -> None:
+    """The twin types by the printed chart, the driver reads by libxkbcommon: two authors."""
+    twin, heard = VirtualKeyboard("k", UnixWire(tmp_path / "k.events"), layout=layout, alt=alt), Heard()
+    await twin.open()
+    keyboard = KEYBOARDS[layout]
+    texts = ["".join([*keyboard.strokes, *keyboard.dead, "\x1d."]), "(01)09501101530003\x1d10-A/b"]
+    if alt:
+        texts.append("".join(map(chr, range(0x20, 0x7F))) + "€ß\x1d")
+    async with running(keyboard_at(Path(twin.wire.address), heard, layout=layout)):
+        for text in texts:
+            twin.scan(text)
+        twin.scan("4006381333931", "E0")
+        scans = await heard.of(Scan, len(texts) + 1)
+    assert [(scan.text, scan.aim) for scan in scans] == [*((text, None) for text in texts), ("4006381333931", "E0")]
+    assert not heard.now(Noise)
+    await twin.close()
+
+
+async def test_without_an_end_key_a_pause_ends_the_code(twin: VirtualKeyboard) -> None:
+    heard = Heard()
+    async with running(keyboard_at(Path(twin.wire.address), heard, suffix="none")):
+        await twin.do("cut_scan", {"text": "40063813339314006381333931"})
+        assert [scan.text for scan in await heard.of(Scan)] == ["4006381333931"]
+        await twin.do("cut_scan", {"text": "5449000000996549000000996"})
+        assert len(await heard.of(Scan, 2)) == 2
+    assert not heard.now(Noise)
+    await twin.close()
+
+
+def test_a_layout_that_cannot_be_had_is_refused_with_what_to_do() -> None:
+    for layout, variant in (("xx", ""), ("de,us", ""), ("", ""), ("de", "nonsense")):
+        with pytest.raises(BadOption, match="xkb-data"):
+            read_device("keyboard-scanner", {"layout": layout, "variant": variant})
+    assert read_device("keyboard-scanner", {"layout": "de", "variant": "nodeadkeys"}).layout == "de"
+
+
+def test_a_loss_without_an_end_is_over_when_the_line_falls_silent() -> None:
+    protocol = KeyboardScanner()
+    keys = VirtualKeyboard("k", UnixWire(Path("unused")))
+    lost = struct.pack("llHHi", 0, 0, 0, 3, 0)
+    typed, code = keys._typed("12"), keys._typed("34") + keys._key(28)
+    assert [noise.code for noise in protocol.receive(typed + lost + typed)] == ["lost_events"]
+    assert protocol.pending
+    assert not protocol.idle()
+    assert not protocol.pending
+    assert [scan.text for scan in protocol.receive(code)] == ["34"]
 
 
 async def test_lost_events_discard_the_scan_and_only_that_one(twin: VirtualKeyboard) -> None:

@@ -73,7 +73,7 @@ async def test_a_scan_that_stops_in_the_middle_is_noise_and_the_next_one_is_whol
     await twin.open()
     async with running(scanner_at(path, heard)):
         await twin.do("cut_scan", {"text": "4006381333931"})
-        assert (await heard.of(Noise))[0] == Noise(b"4006381", "cut off")
+        assert (await heard.of(Noise))[0] == Noise(b"4006381", "cut off", "cut_off")
         twin.scan("5449000000996")
         assert [scan.text for scan in await heard.of(Scan)] == ["5449000000996"]
     await twin.close()
