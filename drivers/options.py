@@ -1,7 +1,7 @@
 """Options of devices, transports and document elements: frozen dataclasses read from plain tables, strictly.
 
 `read_options(cls, table)` accepts exactly the fields of the dataclass, with exactly their types, and names
-the key and what would be right otherwise. No schema library: the dataclass is the schema.
+the key and what would be right otherwise. No schema library: the dataclass is the schema, also of a table in a table.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ def _checked(key: str, value: Any, hint: Any) -> Any:
                 return _checked(key, value, choice)
     elif origin is tuple and isinstance(value, list | tuple):  # tuple[T, ...]
         return tuple(_checked(key, item, typing.get_args(hint)[0]) for item in value)
+    elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        try:
+            return read_options(typing.cast("type[Any]", hint), value)
+        except BadOption as error:
+            raise BadOption(f"{key}.{error.key}", error.expected) from error
     elif hint is float and type(value) in (int, float):
         return float(value)
     elif type(value) is hint:  # exactly: True is not a whole number here
@@ -67,4 +72,6 @@ def _wanted(hint: Any) -> str:
         return " or ".join(_wanted(choice) for choice in typing.get_args(hint) if choice is not type(None))
     if origin is tuple:
         return f"a list, each {_wanted(typing.get_args(hint)[0])}"
+    if dataclasses.is_dataclass(hint):
+        return f"a table with {', '.join(field.name for field in dataclasses.fields(hint))}"
     return _PLAIN.get(hint, str(hint))

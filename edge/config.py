@@ -263,6 +263,7 @@ def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
             if lane_id not in lanes:
                 wrong.append((("devices", index, "lanes"), f"there is no lane {lane_id!r}; lanes: {', '.join(lanes)}"))
         wrong += [(("devices", index, *place), what) for place, what in _driver(device)] + _behind(config, index)
+    wrong += _same_usb(config)
     if config.cloud and config.cloud.wire == "single" and config.cloud.confirm == "hq":
         wrong.append((("cloud", "wire"), 'single events carry no chain for HQ to confirm; set confirm = "broker" too'))
     if config.bus.host not in ("127.0.0.1", "::1", "localhost") and config.bus.tls is None:
@@ -318,6 +319,27 @@ def _behind(config: StoreConfig, index: int) -> list[tuple[Place, str]]:
         return []
     what = f"there is no {kind.through} {carrier!r} that could carry it; devices that can: {', '.join(able) or 'none'}"
     return [(("devices", index, "options", kind.through), what)]
+
+
+def _same_usb(config: StoreConfig) -> list[tuple[Place, str]]:
+    """Two devices that one and the same USB device could be taken for."""
+    from drivers.errors import BadOption
+    from drivers.options import read_options
+    from drivers.transports.usb_identity import UsbDevice
+
+    wrong: list[tuple[Place, str]] = []
+    wishes: list[tuple[str, UsbDevice]] = []
+    for index, device in enumerate(config.devices):
+        try:
+            wish = read_options(UsbDevice, (device.transport or {}).get("usb") or {})
+        except BadOption:
+            continue  # none, or `_driver` has complained already
+        for other, taken in wishes:
+            if wish.is_like(taken):
+                what = f"one device could be taken for this and for {other!r}; tell them apart by serial or port"
+                wrong.append((("devices", index, "transport", "usb"), what))
+        wishes.append((device.id, wish))
+    return wrong
 
 
 _HINTS = {

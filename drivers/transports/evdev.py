@@ -21,6 +21,8 @@ from typing import Any
 from drivers.errors import DeviceLost, WrongDevice
 from drivers.transports.base import Lost, Receive
 from drivers.transports.descriptor import DescriptorTransport
+from drivers.transports.place import Place, check_place
+from drivers.transports.usb_identity import UsbDevice
 
 QUIET_S = 0.1
 """Longer than any scanner pauses between two keys of one code."""
@@ -30,17 +32,23 @@ _EVENTS_LOST = struct.pack("llHHi", 0, 0, 0, 3, 0) + struct.pack("llHHi", 0, 0, 
 
 @dataclass(frozen=True, slots=True)
 class EvdevOptions:
-    """`path` is a stable link such as /dev/input/by-id/...-event-kbd."""
+    """`path` is a stable link such as /dev/input/by-id/...-event-kbd; or `usb` names the device."""
 
-    path: str
+    path: str = ""
     grab: bool = True
+    usb: UsbDevice | None = None
+
+    def __post_init__(self) -> None:
+        """One way of naming it, not two."""
+        check_place(self.path, self.usb)
 
 
 class EvdevTransport(DescriptorTransport):
     """One input device, grabbed for this process alone unless `grab` is off."""
 
     def __init__(self, options: EvdevOptions) -> None:
-        super().__init__(options.path)
+        self.place = Place(options.path, options.usb, "input")
+        super().__init__(str(self.place))
         self.options = options
         self._device: Any = None
 
@@ -48,11 +56,11 @@ class EvdevTransport(DescriptorTransport):
         """Open and grab; raises DeviceLost (absent, grabbed by another) or WrongDevice (it has no keys)."""
         import evdev  # a C extension and its long tables: only for those who have such a scanner
 
-        path = self.options.path
+        path = await self.place.node()
         try:
             device = evdev.InputDevice(path)
         except OSError as error:
-            raise self._explain(error) from error
+            raise _explain(path, error) from error
         if evdev.ecodes.EV_KEY not in device.capabilities():
             device.close()
             raise WrongDevice(f"{path} has no keys; choose the node whose name ends in -event-kbd")
@@ -61,33 +69,33 @@ class EvdevTransport(DescriptorTransport):
                 device.grab()
         except OSError as error:
             device.close()
-            raise self._explain(error) from error
+            raise _explain(path, error) from error
         try:
             await asyncio.sleep(QUIET_S)
             begun = device.active_keys() or select.select([device.fileno()], [], [], 0)[0]
         except BaseException as error:
             device.close()
             if isinstance(error, OSError):
-                raise self._explain(error) from error
+                raise _explain(path, error) from error
             raise
         self._device = device
         self._start(device.fileno(), receive, lost)
         if begun:
             receive(_EVENTS_LOST)
 
-    def _explain(self, error: OSError) -> DeviceLost | WrongDevice:
-        path = self.options.path
-        if not os.path.exists(path):
-            return DeviceLost(f"{path} is not there; plug the scanner in or correct its path")
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return DeviceLost(f"{path} may not be opened; add this user to the group that owns it (input)")
-        if error.errno == errno.EBUSY:
-            return DeviceLost(f"{path} is grabbed by another process; stop that one")
-        if error.errno in (errno.ENODEV, errno.ENXIO, errno.EIO):
-            return DeviceLost(f"{path} went away while it was opened; check its cable")
-        return WrongDevice(f"{path} is not an input device ({error.strerror}); correct its path")
-
     def _close_descriptor(self) -> None:
         device, self._device = self._device, None
         if device is not None:
             device.close()
+
+
+def _explain(path: str, error: OSError) -> DeviceLost | WrongDevice:
+    if not os.path.exists(path):
+        return DeviceLost(f"{path} is not there; plug the scanner in or correct its path")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return DeviceLost(f"{path} may not be opened; add this user to the group that owns it (input)")
+    if error.errno == errno.EBUSY:
+        return DeviceLost(f"{path} is grabbed by another process; stop that one")
+    if error.errno in (errno.ENODEV, errno.ENXIO, errno.EIO):
+        return DeviceLost(f"{path} went away while it was opened; check its cable")
+    return WrongDevice(f"{path} is not an input device ({error.strerror}); correct its path")

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 from drivers.errors import DeviceLost
+from drivers.transports.place import Place
 from drivers.transports.sockets import SocketTransport
 
 
@@ -24,6 +25,7 @@ class EventSocketTransport(SocketTransport):
 
     def __init__(self, options: EventSocketOptions) -> None:
         super().__init__(options.path)
+        self.place = Place(options.path)
         self.options = options
 
     async def _connect(self) -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 from drivers.errors import DeviceLost, WrongDevice
 from drivers.transports.base import Lost, Receive
+from drivers.transports.place import Place, check_place
+from drivers.transports.usb_identity import UsbDevice
 
 if TYPE_CHECKING:
     import serial
@@ -24,22 +26,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SerialOptions:
-    """A serial line. `path` is a stable link (/dev/serial/by-id/...), `baud` in bits per second."""
+    """A serial line. `path` is a stable link (/dev/serial/by-id/...), or `usb` names the adapter; `baud` in bits/s."""
 
-    path: str
+    path: str = ""
     baud: int = 9600
     data_bits: Literal[7, 8] = 8
     parity: Literal["none", "even", "odd"] = "none"
     stop_bits: Literal[1, 2] = 1
     flow: Literal["none", "rtscts", "xonxoff"] = "none"
     exclusive: bool = True
+    usb: UsbDevice | None = None
+
+    def __post_init__(self) -> None:
+        """One way of naming it, not two."""
+        check_place(self.path, self.usb)
 
 
 class SerialTransport:
     """One serial port, locked against other processes unless `exclusive` is off."""
 
     def __init__(self, options: SerialOptions) -> None:
-        self.name = options.path
+        self.place = Place(options.path, options.usb, "tty")
+        self.name = str(self.place)
         self.options = options
         self._line: _Line | None = None
 
@@ -49,11 +57,12 @@ class SerialTransport:
         import serial_asyncio
 
         options = self.options
+        path = await self.place.node()
         # A pty carries whole bytes without parity; asking it for anything else fails from the second time on.
-        pty = os.path.realpath(options.path).startswith("/dev/pts/")
+        pty = os.path.realpath(path).startswith("/dev/pts/")
         try:
             port = serial.Serial(
-                options.path,
+                path,
                 options.baud,
                 bytesize=8 if pty else options.data_bits,
                 parity="N" if pty else {"none": "N", "even": "E", "odd": "O"}[options.parity],
@@ -63,7 +72,7 @@ class SerialTransport:
                 exclusive=options.exclusive or None,
             )
         except (serial.SerialException, OSError, ValueError, termios.error) as error:
-            raise self._explain(error) from error
+            raise self._explain(path, error) from error
         with contextlib.suppress(OSError, ValueError, NotImplementedError):
             port.set_low_latency_mode(True)  # USB adapters otherwise hold bytes back for up to 16 ms
         line = _Line(self.name, port, receive, lost)
@@ -88,8 +97,7 @@ class SerialTransport:
         if line is not None:
             await line.close()
 
-    def _explain(self, error: Exception) -> DeviceLost | WrongDevice:
-        path = self.options.path
+    def _explain(self, path: str, error: Exception) -> DeviceLost | WrongDevice:
         if not os.path.exists(path):
             return DeviceLost(f"{path} is not there; plug the device in or correct its path")
         number = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)

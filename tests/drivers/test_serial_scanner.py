@@ -167,7 +167,7 @@ def test_configuration_errors_name_the_key_and_what_is_right() -> None:
         read_device("serial-scanner", {"suffix": "CR"})
     with pytest.raises(BadOption, match="sufix: is not known here; known are suffix, prefix, aim"):
         read_device("serial-scanner", {"sufix": "cr"})
-    with pytest.raises(BadOption, match="path: is missing; expected a text"):
+    with pytest.raises(BadOption, match="path: expected either path"):
         read_transport("serial-scanner", "serial", {})
     with pytest.raises(BadOption, match="baud: is True; expected a whole number"):
         read_transport("serial-scanner", "serial", {"path": "/dev/ttyS0", "baud": True})

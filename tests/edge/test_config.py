@@ -103,6 +103,36 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, change: tuple[str,
     assert any(expected in complaint for complaint in found), found
 
 
+@pytest.mark.parametrize(
+    ("usb", "key", "expected"),
+    [
+        ('vendor = "403", product = "6001"', "transport.usb.vendor", "expected four hex digits"),
+        ('vendor = "0403", product = "6001", port = 1', "transport.usb.port", "expected a text"),
+        ('vendor = "0403", product = "6001", colour = "red"', "transport.usb.colour", "known are vendor, product"),
+    ],
+)
+def test_a_device_named_by_identity_is_checked(tmp_path: Path, usb: str, key: str, expected: str) -> None:
+    named = 'kind = "serial", usb = { vendor = "0403", product = "6001", serial = "AL00ITFV" }'
+    text = SMALL.replace('kind = "serial", path = "/dev/ttyS0"', named)
+    load(written(tmp_path, text))
+    (complaint,) = complaints(tmp_path, text.replace('vendor = "0403", product = "6001", serial = "AL00ITFV"', usb))
+    assert f"devices[0].{key}: " in complaint
+    assert expected in complaint
+
+
+def test_two_devices_may_not_mean_the_same_usb_device(tmp_path: Path) -> None:
+    usb = 'kind = "serial", usb = { vendor = "0403", product = "6001", port = "1-1.2" }'
+    text = SMALL.replace('kind = "serial", path = "/dev/ttyS0"', usb)
+    second = text[text.index("[[devices]]") :].replace("scale-1", "scale-2")
+    load(written(tmp_path, text + second.replace("1-1.2", "1-1.3")))
+    (complaint,) = complaints(tmp_path, text + second)
+    assert "one device could be taken for this and for 'scale-1'; tell them apart by serial or port" in complaint
+    both = text.replace('path = "/dev/ttyS0"', "").replace('port = "1-1.2" }', 'port = "1-1.2" }, path = "/dev/ttyS0"')
+    assert "expected either path" in complaints(tmp_path, both)[0]
+    neither = SMALL.replace('path = "/dev/ttyS0"', "baud = 9600")
+    assert "transport.path: expected either path" in complaints(tmp_path, neither)[0]
+
+
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     text = SMALL.replace('lanes = ["1"]', 'lanes = ["9"]').replace("toledo-8217", "nothing")
     assert len(complaints(tmp_path, text)) == 2
