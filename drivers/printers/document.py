@@ -16,8 +16,11 @@ from typing import Any, Literal
 
 from drivers.errors import BadDocument, BadOption
 from drivers.options import read_options
+from drivers.printers.barcodes import Symbology
 
 Align = Literal["left", "center", "right"]
+Font = Literal["A", "B"]
+"""A is the printer's normal letters, B its small ones."""
 
 
 def _between(name: str, value: int, low: int, high: int) -> None:
@@ -27,7 +30,10 @@ def _between(name: str, value: int, low: int, high: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A line of text (or several, with line feeds). `width` and `height` are multiples 1 to 8."""
+    """A line of text (or several, with line feeds), wrapped by words. `width` and `height` are multiples 1 to 8.
+
+    "left" is the left edge of the paper, for right-to-left text too.
+    """
 
     text: str
     align: Align = "left"
@@ -36,6 +42,7 @@ class Text:
     invert: bool = False
     width: int = 1
     height: int = 1
+    font: Font = "A"
 
     def __post_init__(self) -> None:
         """Refuse sizes that printers do not have."""
@@ -45,7 +52,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Text at the left edge and text at the right edge of one line; a long left part wraps."""
+    """Text at the left edge and text at the right edge of one line; long ones wrap."""
 
     left: str
     right: str
@@ -57,6 +64,30 @@ class Row:
         """Refuse sizes that printers do not have."""
         _between("width", self.width, 1, 8)
         _between("height", self.height, 1, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Texts side by side, one blank column apart; each wraps within its own width.
+
+    `widths` are in characters; at most one is 0: it takes what the others leave. Left out, `aligns` are all "left".
+    """
+
+    texts: tuple[str, ...]
+    widths: tuple[int, ...]
+    aligns: tuple[Align, ...] = ()
+    bold: bool = False
+    font: Font = "A"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no table."""
+        _between("texts", len(self.texts), 1, 8)
+        if len(self.widths) != len(self.texts) or any(width < 0 for width in self.widths) or self.widths.count(0) > 1:
+            raise ValueError("widths: give one for each text, at most one of them 0 (the rest of the line)")
+        if not self.aligns:
+            object.__setattr__(self, "aligns", ("left",) * len(self.texts))
+        if len(self.aligns) != len(self.texts):
+            raise ValueError("aligns: give one for each text, or none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +104,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Barcode:
-    """A barcode, centred. `data` includes the check digit where there is one. `height_dots` 1 to 255."""
+    """A barcode, centred. A check digit that is left out is added. `width`: dots of a narrow bar. GS1-128 data is
+    written with its application identifiers in brackets: (01)09506000134352(10)ABC.
+    """
 
     data: str
-    symbology: Literal["EAN13", "EAN8", "UPC-A", "CODE39", "CODE128", "ITF"] = "CODE128"
+    symbology: Symbology = "CODE128"
     height_dots: int = 64
     width: int = 2
     text: Literal["below", "above", "none"] = "below"
@@ -140,11 +173,12 @@ class Kick:
         _between("pulse_ms", self.pulse_ms, 2, 510)
 
 
-Element = Text | Row | Rule | Barcode | Qr | Image | Feed | Cut | Kick
+Element = Text | Row | Columns | Rule | Barcode | Qr | Image | Feed | Cut | Kick
 
 KINDS: Mapping[str, type[Element]] = {
     "text": Text,
     "row": Row,
+    "columns": Columns,
     "rule": Rule,
     "barcode": Barcode,
     "qr": Qr,

@@ -1,59 +1,47 @@
-"""Documents to ESC/POS bytes: python-escpos encodes, and nothing of it carries.
+"""Documents to ESC/POS bytes: python-escpos encodes text and styles, and nothing of it carries.
 
-Only its encoder is used, on a device that records. Three of its habits are kept away from the paper: one
-Chinese character turns a whole string into GB18030, so text is cut into what the code pages cover before it
-gets there; control characters in a text would be commands, so they never get there; and a picture may hold
-bytes that a printer obeys at once (DLE EOT, DLE ENQ, DLE DC4), so one dot is added where that happens.
+Each printed line goes one of two ways. Where the model's code pages have every character, its own letters print it;
+where they do not, and for right-to-left text always (printers set code pages from left to right), the whole line is
+drawn as a picture on the same grid of cells, so that columns stay aligned. Control characters in a text would be
+commands, so they never get there. Characters that neither way can print are printed as "?" and reported.
 
-The library is imported at the first use, which takes a moment and a dozen megabytes (`preload`). Characters
-that no code page of the printer covers are printed as "?" and reported; printing them as pictures is the next
-step.
+python-escpos is imported at the first use, which takes a moment and a dozen megabytes (`preload`); the fonts at the
+first line that needs them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import logging
-import os
-import pickle
-import platform
-import tempfile
-import textwrap
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drivers.drawers.pulse import PrinterDrawer, PrinterDrawerOptions
 from drivers.errors import BadDocument
+from drivers.printers import barcodes, escpos_library, fonts
 from drivers.printers import document as doc
+from drivers.printers import qr as qr_codes
+from drivers.printers.bidi import base_level, has_right_to_left
+from drivers.printers.pictures import from_modules, from_png, print_picture
 from drivers.printers.profiles import PrinterProfile
+from drivers.printers.typeset import Look, Placed, Typesetter, cells, typesetter, wrap
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 REPLACEMENT = "?"
-_PICKLE_DIR = "ESCPOS_CAPABILITIES_PICKLE_DIR"
-
-# Single-byte pages whose meaning python-escpos and printers agree on; the order is the order of preference.
-_CODE_PAGES = (
-    "CP437",
-    "CP850",
-    "CP858",
-    "CP1252",
-    "CP852",
-    "CP866",
-    "CP737",
-    "CP860",
-    "CP863",
-    "CP865",
-    "CP862",
-    "CP1250",
-    "CP1251",
-    "CP1253",
-    "CP1254",
-    "CP1257",
-)
+_TAB_COLUMNS = 4
+_CUT_FEED_LINES = 6
+_SMALLEST_CELL_DOTS = 8
+_JOINERS = "\u200c\u200d"
+_PLAIN_STYLE: dict[str, object] = {
+    "align": "left",
+    "bold": False,
+    "underline": 0,
+    "invert": False,
+    "font": "a",
+    "size": (1, 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +54,7 @@ class Encoded:
 
 def preload() -> None:
     """Import the encoder now: the first receipt does not wait for it (blocks; call it in a thread)."""
-    _library()
+    escpos_library.load()
 
 
 def encode(document: Sequence[doc.Element], profile: PrinterProfile) -> Encoded:
@@ -77,49 +65,60 @@ def encode(document: Sequence[doc.Element], profile: PrinterProfile) -> Encoded:
     """
     writer = _Writer(profile)
     for index, element in enumerate(document):
-        writer.element(index, element)
+        try:
+            writer.element(element)
+        except ValueError as error:
+            raise BadDocument(index, str(error)) from error
     return Encoded(writer.finish(), "".join(writer.replaced))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A text on a line: in the box of `columns` from column `start`."""
+
+    text: str
+    start: int
+    columns: int
+    align: doc.Align
 
 
 class _Writer:
     """Walks over elements, sends a style only where it changes, collects what could not be printed."""
 
     def __init__(self, profile: PrinterProfile) -> None:
-        library = _library()
         self.replaced: dict[str, None] = {}
-        self._library = library
         self._profile = profile
-        self._device = library.recorder(profile.escpos_profile)
-        self._pages = library.code_pages(profile.escpos_profile)
+        self._device: Any = escpos_library.recorder(profile)
+        self._covered = escpos_library.covered(profile)
         self._style: dict[str, object] = dict(_PLAIN_STYLE)
 
-    def element(self, index: int, element: doc.Element) -> None:
+    def element(self, element: doc.Element) -> None:
         match element:
             case doc.Text():
-                self._set(
-                    align=element.align,
-                    bold=element.bold,
-                    underline=int(element.underline),
-                    invert=element.invert,
-                    size=(element.width, element.height),
-                )
-                self._line(element.text)
+                self._text(element)
             case doc.Row():
                 self._row(element)
+            case doc.Columns():
+                self._columns(element)
             case doc.Rule():
-                self._set()
-                self._line(element.character * self._profile.columns)
+                grid = self._grid("A")
+                character = self._printable(element.character)
+                count = grid.columns // max(1, cells(character))
+                self._line(grid, Look(), [_Part(character * count, 0, grid.columns, "left")])
             case doc.Barcode():
-                self._barcode(index, element)
+                self._barcode(element)
             case doc.Qr():
                 self._qr(element)
             case doc.Image():
-                self._image(index, element)
+                self._picture(from_png(element.png, self._profile.width_dots), element.align)
             case doc.Feed():
                 self._device.print_and_feed(element.lines)
             case doc.Cut():
                 self._set()
-                self._device.cut(mode="PART" if element.partial else "FULL")
+                if self._profile.cutter:
+                    self._device.cut(mode="PART" if element.partial else "FULL")
+                else:
+                    self._device.print_and_feed(_CUT_FEED_LINES)
             case doc.Kick():
                 options = PrinterDrawerOptions("", pin=element.pin, pulse_ms=element.pulse_ms)
                 self._device._raw(PrinterDrawer(options).queued_pulse())
@@ -138,163 +137,187 @@ class _Writer:
             self._device.set(**changed)
         self._style = wanted
 
-    def _line(self, text: str) -> None:
-        self._device.text(self._printable(text) + "\n")
+    # -- text ------------------------------------------------------------------------------------------------------
 
-    def _printable(self, text: str) -> str:
-        characters = []
-        for character in text.expandtabs(4):
-            if character == "\n" or " " <= character <= "~" or character in self._pages:
-                characters.append(character)
-            else:
-                self.replaced[character] = None
-                characters.append(REPLACEMENT)
-        return "".join(characters)
+    def _grid(self, letters: doc.Font, width: int = 1) -> _Grid:
+        columns = self._profile.columns
+        if letters == "B":
+            columns = self._profile.small_columns or columns
+        return _Grid(letters, columns // width, self._profile.width_dots // columns)
+
+    def _text(self, text: doc.Text) -> None:
+        grid = self._grid(text.font, text.width)
+        look = Look(text.bold, text.underline, text.invert, text.width, text.height)
+        for paragraph in self._printable(text.text).split("\n"):
+            base = base_level(paragraph)
+            for line in self._wrapped(grid, paragraph, grid.columns, self._must_draw(paragraph)):
+                if base or self._must_draw(line):
+                    self._draw_alone(grid, look, line, base, text.align)
+                else:
+                    self._style_for(grid, look, text.align)
+                    self._device.text(line + "\n")
 
     def _row(self, row: doc.Row) -> None:
-        self._set(bold=row.bold, size=(row.width, row.height))
-        columns = self._profile.columns // row.width
-        right = row.right[:columns]
-        lines = textwrap.wrap(row.left, columns) or [""]
-        if len(lines[-1]) + 1 + len(right) > columns:
-            *lines, last = textwrap.wrap(row.left, max(1, columns - len(right) - 1)) or [""]
-            lines.append(last)
-        for line in lines[:-1]:
-            self._line(line)
-        self._line(lines[-1] + right.rjust(columns - len(lines[-1])))
+        grid = self._grid("A", row.width)
+        look = Look(bold=row.bold, width=row.width, height=row.height)
+        left, right = (self._printable(side).replace("\n", " ") for side in (row.left, row.right))
+        drawn = self._must_draw(left + right)
+        columns = grid.columns
+        lefts, rights = (self._wrapped(grid, side, columns, drawn) for side in (left, right))
+        taken = grid.columns_of(rights[0], drawn) + 1 if rights[0] else 0
+        if grid.columns_of(lefts[-1], drawn) + taken > columns:
+            if columns - taken >= columns // 4:
+                lefts = self._wrapped(grid, left, columns - taken, drawn)
+            else:
+                lefts.append("")  # beside a right part this long there is no room: it gets a line of its own
+        for line in lefts[:-1]:
+            self._line(grid, look, [_Part(line, 0, columns, "left")])
+        last = _Part(lefts[-1], 0, columns, "left")
+        self._line(grid, look, [last, _Part(rights[0], 0, columns, "right")])
+        for line in rights[1:]:
+            self._line(grid, look, [_Part(line, 0, columns, "right")])
 
-    def _barcode(self, index: int, barcode: doc.Barcode) -> None:
-        self._set(align="center")
-        code128 = barcode.symbology == "CODE128"
-        native = bool(self._device.profile.supports("barcodeB" if code128 else "barcodeA"))
-        if not barcode.data.isascii() or not barcode.data.isprintable():
-            raise BadDocument(index, "a barcode holds printable ASCII characters only")
-        # The printer wants code set B chosen in the data, where "{" is the escape character.
-        code = "{B" + barcode.data.replace("{", "{{") if code128 and native else barcode.data
-        try:
-            self._device.barcode(
-                code,
-                barcode.symbology,
-                height=barcode.height_dots,
-                width=barcode.width,
-                pos={"below": "BELOW", "above": "ABOVE", "none": "OFF"}[barcode.text],
-                align_ct=False,
-                function_type="B" if code128 else "A",
-                force_software=not native,
-            )
-        except self._library.errors as error:
-            wrong = f"{barcode.data!r} cannot be printed as {barcode.symbology}"
-            raise BadDocument(index, f"{wrong}; check its length and characters") from error
+    def _columns(self, table: doc.Columns) -> None:
+        grid = self._grid(table.font)
+        look = Look(bold=table.bold)
+        gaps = len(table.widths) - 1
+        rest = grid.columns - gaps - sum(table.widths)
+        if rest < table.widths.count(0):
+            raise ValueError(f"columns of {sum(table.widths)} and {gaps} gaps do not fit into {grid.columns}")
+        texts = [self._printable(text).replace("\n", " ") for text in table.texts]
+        drawn = self._must_draw("".join(texts))
+        boxes: list[tuple[int, int, doc.Align, list[str]]] = []
+        start = 0
+        for text, width, align in zip(texts, table.widths, table.aligns, strict=True):
+            width = width or rest
+            boxes.append((start, width, align, self._wrapped(grid, text, width, drawn)))
+            start += width + 1
+        for at in range(max(len(lines) for _, _, _, lines in boxes)):
+            parts = [_Part(lines[at], start, width, align) for start, width, align, lines in boxes if at < len(lines)]
+            self._line(grid, look, parts)
+
+    def _wrapped(self, grid: _Grid, text: str, columns: int, drawn: bool) -> list[str]:
+        if drawn:
+            return wrap(text, columns * grid.column_dots, grid.typesetter.measure)
+        return wrap(text, columns, cells)
+
+    def _line(self, grid: _Grid, look: Look, parts: list[_Part]) -> None:
+        if self._must_draw("".join(part.text for part in parts)):
+            placed = []
+            for part in parts:
+                free = part.columns * grid.column_dots - grid.typesetter.measure(part.text)
+                left = part.start * grid.column_dots + max(0, _indent(free, part.align))
+                placed.append(Placed(left, part.text))
+            width = grid.columns * grid.column_dots
+            self._picture(grid.typesetter.draw(placed, width, look), "left")
+            return
+        line = " " * grid.columns
+        for part in parts:
+            at = part.start + _indent(part.columns - len(part.text), part.align)
+            line = line[:at] + part.text + line[at + len(part.text) :]
+        self._style_for(grid, look, "left")
+        self._device.text(line.rstrip() + "\n")
+
+    def _draw_alone(self, grid: _Grid, look: Look, text: str, base: int, align: doc.Align) -> None:
+        width = grid.typesetter.measure(text, base)
+        whole = -(-width // 8) * 8 or 8
+        placed = Placed(_indent(whole - width, align), text, base)
+        self._picture(grid.typesetter.draw([placed], whole, look), align)
+
+    def _style_for(self, grid: _Grid, look: Look, align: doc.Align) -> None:
+        self._set(
+            align=align,
+            bold=look.bold,
+            underline=int(look.underline),
+            invert=look.invert,
+            font=grid.font.lower(),
+            size=(look.width, look.height),
+        )
+
+    def _must_draw(self, text: str) -> bool:
+        if text.isascii():
+            return False
+        return has_right_to_left(text) or any(one not in self._covered and not one.isascii() for one in text)
+
+    def _printable(self, text: str) -> str:
+        if text.isascii() and text.isprintable():
+            return text
+        text = unicodedata.normalize("NFC", text).expandtabs(_TAB_COLUMNS)
+        joins = any(fonts.needs_shaping(one) for one in text)
+        out: list[str] = []
+        base = " "
+        for one in text:
+            if unicodedata.category(one) == "Cf":  # direction marks, joiners: nothing to see
+                if joins and one in _JOINERS:
+                    out.append(one)
+                continue
+            mark = unicodedata.category(one) in ("Mn", "Me")
+            native = one == "\n" or " " <= one <= "~" or (one in self._covered and not mark)
+            if native or fonts.can_draw(one, base if mark else None):
+                out.append(one)
+            else:
+                self.replaced[one] = None
+                out.append(REPLACEMENT)
+            base = base if mark else one
+        return "".join(out)
+
+    # -- codes and pictures ----------------------------------------------------------------------------------------
+
+    def _barcode(self, barcode: doc.Barcode) -> None:
+        checked = barcodes.check(barcode.data, barcode.symbology)
+        native = self._profile.native_barcodes
+        modules = "" if native else barcodes.modules_of(checked)
+        if modules is None:
+            raise ValueError(f"{self._profile.name} has no {barcode.symbology}; choose CODE128")
+        needed = checked.width_dots(barcode.width) if native else len(modules) * barcode.width
+        self._fits(needed, barcode.symbology)
+        if native:
+            self._set(align="center")
+            self._device._raw(checked.command(barcode.height_dots, barcode.width, barcode.text))
+            return
+        words = doc.Text(checked.text, align="center")
+        if barcode.text == "above":
+            self._text(words)
+        height = barcode.height_dots // 3 + 1 if self._profile.picture == "columns" else barcode.height_dots
+        self._picture(from_modules(modules, barcode.width, height), "center")
+        if barcode.text == "below":
+            self._text(words)
 
     def _qr(self, qr: doc.Qr) -> None:
-        self._set(align="center")
-        level = "LMQH".index(qr.level)
-        self._device.qr(qr.data, ec=level, size=qr.size, native=self._profile.native_qr)
+        self._fits(qr_codes.width_modules(qr.data, qr.level) * qr.size, "the QR code")
         if self._profile.native_qr:
-            self._device.text("\n")
+            self._set(align="center")
+            self._device._raw(qr_codes.command(qr.data, qr.size, qr.level))
+        else:
+            self._picture(qr_codes.picture(qr.data, qr.size, qr.level), "center")
 
-    def _image(self, index: int, image: doc.Image) -> None:
-        from PIL import Image as Picture  # the encoder has loaded it already
-        from PIL import UnidentifiedImageError
+    def _fits(self, needed_dots: int, what: str) -> None:
+        limit = self._profile.width_dots
+        if needed_dots > limit:
+            raise ValueError(
+                f"{what} needs {needed_dots} dots, the paper has {limit}; make it smaller or its data shorter"
+            )
 
-        self._set(align=image.align)
-        try:
-            with Picture.open(io.BytesIO(image.png), formats=("PNG",)) as picture:
-                width, height = picture.size
-                limit = self._profile.width_dots
-                if width > 4 * limit or height > 4096:
-                    message = f"the picture has {width} x {height} dots, of at most {4 * limit} x 4096"
-                    raise BadDocument(index, message)
-                size = (width, height) if width <= limit else (limit, max(1, height * limit // width))
-                drawn = picture.convert("RGBA").resize(size)
-            self._device.image(drawn, impl="bitImageRaster")
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise BadDocument(index, "the picture is no PNG that can be read") from error
-
-
-_PLAIN_STYLE: dict[str, object] = {
-    "align": "left",
-    "bold": False,
-    "underline": 0,
-    "invert": False,
-    "size": (1, 1),
-}
-
-
-def quiet_picture(data: bytes) -> bytes:
-    """Return raster bytes without real-time commands: one dot is added to each DLE that begins one."""
-    for second in (0x04, 0x05, 0x14):
-        data = data.replace(bytes((0x10, second)), bytes((0x18, second)))
-    return data
+    def _picture(self, picture: Image, align: doc.Align) -> None:
+        self._set(align=align)
+        self._device._raw(print_picture(picture, self._profile.picture))
 
 
 @dataclass(frozen=True, slots=True)
-class _Library:
-    recorder: Callable[[str], Any]
-    code_pages: Callable[[str], frozenset[str]]
-    errors: tuple[type[Exception], ...]
+class _Grid:
+    """The columns of a line, at normal width `column_dots` each; for pictures, letters are never below 8 dots."""
+
+    font: doc.Font
+    columns: int
+    column_dots: int
+
+    @property
+    def typesetter(self) -> Typesetter:
+        return typesetter(max(_SMALLEST_CELL_DOTS, self.column_dots))
+
+    def columns_of(self, text: str, drawn: bool) -> int:
+        return -(-self.typesetter.measure(text) // self.column_dots) if drawn else cells(text)
 
 
-@cache
-def _library() -> _Library:
-    get_profile, dummy, encoder, errors = _import()
-
-    def pages(name: str) -> dict[str, int]:
-        slots: dict[str, str] = get_profile(name).get_code_pages()
-        return {page: int(slots[page]) for page in _CODE_PAGES if page in slots}
-
-    class Recorder(dummy):  # type: ignore[misc,valid-type]
-        """Records; the library's own extension point (`_raw`) is where pictures pass by."""
-
-        def _raw(self, msg: bytes) -> None:
-            if msg.startswith((b"\x1dv0", b"\x1b3")):  # raster pictures; column pictures between line spacings
-                msg = msg[:8] + quiet_picture(msg[8:])
-            super()._raw(msg)
-
-    def recorder(name: str) -> Any:
-        return Recorder(profile=name, magic_encode_args={"encoder": encoder(pages(name))})
-
-    @cache
-    def covered(name: str) -> frozenset[str]:
-        decoded = (
-            bytes((code,)).decode(page.lower(), errors="ignore") for page in pages(name) for code in range(0x80, 0x100)
-        )
-        return frozenset(character for character in decoded if character.isprintable() and character)
-
-    return _Library(recorder, covered, errors)
-
-
-def _import() -> tuple[Any, Any, Any, tuple[type[Exception], ...]]:
-    """Import python-escpos without its side effects.
-
-    On import it parses a large table with a slow YAML parser (a second on a Raspberry Pi) unless it finds a
-    pickle of it, leaves a directory in /tmp, and installs a handler on the root logger. The pickle is made
-    here, from the same file as JSON, in a directory that goes away again.
-    """
-    handlers = list(logging.getLogger().handlers)
-    tempdir, pickle_dir = tempfile.tempdir, os.environ.get(_PICKLE_DIR)
-    scratch = tempfile.mkdtemp(prefix="tillgate-escpos-")
-    table_path = os.path.join(scratch, f"{platform.python_version()}.capabilities.pickle")
-    try:
-        table = json.loads((resources.files("escpos") / "capabilities.json").read_text(encoding="utf-8"))
-        with open(table_path, "wb") as file:
-            pickle.dump(table, file)
-        os.environ[_PICKLE_DIR] = tempfile.tempdir = scratch
-        import escpos.escpos
-        from barcode.errors import BarcodeError
-        from escpos.capabilities import get_profile
-        from escpos.exceptions import Error
-        from escpos.magicencode import Encoder
-        from escpos.printer import Dummy
-    finally:
-        tempfile.tempdir = tempdir
-        os.environ.pop(_PICKLE_DIR, None)
-        if pickle_dir is not None:
-            os.environ[_PICKLE_DIR] = pickle_dir
-        os.unlink(table_path)
-        for directory in (*(entry.path for entry in os.scandir(scratch)), scratch):
-            with contextlib.suppress(OSError):  # not empty: somebody else's file, made in this moment
-                os.rmdir(directory)
-        logging.getLogger().handlers[:] = handlers
-    vars(escpos.escpos)["print"] = lambda *_: None  # it tells standard output about every barcode
-    return get_profile, Dummy, Encoder, (Error, BarcodeError)
+def _indent(free: int, align: doc.Align) -> int:
+    return {"left": 0, "center": free // 2, "right": free}[align]
