@@ -22,7 +22,13 @@ from drivers.options import read_options
 from drivers.printers.escpos_status import EscposStatus
 from drivers.printers.printer_driver import PrinterDriver
 from drivers.printers.profiles import PROFILES
+from drivers.scales.adam_azextra import AdamAzextra, AdamAzextraOptions
+from drivers.scales.adam_cpwplus import AdamCpwplus, AdamCpwplusOptions
 from drivers.scales.base import ScaleProtocol
+from drivers.scales.digi_ds_425 import DigiDs425, DigiDs425Options
+from drivers.scales.dini_argeo import DiniArgeo, DiniArgeoOptions
+from drivers.scales.kern import Kern, KernOptions
+from drivers.scales.mt_sics import MtSics, MtSicsOptions
 from drivers.scales.nci_scp_01 import NciScp01, NciScp01Options
 from drivers.scales.scale_driver import ScaleDriver
 from drivers.scales.sma_scp_0499 import SmaScp0499, SmaScp0499Options
@@ -136,6 +142,12 @@ DEVICES: Mapping[str, DeviceKind] = {
     "toledo-8213": _scale(Toledo8213, Toledo8213Options, serial=_7E1),
     "nci-scp-01": _scale(NciScp01, NciScp01Options, serial=_7E1),
     "sma-scp-0499": _scale(SmaScp0499, SmaScp0499Options),
+    "mt-sics": _scale(MtSics, MtSicsOptions),
+    "adam-azextra": _scale(AdamAzextra, AdamAzextraOptions, serial={"baud": 4800}),
+    "adam-cpwplus": _scale(AdamCpwplus, AdamCpwplusOptions),
+    "digi-ds-425": _scale(DigiDs425, DigiDs425Options),
+    "kern": _scale(Kern, KernOptions),
+    "dini-argeo": _scale(DiniArgeo, DiniArgeoOptions),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
     "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
     "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),

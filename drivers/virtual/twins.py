@@ -13,6 +13,12 @@ from pathlib import Path
 from drivers.virtual.displays.display import VirtualCd5220Display, VirtualEscposDisplay
 from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.printer import VirtualPrinter
+from drivers.virtual.scales.adam_azextra import VirtualAdamAzextra
+from drivers.virtual.scales.adam_cpwplus import VirtualAdamCpwplus
+from drivers.virtual.scales.digi_ds_425 import VirtualDigiDs425
+from drivers.virtual.scales.dini_argeo import VirtualDiniArgeo
+from drivers.virtual.scales.kern import VirtualKern
+from drivers.virtual.scales.mt_sics import VirtualMtSics
 from drivers.virtual.scales.nci_scp_01 import VirtualNciScp01
 from drivers.virtual.scales.sma_scp_0499 import VirtualSmaScp0499
 from drivers.virtual.scales.toledo_8213 import VirtualToledo8213
@@ -42,6 +48,12 @@ TWINS: Mapping[str, TwinKind] = {
     "toledo-8213": TwinKind(VirtualToledo8213),
     "nci-scp-01": TwinKind(VirtualNciScp01),
     "sma-scp-0499": TwinKind(VirtualSmaScp0499),
+    "mt-sics": TwinKind(VirtualMtSics),
+    "adam-azextra": TwinKind(VirtualAdamAzextra),
+    "adam-cpwplus": TwinKind(VirtualAdamCpwplus),
+    "digi-ds-425": TwinKind(VirtualDigiDs425),
+    "kern": TwinKind(VirtualKern),
+    "dini-argeo": TwinKind(VirtualDiniArgeo),
     "escpos-display": TwinKind(VirtualEscposDisplay),
     "cd5220-display": TwinKind(VirtualCd5220Display),
 }

@@ -113,6 +113,66 @@ ROWS = [
         clears=True,
         tare_value="120",
     ),
+    Row("mt-sics", zeroes=True, tares=True, clears=True, tare_value="0.125", tells_net=False),
+    Row(
+        "mt-sics",
+        "g",
+        value="482.5",
+        unit="g",
+        twin={"unit": "g", "capacity": "6000", "resolution": "0.1"},
+        zeroes=True,
+        tares=True,
+        clears=True,
+        tare_value="12.5",
+        tells_net=False,
+    ),
+    Row("adam-azextra", tells_net=False, repeats=False, says=dict.fromkeys(SAYS, "unchanged")),
+    Row("adam-azextra", "full", twin={"label": "full"}, repeats=False, says=dict.fromkeys(SAYS, "unchanged")),
+    Row("adam-cpwplus", zeroes=True, tares=True, tells_net=False, says={"over": "no_answer"}),
+    Row(
+        "adam-cpwplus",
+        "continuous",
+        value="1.06",
+        unit="lb",
+        options={"output": "continuous"},
+        twin={"unit": "lb", "capacity": "30", "output": "continuous"},
+        zeroes=True,
+        tares=True,
+        says={"over": "no_weight"},
+    ),
+    Row("digi-ds-425", options={"unit": "kg"}, says={"over": "no_answer"}),
+    Row(
+        "digi-ds-425",
+        "bare",
+        options={"unit": "lb"},
+        value="1.06",
+        unit="lb",
+        twin={"unit": "lb", "header": False},
+        says={"over": "no_answer"},
+    ),
+    Row("kern", tares=True, tells_net=False, says={"over": "no_weight"}),
+    Row(
+        "kern",
+        "kfb",
+        value="482",
+        unit="g",
+        options={"form": "kfb"},
+        twin={"form": "kfb", "unit": "g", "capacity": "6000"},
+        zeroes=True,
+        tares=True,
+        says={"over": "no_answer"},
+    ),
+    Row("dini-argeo", twin={"address": "01"}, zeroes=True, tares=True, clears=True, tare_value="0.125"),
+    Row(
+        "dini-argeo",
+        "extended",
+        options={"string": "extended"},
+        zeroes=True,
+        tares=True,
+        clears=True,
+        tare_value="0.125",
+        tells_tare=True,
+    ),
 ]
 rows = pytest.mark.parametrize("row", ROWS, ids=str)
 
@@ -223,8 +283,8 @@ async def test_zero(row: Row, path: Path) -> None:
 @rows
 async def test_tare(row: Row, path: Path) -> None:
     async with scale_and_twin(row, path) as (scale, twin, _):
-        box = str(twin.plate.resolution * 10)
-        both = str(Decimal(box) + Decimal(row.value))
+        box = row.value
+        both = str(Decimal(box) * 2)
         twin.load(box)
         if row.tares is False:
             with pytest.raises(NotReady) as caught:

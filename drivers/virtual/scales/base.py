@@ -14,6 +14,8 @@ from drivers.virtual.plate import Plate
 from drivers.virtual.twin import BadRequest, Table, Twin, get
 from drivers.virtual.wire import Wire
 
+_LINE_LIMIT_BYTES = 64
+
 
 class VirtualScale(Twin):
     """Actions: load or weigh (kg, g, lb, oz or value; optional settle_ms), unload, motion, over, under."""
@@ -26,6 +28,7 @@ class VirtualScale(Twin):
         super().__init__(name, wire)
         self.plate = Plate(unit, capacity, resolution)
         self.weighings = 0
+        self._line = b""
         self._sending: asyncio.Task[None] | None = None
         self.actions |= {
             "load": self._load,
@@ -50,6 +53,12 @@ class VirtualScale(Twin):
             "motion": self.plate.moving,
             "weighings": self.weighings,
         }
+
+    def lines(self, data: bytes, end: bytes) -> list[bytes]:
+        """The commands that `data` completed, without their `end`: for scales that take lines."""
+        *lines, rest = (self._line + data).split(end)
+        self._line = rest[-_LINE_LIMIT_BYTES:]
+        return lines
 
     def send_every(self, interval_s: float) -> None:
         """Call `tick` for ever, this often: for scales that send by themselves. To be called once, after `open`."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 from drivers.virtual.scales.base import VirtualScale
 from drivers.virtual.wire import Wire
 
-_LINE_LIMIT_BYTES = 16
-
 
 class VirtualNciScp01(VirtualScale):
     """Options: unit, capacity, form ("standard", "ecr"), status (2, 3 or 4 bytes), parity ("even", "odd": shown)."""
@@ -32,13 +30,10 @@ class VirtualNciScp01(VirtualScale):
         self._ecr = form == "ecr"
         self._status_bytes = status
         self._parity = {"even": 0, "odd": 1}.get(parity)
-        self._line = b""
 
     def received(self, data: bytes) -> None:
         """Take letters that end with CR."""
-        *lines, self._line = (self._line + bytes(byte & 0x7F for byte in data)).split(b"\r")
-        self._line = self._line[-_LINE_LIMIT_BYTES:]
-        for line in lines:
+        for line in self.lines(bytes(byte & 0x7F for byte in data), b"\r"):
             if line == b"W":
                 self._weigh()
             elif line == b"S":
