@@ -41,6 +41,8 @@ from drivers.transports.evdev import EvdevOptions, EvdevTransport
 from drivers.transports.event_socket import EventSocketOptions, EventSocketTransport
 from drivers.transports.serial import SerialOptions, SerialTransport
 from drivers.transports.tcp import TcpOptions, TcpTransport
+from drivers.transports.usb import UsbOptions, UsbTransport
+from drivers.transports.usblp import UsblpOptions, UsblpTransport
 
 Category = Literal["scanner", "printer", "scale", "drawer", "display"]
 Build = Callable[[Any, Transport, OnEvent, OnOpen | None], Driver]
@@ -132,12 +134,14 @@ TRANSPORTS: Mapping[str, TransportKind] = {
     "tcp": TransportKind(TcpOptions, TcpTransport),
     "evdev": TransportKind(EvdevOptions, EvdevTransport),
     "event-socket": TransportKind(EventSocketOptions, EventSocketTransport),
+    "usb": TransportKind(UsbOptions, UsbTransport),
+    "usblp": TransportKind(UsblpOptions, UsblpTransport),
 }
 
 DEVICES: Mapping[str, DeviceKind] = {
     "serial-scanner": DeviceKind("scanner", SerialScannerOptions, ("serial", "tcp"), _serial_scanner),
     "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
-    "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "serial"), _escpos),
+    "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "usb", "usblp", "serial"), _escpos),
     "toledo-8217": _scale(Toledo8217, Toledo8217Options, serial=_7E1),
     "toledo-8213": _scale(Toledo8213, Toledo8213Options, serial=_7E1),
     "nci-scp-01": _scale(NciScp01, NciScp01Options, serial=_7E1),

@@ -1,0 +1,369 @@
+"""Receipt printers on USB through libusb (pyusb): bulk pipes of a printer interface.
+
+Documents: Universal Serial Bus Device Class Definition for Printing Devices 1.1 (interface class 7, subclass 1;
+protocol 1 one way, 2 both ways; 4.2.1 GET_DEVICE_ID, 4.2.2 GET_PORT_STATUS); libusb-1.0's synchronous transfers.
+
+A transfer blocks, so each opening has two threads, one per direction; the event loop never waits for a device. Every
+transfer has a time limit (0 would block for ever): one that ran out is begun again, or is where a closing takes hold.
+The device is never reset and its configuration never set again: either makes some printers drop what they hold. The
+kernel's own driver (usblp) is detached and gets the interface back when the printer is plugged in anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from drivers.errors import DeviceLost
+from drivers.transports.base import Lost, Receive
+
+READ_LIMIT_MS = 500
+WRITE_LIMIT_MS = 500
+"""How long one transfer may take; so long may closing take too."""
+EMPTY_PAUSE_S = 0.05
+"""Some printers answer every read at once with nothing; asking them without a pause would take a whole core."""
+CHUNK_BYTES = 4096
+CONTROL_LIMIT_MS = 2000
+
+_PRINTER_CLASS = 7
+_VENDOR_CLASS = 255
+_BOTH_WAYS = 2
+_GET_PORT_STATUS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UsbOptions:
+    """Which printer: by what it is and says, or by where it is plugged in. All left out: the only one there is.
+
+    `device` is ``vendor:product`` in hexadecimal as lsusb prints it, `serial` its serial number, `port` the bus and
+    ports as the kernel writes them ("1-1.2").
+    """
+
+    device: str | None = None
+    serial: str | None = None
+    port: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse ids that cannot be read."""
+        if self.device is not None:
+            _ids(self.device)
+
+
+class UsbTransport:
+    """One printer interface. `backend` is pyusb's; None takes libusb-1.0."""
+
+    def __init__(self, options: UsbOptions, backend: Any = None) -> None:
+        parts = [text for text in (options.device, options.serial, options.port) if text]
+        self.name = " ".join(["usb", *parts])
+        self.options = options
+        self._backend = backend
+        self._link: _Link | None = None
+
+    async def open(self, receive: Receive, lost: Lost) -> None:
+        """Find and claim the printer; raises DeviceLost (none, several, in use, not allowed)."""
+        loop = asyncio.get_running_loop()
+        claiming = loop.run_in_executor(None, _claim, self.name, self.options, self._backend)
+        try:
+            claimed = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            claiming.add_done_callback(_let_go)
+            raise
+        self._link = _Link(self.name, claimed, loop, receive, lost)
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; a thread sends them as the printer takes them."""
+        if self._link is not None:
+            self._link.write(data)
+
+    async def drain(self) -> None:
+        """Return when the printer has taken every byte; raises DeviceLost when the link is or becomes closed."""
+        if self._link is None:
+            raise DeviceLost(f"{self.name} is closed; it is opened again by itself")
+        await self._link.drain()
+
+    async def port_status(self) -> int | None:
+        """GET_PORT_STATUS: b5 paper empty, b4 selected, b3 no error; None where it is not answered."""
+        link = self._link
+        return None if link is None else await asyncio.to_thread(link.port_status)
+
+    async def close(self) -> None:
+        """Drop what has not left and let go of the interface, within the limit of one transfer."""
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """A printer that is ours: pyusb's device and its two endpoints; `receiving` is None where it cannot talk."""
+
+    device: Any
+    interface: int
+    sending: Any
+    receiving: Any
+
+    def let_go(self) -> None:
+        import usb.core
+        import usb.util
+
+        with contextlib.suppress(usb.core.USBError):
+            usb.util.dispose_resources(self.device)
+
+
+class _Link:
+    """One opening: two threads, and what waits to be sent between them and the event loop."""
+
+    def __init__(
+        self, name: str, claimed: _Claimed, loop: asyncio.AbstractEventLoop, receive: Receive, lost: Lost
+    ) -> None:
+        self._name = name
+        self._claimed = claimed
+        self._loop = loop
+        self._receive = receive
+        self._lost: Lost | None = lost
+        self._outgoing = bytearray()
+        self._news = threading.Condition()
+        self._ending = threading.Event()
+        self._emptied = asyncio.Event()
+        self._closed: asyncio.Future[None] = loop.create_future()
+        works = [self._send] + ([self._listen] if claimed.receiving is not None else [])
+        self._alive = len(works)
+        for work in works:
+            threading.Thread(target=self._live, args=(work,), name=f"{name} {work.__name__}", daemon=True).start()
+
+    # -- in the event loop -----------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        with self._news:
+            self._outgoing += data
+            self._news.notify()
+
+    async def drain(self) -> None:
+        while True:
+            self._emptied.clear()
+            if self._ending.is_set():
+                raise DeviceLost(f"{self._name} was closed before everything had left; check cable and power")
+            with self._news:
+                if not self._outgoing:
+                    return
+            await self._emptied.wait()
+
+    async def close(self) -> None:
+        self._lost = None
+        self._end()
+        await asyncio.shield(self._closed)
+
+    def _gone(self, error: DeviceLost) -> None:
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost(error)
+
+    def _heard(self, data: bytes) -> None:
+        if self._lost is not None:
+            self._receive(data)
+
+    # -- in the threads --------------------------------------------------------------------------------------------
+
+    def _live(self, work: Callable[[], None]) -> None:
+        import usb.core
+
+        try:
+            work()
+        except usb.core.USBError as error:
+            self._tell(self._gone, _explain(self._name, error))
+        self._end()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Whoever is the last to leave lets go of the printer: no transfer may be on its way then."""
+        with self._news:
+            self._alive -= 1
+            last = self._alive == 0
+        if last:
+            self._claimed.let_go()
+            self._tell(self._closed.set_result, None)
+
+    def _end(self) -> None:
+        with self._news:
+            self._ending.set()
+            self._outgoing.clear()
+            self._news.notify()
+        self._tell(self._emptied.set)
+
+    def _tell(self, callback: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has ended: nobody is left to tell
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _send(self) -> None:
+        import usb.core
+
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._outgoing or self._ending.is_set())
+                if self._ending.is_set():
+                    return
+                chunk = bytes(self._outgoing[:CHUNK_BYTES])
+            try:
+                sent = self._claimed.sending.write(chunk, WRITE_LIMIT_MS)
+            except usb.core.USBTimeoutError:
+                continue  # not one byte was taken: its buffer is full
+            with self._news:
+                del self._outgoing[:sent]
+                emptied = not self._outgoing
+            if emptied:
+                self._tell(self._emptied.set)
+
+    def _listen(self) -> None:
+        import usb.core
+
+        size = max(512, self._claimed.receiving.wMaxPacketSize)  # a whole number of packets, or libusb overflows
+        while not self._ending.is_set():
+            try:
+                data = self._claimed.receiving.read(size, READ_LIMIT_MS).tobytes()
+            except usb.core.USBTimeoutError:
+                continue
+            if data:
+                self._tell(self._heard, data)
+            else:
+                self._ending.wait(EMPTY_PAUSE_S)
+
+    def port_status(self) -> int | None:
+        import usb.core
+
+        with self._news:
+            if self._ending.is_set():
+                return None
+            self._alive += 1
+        try:
+            interface = self._claimed.interface
+            answer = self._claimed.device.ctrl_transfer(0xA1, _GET_PORT_STATUS, 0, interface, 1, CONTROL_LIMIT_MS)
+        except usb.core.USBError:
+            return None
+        finally:
+            self._leave()
+        return int(answer[0]) if len(answer) == 1 else None
+
+
+# -- finding one -------------------------------------------------------------------------------------------------------
+
+
+def _claim(name: str, options: UsbOptions, backend: Any) -> _Claimed:
+    import usb.core
+
+    try:
+        return _take(_only(name, options, backend))
+    except usb.core.NoBackendError:
+        raise DeviceLost(f"{name}: libusb-1.0 is not installed; install the package libusb-1.0-0") from None
+    except usb.core.USBError as error:
+        raise _explain(name, error) from error
+
+
+def _let_go(claiming: asyncio.Future[_Claimed]) -> None:
+    if not claiming.cancelled() and claiming.exception() is None:
+        claiming.result().let_go()
+
+
+def _only(name: str, options: UsbOptions, backend: Any) -> Any:
+    """The one printer that fits; only devices that fit by all else are opened, to read their serial number."""
+    import usb.core
+    import usb.util
+
+    ids = _ids(options.device) if options.device is not None else None
+    fitting = []
+    for device in usb.core.find(find_all=True, backend=backend):
+        if ids is not None and (device.idVendor, device.idProduct) != ids:
+            continue
+        if options.port is not None and _port(device) != options.port:
+            continue
+        if next(_interfaces(device, vendor_class=ids is not None), None) is None:
+            continue
+        if options.serial is not None and _serial(device) != options.serial:
+            usb.util.dispose_resources(device)
+            continue
+        fitting.append(device)
+    if not fitting:
+        raise DeviceLost(f"{name} is not there; plug the printer in, switch it on, or correct its settings")
+    if len(fitting) > 1:
+        found = ", ".join(f"{one.idVendor:04x}:{one.idProduct:04x} at port {_port(one)}" for one in fitting)
+        raise DeviceLost(f"{name}: several printers fit ({found}); tell them apart by serial or port")
+    return fitting[0]
+
+
+def _take(device: Any) -> _Claimed:
+    import usb.core
+    import usb.util
+
+    interface = next(_interfaces(device, vendor_class=True))
+    number = interface.bInterfaceNumber
+    try:
+        with contextlib.suppress(NotImplementedError):  # a system without kernel drivers to detach
+            if device.is_kernel_driver_active(number):
+                device.detach_kernel_driver(number)
+        try:
+            device.get_active_configuration()
+        except usb.core.USBError as error:
+            if error.errno is not None:
+                raise
+            device.set_configuration()  # fresh from the bus, and nobody has configured it
+        usb.util.claim_interface(device, number)
+        if interface.bAlternateSetting:
+            interface.set_altsetting()
+    except BaseException:
+        usb.util.dispose_resources(device)
+        raise
+    return _Claimed(device, number, _endpoint(interface, out=True), _endpoint(interface, out=False))
+
+
+def _interfaces(device: Any, *, vendor_class: bool) -> Iterator[Any]:
+    """Interfaces that take print data, the best first; some older Epson printers call theirs vendor specific."""
+    found = [one for one in device[0] if _endpoint(one, out=True) is not None]
+    printers = [one for one in found if one.bInterfaceClass == _PRINTER_CLASS]
+    if vendor_class and not printers:
+        printers = [one for one in found if one.bInterfaceClass == _VENDOR_CLASS]
+    # Protocols above 2 wrap the data (IEEE 1284.4, IPP over USB).
+    plain = [one for one in printers if one.bInterfaceProtocol <= _BOTH_WAYS or one.bInterfaceClass == _VENDOR_CLASS]
+    yield from sorted(plain, key=lambda one: _endpoint(one, out=False) is None)
+
+
+def _endpoint(interface: Any, *, out: bool) -> Any:
+    for endpoint in interface:
+        bulk = endpoint.bmAttributes & 0x03 == 0x02
+        if bulk and bool(endpoint.bEndpointAddress & 0x80) is not out:
+            return endpoint
+    return None
+
+
+def _serial(device: Any) -> str | None:
+    """What the device says is its serial number; None where it has none or may not be asked."""
+    try:
+        text: str | None = device.serial_number
+    except ValueError:  # what pyusb raises for a device without strings, and for one that may not be opened
+        return None
+    return text
+
+
+def _port(device: Any) -> str:
+    return f"{device.bus}-{'.'.join(str(number) for number in device.port_numbers or ())}"
+
+
+def _ids(text: str) -> tuple[int, int]:
+    vendor, _, product = text.partition(":")
+    try:
+        if len(vendor) == len(product) == 4:
+            return int(vendor, 16), int(product, 16)
+    except ValueError:
+        pass  # answered below, as every other wrong form is
+    raise ValueError(f"device: is {text!r}; expected vendor:product as lsusb prints it, such as 04b8:0e15")
+
+
+def _explain(name: str, error: OSError) -> DeviceLost:
+    if error.errno == errno.EACCES:
+        return DeviceLost(f"{name} may not be opened; install the udev rules or add this user to the group lp")
+    if error.errno == errno.EBUSY:
+        return DeviceLost(f"{name} is in use by another program; stop that one (CUPS?)")
+    return DeviceLost(f"{name} was unplugged or switched off ({error.strerror}); check cable and power")
