@@ -25,11 +25,18 @@ from drivers.printers.profiles import PROFILES
 from drivers.scales.adam_azextra import AdamAzextra, AdamAzextraOptions
 from drivers.scales.adam_cpwplus import AdamCpwplus, AdamCpwplusOptions
 from drivers.scales.base import ScaleProtocol
+from drivers.scales.cas_10 import Cas10, Cas10Options
+from drivers.scales.cas_22 import Cas22, Cas22Options
+from drivers.scales.dialog_02 import Dialog02, Dialog02Options
+from drivers.scales.dialog_06 import Dialog06, Dialog06Options
+from drivers.scales.dibal import Dibal, DibalOptions
 from drivers.scales.digi_ds_425 import DigiDs425, DigiDs425Options
 from drivers.scales.dini_argeo import DiniArgeo, DiniArgeoOptions
+from drivers.scales.icl import Icl, IclOptions
 from drivers.scales.kern import Kern, KernOptions
 from drivers.scales.mt_sics import MtSics, MtSicsOptions
 from drivers.scales.nci_scp_01 import NciScp01, NciScp01Options
+from drivers.scales.samsung_ecr import SamsungEcr, SamsungEcrOptions
 from drivers.scales.scale_driver import ScaleDriver
 from drivers.scales.sma_scp_0499 import SmaScp0499, SmaScp0499Options
 from drivers.scales.toledo_8213 import Toledo8213, Toledo8213Options
@@ -152,6 +159,14 @@ DEVICES: Mapping[str, DeviceKind] = {
     "digi-ds-425": _scale(DigiDs425, DigiDs425Options),
     "kern": _scale(Kern, KernOptions),
     "dini-argeo": _scale(DiniArgeo, DiniArgeoOptions),
+    "samsung-ecr": _scale(SamsungEcr, SamsungEcrOptions),
+    "icl": _scale(Icl, IclOptions, serial=_7E1),
+    "cas-22": _scale(Cas22, Cas22Options),
+    "cas-10": _scale(Cas10, Cas10Options),
+    "dialog-02": _scale(Dialog02, Dialog02Options, serial={"baud": 2400, **_7O1}),
+    "dialog-04": _scale(Dialog02, Dialog02Options, serial={"baud": 4800, **_7O1}),
+    "dialog-06": _scale(Dialog06, Dialog06Options, serial=_7O1),
+    "dibal": _scale(Dibal, DibalOptions),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
     "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
     "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),

@@ -50,10 +50,22 @@ class Weight:
 
 
 ScaleFault = Literal[
-    "busy", "no_weight", "below_minimum", "not_moved", "needs_zero", "needs_calibration", "device_fault", "refused"
+    "busy",
+    "no_weight",
+    "below_minimum",
+    "out_of_range",
+    "not_moved",
+    "needs_zero",
+    "needs_calibration",
+    "needs_price",
+    "needs_checksum",
+    "device_fault",
+    "refused",
 ]
-"""What else a scale says of itself: it works at something; it has none; too little lies on it; nothing has been
-taken off since the last weight; it must be zeroed; it must be calibrated; it is broken; it does not do this command."""
+"""What else a scale says of itself: it works at something; it has none; too little lies on it; too little or too much
+does, it does not say which; nothing has been taken off since the last weight; it must be zeroed; it must be calibrated;
+it weighs only with another unit price; it weighs only for software that knows its maker's checksum; it is broken; it
+does not do this command."""
 
 
 @dataclass(frozen=True, slots=True)

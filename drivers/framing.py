@@ -16,10 +16,14 @@ class Frames:
 
     A `start` within a frame begins a new one, and what was before is Noise. With `seven_bits`, `start` and `end` are
     found whatever bit 7 is (a line of seven bits and parity that was opened as 8N1); the frames keep their bit 7.
+    Each byte of `alone` is, between frames, a frame by itself (ACK and NAK); within a frame it is like any other.
     """
 
-    def __init__(self, *, end: bytes, start: bytes = b"", limit_bytes: int = 64, seven_bits: bool = False) -> None:
+    def __init__(
+        self, *, end: bytes, start: bytes = b"", alone: bytes = b"", limit_bytes: int = 64, seven_bits: bool = False
+    ) -> None:
         self._start = frozenset(start)
+        self._alone = frozenset(alone)
         self._end = end
         self._limit_bytes = limit_bytes
         self._mask = 0x7F if seven_bits else 0xFF
@@ -39,6 +43,9 @@ class Frames:
             bare = byte & self._mask
             if bare in self._start:
                 out += self.give_up()
+            elif bare in self._alone and not self._frame:
+                out += [*self.give_up(), bytes((byte,))]
+                continue
             elif self._start and not self._frame:
                 self._rubbish.append(byte)
                 if len(self._rubbish) >= RUBBISH_LIMIT_BYTES:

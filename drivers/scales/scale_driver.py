@@ -265,9 +265,12 @@ _ADVICE = {
     "unsupported": "has no such command; use its own keys",
     "busy": "busy with something else; wait a moment and weigh again",
     "below_minimum": "too little on it to be weighed; put more on",
+    "out_of_range": "too little or too much on it; clear the plate, zero it and weigh again",
     "not_moved": "nothing was lifted since the last weight; lift the goods, put them back and weigh again",
     "needs_zero": "must be zeroed; clear the plate and zero it",
     "needs_calibration": "must be calibrated; call service",
+    "needs_price": "refuses the unit price; set its option unit_price to one that it takes",
+    "needs_checksum": "wants its maker's checksum; set its option polynomial to the constant that the maker gives",
     "device_fault": "a fault; switch it off and on, then call service",
     "refused": "refused the command; clear the plate, let it come to rest and try again",
 }

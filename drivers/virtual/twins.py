@@ -15,11 +15,17 @@ from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.printer import VirtualPrinter
 from drivers.virtual.scales.adam_azextra import VirtualAdamAzextra
 from drivers.virtual.scales.adam_cpwplus import VirtualAdamCpwplus
+from drivers.virtual.scales.cas import VirtualCas10, VirtualCas22
+from drivers.virtual.scales.dialog_02 import VirtualDialog02
+from drivers.virtual.scales.dialog_06 import VirtualDialog06
+from drivers.virtual.scales.dibal import VirtualDibal
 from drivers.virtual.scales.digi_ds_425 import VirtualDigiDs425
 from drivers.virtual.scales.dini_argeo import VirtualDiniArgeo
+from drivers.virtual.scales.icl import VirtualIcl
 from drivers.virtual.scales.kern import VirtualKern
 from drivers.virtual.scales.mt_sics import VirtualMtSics
 from drivers.virtual.scales.nci_scp_01 import VirtualNciScp01
+from drivers.virtual.scales.samsung_ecr import VirtualSamsungEcr
 from drivers.virtual.scales.sma_scp_0499 import VirtualSmaScp0499
 from drivers.virtual.scales.toledo_8213 import VirtualToledo8213
 from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
@@ -54,6 +60,14 @@ TWINS: Mapping[str, TwinKind] = {
     "digi-ds-425": TwinKind(VirtualDigiDs425),
     "kern": TwinKind(VirtualKern),
     "dini-argeo": TwinKind(VirtualDiniArgeo),
+    "samsung-ecr": TwinKind(VirtualSamsungEcr),
+    "icl": TwinKind(VirtualIcl),
+    "cas-22": TwinKind(VirtualCas22),
+    "cas-10": TwinKind(VirtualCas10),
+    "dialog-02": TwinKind(VirtualDialog02),
+    "dialog-04": TwinKind(VirtualDialog02),
+    "dialog-06": TwinKind(VirtualDialog06),
+    "dibal": TwinKind(VirtualDibal),
     "escpos-display": TwinKind(VirtualEscposDisplay),
     "cd5220-display": TwinKind(VirtualCd5220Display),
 }
