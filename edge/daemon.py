@@ -33,6 +33,7 @@ from edge.bus.messages.facts import (
 from edge.config import StoreConfig
 from edge.devices.attending import Attending
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.displays import Displays
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
@@ -109,6 +110,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep)
     weighing = Weighing(registry)
     printing = Printing(registry, store, report, clock)
+    displays = Displays(registry, config.store.currency)
     drawers = CashDrawers(registry, store, report, clock)
     price_key = config.cloud.price_key if config.cloud else None
     prices = Prices(store, config.store.id, config.store.zone, price_key, publish, report)
@@ -125,7 +127,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await printing.open()
     await drawers.open()
     await prices.load()
-    for part in (scanning, weighing, printing, drawers, prices):
+    for part in (scanning, weighing, printing, drawers, displays, prices):
         router.serve(part.operations())
     for part in (printing, drawers):
         router.recover(part.recoveries())
@@ -155,6 +157,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(registry.run(), name="devices"),
             group.create_task(printing.run(), name="printing"),
             group.create_task(keep_running("cash drawers", drawers.run), name="cash drawers"),
+            group.create_task(keep_running("displays", displays.run), name="displays"),
             group.create_task(keep_running("prices", prices.run), name="prices"),
             group.create_task(keep_running("status", status.run), name="status"),
             group.create_task(keep_running("journal trimming", partial(_trim, config, store, status)), name="trimming"),

@@ -22,6 +22,10 @@ SELECT_PRINTER = b"\x1b\x3d\x01"
 """ESC = n, "select peripheral device": bit 0 printer, bit 1 display (Epson DM-D110 Specification, sheet 41)."""
 
 
+Line = str | tuple[str, str]
+"""A text at the left, or two: at the left, cut where there is no room, and at the right, whole."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayOptions:
     """What all displays take.
@@ -66,14 +70,22 @@ class Display(ABC):
     def __init__(self, options: DisplayOptions) -> None:
         self.options = options
 
-    def picture(self, lines: Sequence[str], *, fresh: bool = False) -> Picture:
-        """The picture of up to `rows` lines; longer lines are cut, missing ones are blank."""
+    def picture(self, lines: Sequence[Line], *, fresh: bool = False) -> Picture:
+        """The picture of up to `rows` lines; longer texts are cut, missing lines are blank.
+
+        Raises ValueError for a right part that does not fit: an amount is never cut.
+        """
         options = self.options
         shown, replaced = [], ""
         for line in [*lines[: options.rows], *[""] * (options.rows - len(lines))]:
-            text, lost = displayable(line, options.code_page)
-            shown.append(text[: options.columns].ljust(options.columns))
-            replaced += lost
+            left, right = (line, "") if isinstance(line, str) else line
+            left, lost = displayable(left, options.code_page)
+            right, also_lost = displayable(right, options.code_page)
+            room = options.columns - len(right) - (1 if right else 0)
+            if room < -1:
+                raise ValueError(f"{right} does not fit: the display has {options.columns} columns")
+            shown.append((left[: max(0, room)].ljust(options.columns - len(right)) + right)[: options.columns])
+            replaced += lost + also_lost
         cells = [encode(line, options.code_page) for line in shown]
         data = (self.initialise() if fresh else b"") + self.paint(cells)
         return Picture(tuple(line.rstrip() for line in shown), data, replaced)

@@ -99,6 +99,9 @@ class DisplayDriver(Driver):
         """Show a picture's bytes; True: they have left, False: a newer picture came first. Raises DeviceLost."""
         return await self._pictures.show(data)
 
+    def _closed(self) -> None:
+        self._lost(DeviceLost(f"{self.transport.name} was closed"))
+
     async def _carry(self, data: bytes) -> None:
         if not self.is_open or self._gone is None:
             raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")

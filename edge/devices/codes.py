@@ -28,9 +28,6 @@ _ITF = frozenset(("I0", "I1"))
 _INFERRED = {8: "]E4", 12: "]E0", 13: "]E0"}
 _GTIN_IDENTIFIERS = ("01", "02")
 
-_NO_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
-_THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
-
 
 class Rejected(ValueError):
     """The code contradicts itself; the text says how. It is kept in quarantine and not delivered."""
@@ -80,11 +77,6 @@ def check_digit_fits(digits: str) -> bool:
     """Whether the last digit is the GS1 check digit of those before it (weights 3, 1, 3 ... from right)."""
     values = [ord(digit) - 48 for digit in reversed(digits)]
     return (sum(values[::2]) + 3 * sum(values[1::2])) % 10 == 0
-
-
-def minor_digits(currency: str) -> int:
-    """How many decimals an ISO 4217 currency has."""
-    return 0 if currency in _NO_DECIMALS else 3 if currency in _THREE_DECIMALS else 2
 
 
 def _checked_ean(text: str) -> str:

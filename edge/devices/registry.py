@@ -325,6 +325,16 @@ class Registry:
         else:
             self._set(drawer, "unknown" if open_ is None else "ready", {"open": open_}, "")
 
+    def display_is(self, display: Attached, reason: str | None = None) -> None:
+        """Take what is known of a display that is carried by another device; `reason` keeps that one from carrying."""
+        carrier = display.through or display
+        if not display.is_open:
+            self._set(display, "offline", {}, please(carrier.id, "lost"))
+        elif reason is not None:
+            self._set(display, "not_ready", {"reason": reason}, please(carrier.id, reason))
+        else:
+            self._set(display, "unknown", {}, "")
+
     # -- statuses --------------------------------------------------------------------------------------------------
 
     def statuses(self) -> list[DeviceStatus]:

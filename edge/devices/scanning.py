@@ -32,6 +32,7 @@ from edge.bus.messages.scans import SCAN_EXPIRY_S
 from edge.config import Scanning as ScanningConfig
 from edge.devices import codes
 from edge.devices.registry import Attached, Quarantine, Registry
+from edge.money import minor_digits
 from edge.services.requests import Asked, Handler
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Scanning:
         quarantine: Quarantine,
     ) -> None:
         self._measures = config.variable_measure
-        self._minor_digits = codes.minor_digits(currency)
+        self._minor_digits = minor_digits(currency)
         self._registry = registry
         self._publish = publish
         self._quarantine = quarantine

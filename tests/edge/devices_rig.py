@@ -22,6 +22,7 @@ from edge.bus.messages.replies import ProblemError
 from edge.bus.messages.requests import OPERATIONS
 from edge.config import Device, Scanning, VariableMeasure
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.displays import Displays
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning as Scans
@@ -128,12 +129,13 @@ class Counter:
         self.scans = Scans(Scanning(variable_measure=MEASURES), "EUR", self.registry, self.publish, self.quarantine)
         self.weighing = Weighing(self.registry)
         self.printing = Printing(self.registry, self.store, report, self.clock, send_s=self.send_s)
+        self.displays = Displays(self.registry, "EUR")
         self.drawers = CashDrawers(self.registry, self.store, report, self.clock)
         await self.printing.open()
         await self.drawers.open()
         self._running = [
             asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (self.registry, self.printing, self.drawers)
+            for part in (self.registry, self.printing, self.drawers, self.displays)
         ]
 
     async def stop(self) -> None:
@@ -144,9 +146,10 @@ class Counter:
         await self.store.close()
 
     async def ready(self) -> None:
-        """Wait until every device has said that it is ready."""
+        """Wait until every device that says so is ready."""
+        telling = [device for device in self.registry.all() if device.category not in ("drawer", "display")]
         await until(
-            lambda: all(device.state == "ready" for device in self.registry.all() if device.id != "drawer-1"),
+            lambda: all(device.state == "ready" for device in telling),
             f"ready devices: {[(device.id, device.state) for device in self.registry.all()]}",
         )
 
@@ -174,7 +177,7 @@ class Counter:
     ) -> Awaitable[dict[str, Any]]:
         """Ask as the router does: checked parameters, a deadline."""
         served: dict[str, Any] = {}
-        for part in (self.scans, self.weighing, self.printing, self.drawers):
+        for part in (self.scans, self.weighing, self.printing, self.drawers, self.displays):
             served |= part.operations()
         if recover:
             served = dict(self.printing.recoveries()) | dict(self.drawers.recoveries())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge.config import VariableMeasure
 from edge.devices import codes
+from edge.money import minor_digits
 from tests.edge.devices_rig import MEASURES
 
 
@@ -100,7 +101,7 @@ def test_prices_of_currencies_with_other_decimals() -> None:
     assert codes.read(code, None, MEASURES, 3).embedded == {"item": "2812345", "price_minor": 12990}
     with pytest.raises(codes.Rejected, match="decimals"):
         codes.read(code, None, MEASURES, 0)
-    assert [codes.minor_digits(currency) for currency in ("EUR", "JPY", "KWD")] == [2, 0, 3]
+    assert [minor_digits(currency) for currency in ("EUR", "JPY", "KWD")] == [2, 0, 3]
 
 
 @given(st.from_regex(r"[0-9]{4,5}", fullmatch=True).filter(str.isascii))

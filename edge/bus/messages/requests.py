@@ -9,11 +9,11 @@ Source: design page "The local bus" (operations, idempotence).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Base64Bytes, Field
+from pydantic import Base64Bytes, Field, model_validator
 
-from edge.bus.messages.base import EventId, Id, Message
+from edge.bus.messages.base import EventId, Id, Message, Minor, Quantity
 
 DEFAULT_DEADLINE_MS = 5_000
 MAX_DEADLINE_MS = 120_000
@@ -130,6 +130,33 @@ class DrawerState(Message):
     device: Id | None = None
 
 
+class DisplayShow(Message):
+    """Either `lines`, or a `template` with its fields: item (`text`, `amount_minor`), total (`total_minor`), idle."""
+
+    device: Id | None = Field(default=None, description="a display of this lane; the lane's only one when left out")
+    lines: list[Annotated[str, Field(max_length=200)]] | None = Field(default=None, min_length=1, max_length=4)
+    template: Literal["item", "total", "idle"] | None = None
+    text: str | None = Field(default=None, max_length=200, description="the item; the word before a total")
+    quantity: Quantity | None = None
+    unit: str | None = Field(default=None, max_length=8, description="of the quantity: kg")
+    unit_price_minor: Minor | None = None
+    amount_minor: Minor | None = None
+    total_minor: Minor | None = None
+    change_minor: Minor | None = None
+    change_text: str = Field(default="Change", max_length=40, description="the word before the change")
+    for_ms: int | None = Field(default=None, ge=1, le=3_600_000, description="then the idle text comes back")
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.lines is None) == (self.template is None):
+            raise ValueError("give either 'lines' or 'template'")
+        if self.template == "item" and (self.text is None or self.amount_minor is None):
+            raise ValueError("template 'item' needs 'text' and 'amount_minor'")
+        if self.template == "total" and self.total_minor is None:
+            raise ValueError("template 'total' needs 'total_minor'")
+        return self
+
+
 class ScaleWeigh(Message):
     device: Id | None = None
 
@@ -170,6 +197,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("print.reprint", PrintReprint, "Print a job again, marked DUPLICATE.", remembered=True),
         Operation("drawer.open", DrawerOpen, "Open the cash drawer.", remembered=True),
         Operation("drawer.state", DrawerState, "Whether the drawer is open."),
+        Operation("display.show", DisplayShow, "Show lines, an item or a total to the customer; the newest wins."),
         Operation("scale.weigh", ScaleWeigh, "A stable weight, or why there is none."),
         Operation("scale.zero", ScaleZero, "Set the empty scale to zero."),
         Operation("scale.tare", ScaleTare, "Take what lies on the scale as tare."),
