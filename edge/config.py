@@ -101,13 +101,15 @@ class Device(Section):
 class VariableMeasure(Section):
     """How a restricted circulation number is cut: GS1 General Specifications 24, section 2.1.11 (prefixes 02, 20-29).
 
-    ``prefix``, then `item_digits` of item, then (with `verifier`) one price verifier digit, then `value_digits` of
-    price or weight with `decimals` behind the point, then the EAN-13 check digit.
+    ``prefix``, then `item_digits` of item, then (with `verifier`) one verifier digit, then `value_digits` of price,
+    weight (in `unit`) or count, with `decimals` behind the point, then the EAN-13 check digit. A UPC-A is read with a
+    0 before it: its number system 2 is the prefix 02.
     """
 
     prefix: str = Field(pattern=r"^(02|2[0-9])$")
     item_digits: int = Field(ge=1, le=9)
-    value: Literal["price", "weight"]
+    value: Literal["price", "weight", "count"]
+    unit: Literal["kg", "lb"] = "kg"
     value_digits: int = Field(ge=3, le=6)
     decimals: int = Field(ge=0, le=5)
     verifier: bool = False
@@ -117,12 +119,20 @@ class VariableMeasure(Section):
         digits = 2 + self.item_digits + int(self.verifier) + self.value_digits + 1
         if digits != 13:
             raise ValueError(f"prefix, item, verifier, value and check digit make {digits} digits; must be 13")
+        if self.verifier and self.value_digits not in (4, 5):
+            raise ValueError("a verifier digit is defined for values of 4 or 5 digits; set value_digits or verifier")
+        if self.value == "count" and self.decimals:
+            raise ValueError("a count has no decimals; set decimals = 0")
         return self
 
 
 class Scanning(Section):
-    """How codes are read: the country's table of codes that carry a price or a weight."""
+    """How codes are read: the country's table of codes that carry a price or a weight, and rows of the store's own.
 
+    The own rows come first. `country` is a row of ``edge/devices/variable_measure.py``.
+    """
+
+    country: Literal["de", "fi", "gb", "se"] | None = None
     variable_measure: tuple[VariableMeasure, ...] = ()
 
 

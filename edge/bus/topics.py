@@ -37,6 +37,10 @@ def lane_scans(lane: str) -> str:
     return f"{ROOT}/lanes/{_checked(lane)}/scans"
 
 
+def lane_rejected(lane: str) -> str:
+    return f"{lane_scans(lane)}/rejected"
+
+
 def lane_weights(lane: str) -> str:
     return f"{ROOT}/lanes/{_checked(lane)}/weights"
 

@@ -5,6 +5,9 @@ one serialisation, one publish. No task, no queue, no model on the way; a test h
 `ScanMessage`. A scan expires after seconds, in the client's queue as in the broker's, because a late scan lands in
 the next customer's basket: its counter is used up, so the till sees the hole, and `scan.recent` still tells it.
 
+What is not delivered is heard too: a code that contradicts itself, one that was cut off or lost events on the way. It
+is kept in quarantine, counted in the device's status, and told to the lane with a stable code and what to do.
+
 The one exception is the first GS1 code since the start: its library is imported on a thread, and the lane's scans
 wait for that in their order.
 
@@ -23,15 +26,16 @@ from typing import Any
 
 import orjson
 
-from drivers.events import Scan
+from drivers.events import Noise, Scan
 from edge.bus import topics
 from edge.bus.envelope import new_id
 from edge.bus.errors import BusFull
 from edge.bus.messages.requests import ScanRecent
 from edge.bus.messages.scans import SCAN_EXPIRY_S
 from edge.config import Scanning as ScanningConfig
-from edge.devices import codes
+from edge.devices import codes, rejected
 from edge.devices.registry import Attached, Quarantine, Registry
+from edge.devices.variable_measure import COUNTRIES
 from edge.money import minor_digits
 from edge.services.requests import Asked, Handler
 
@@ -39,6 +43,8 @@ log = logging.getLogger(__name__)
 
 RECENT_PER_LANE = 100
 REJECTED = "scan.rejected"
+REJECTIONS_QUIET_S = 0.2
+"""A scanner that rattles is told to its lane this often."""
 
 
 class Scanning:
@@ -55,7 +61,7 @@ class Scanning:
         publish: Callable[..., None],
         quarantine: Quarantine,
     ) -> None:
-        self._measures = config.variable_measure
+        self._measures = (*config.variable_measure, *(COUNTRIES[config.country] if config.country else ()))
         self._minor_digits = minor_digits(currency)
         self._registry = registry
         self._publish = publish
@@ -65,7 +71,9 @@ class Scanning:
         self._library = False
         self._held: dict[str, list[tuple[Attached, Scan]]] = {}
         self._loading: asyncio.Task[None] | None = None
+        self._told_s: dict[str, float] = {}
         registry.subscribe(Scan, self.scanned)
+        registry.subscribe(Noise, self._discarded)
 
     def scanned(self, device: Attached, scan: Scan) -> None:
         """Take one code of `device`; called from its driver."""
@@ -91,14 +99,12 @@ class Scanning:
     def _deliver(self, lane: str, device: Attached, scan: Scan) -> None:
         try:
             reading = codes.read(scan.text, scan.aim, self._measures, self._minor_digits)
-        except codes.Rejected as reason:
-            self._registry.count_garbled(device)
-            self._quarantine(device.id, lane, REJECTED, str(reason), scan.raw)
+        except rejected.Rejected as reason:
+            self._reject(device, lane, reason, scan.raw)
             return
         counter = self._counters.get(lane, 0) + 1
         self._counters[lane] = counter
         captured_s = time.time() - (time.monotonic_ns() - scan.captured_ns) / 1e9
-        captured = datetime.fromtimestamp(captured_s, UTC).isoformat(timespec="milliseconds")
         payload = orjson.dumps(
             {
                 "scan_id": new_id(),
@@ -108,7 +114,9 @@ class Scanning:
                 "gtin": reading.gtin,
                 "gs1": reading.gs1,
                 "embedded": reading.embedded,
-                "captured_at": captured[:-6] + "Z",
+                "barcode": codes.SYMBOLOGIES.get(reading.symbology[1]) if reading.symbology else None,
+                "add_on": reading.add_on,
+                "captured_at": _utc(captured_s),
                 "device": device.id,
             }
         )
@@ -121,6 +129,36 @@ class Scanning:
         except BusFull as error:
             log.error("scan %d of lane %s is not delivered: %s", counter, lane, error)
 
+    def _reject(self, device: Attached, lane: str, reason: rejected.Rejected, raw: bytes) -> None:
+        self._registry.count_garbled(device)
+        self._quarantine(device.id, lane, REJECTED, str(reason), raw)
+        self._tell(device, lane, reason.code, str(reason))
+
+    def _discarded(self, device: Attached, noise: Noise) -> None:
+        """Something that never became a code; the registry keeps and counts it."""
+        if device.category == "scanner":
+            self._tell(device, device.lanes[0], rejected.known(noise.code), noise.reason)
+
+    def _tell(self, device: Attached, lane: str, code: str, reason: str) -> None:
+        """Let the lane hear that something was scanned and is not delivered."""
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(device.id, -REJECTIONS_QUIET_S) < REJECTIONS_QUIET_S:
+            return
+        self._told_s[device.id] = now_s
+        payload = orjson.dumps(
+            {
+                "code": code,
+                "reason": reason,
+                "please": rejected.please(code),
+                "captured_at": _utc(time.time()),
+                "device": device.id,
+            }
+        )
+        try:
+            self._publish(topics.lane_rejected(lane), payload, qos=1, expiry_s=SCAN_EXPIRY_S)
+        except BusFull as error:
+            log.error("lane %s does not hear that a scan was rejected: %s", lane, error)
+
     def operations(self) -> Mapping[str, Handler]:
         """What tills may ask of the scans."""
         return {"scan.recent": self._scan_recent}
@@ -129,3 +167,7 @@ class Scanning:
         """The lane's last scans, newest first: ``{"scans": [ScanMessage, ...]}``."""
         recent = list(self._recent.get(asked.lane, ()))[-parameters.limit :]
         return {"scans": [orjson.loads(payload) for payload in reversed(recent)]}
+
+
+def _utc(moment_s: float) -> str:
+    return datetime.fromtimestamp(moment_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

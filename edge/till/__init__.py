@@ -12,7 +12,7 @@ A till machine needs `edge.bus` and `edge.till`, and no other part of Tillgate.
 from edge.till.ledger import Fact, FactState, Ledger, WrongLedger
 from edge.till.outbox import Accepted, Pending, Refused
 from edge.till.prices import Price
-from edge.till.scans import Scan
+from edge.till.scans import Rejection, Scan
 from edge.till.till import Till
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Pending",
     "Price",
     "Refused",
+    "Rejection",
     "Scan",
     "Till",
     "WrongLedger",

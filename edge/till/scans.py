@@ -45,6 +45,8 @@ class Scan:
     price_minor: int | None
     weight: str | None
     unit: str | None
+    count: int | None
+    add_on: str | None
     captured_at: str
     device: str
     missed: int
@@ -52,15 +54,29 @@ class Scan:
     """`time.monotonic()` when it reached this program, already put back by how late it came."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Something was scanned and is not delivered. `please` is for the cashier, `reason` for whoever looks why."""
+
+    code: str
+    reason: str
+    please: str
+    device: str
+
+
 @dataclass(slots=True)
 class ScanCounts:
-    """Since start. `stale` were dropped because nobody took them in time, `missed` never came."""
+    """Since start. `stale` were dropped because nobody took them in time, `missed` never came.
+
+    `rejected` the gateway could not deliver; `unreadable` are messages that this library could not read.
+    """
 
     received: int = 0
     repeated: int = 0
     stale: int = 0
     missed: int = 0
     unreadable: int = 0
+    rejected: int = 0
 
 
 class ScanInbox:
@@ -104,6 +120,17 @@ class ScanInbox:
         self._waiting.append(scan)
         self._arrived.set()
 
+    def receive_rejected(self, payload: bytes) -> Rejection | None:
+        """One message of the lane's ``scans/rejected`` topic; None (and counted) when it cannot be read."""
+        try:
+            table = orjson.loads(payload)
+            fields = {key: str(table[key]) for key in ("code", "reason", "please", "device")}
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            self.counts.unreadable += 1
+            return None
+        self.counts.rejected += 1
+        return Rejection(**fields)
+
     async def next(self) -> Scan:
         """The next fresh scan, waiting for it as long as it takes."""
         while True:
@@ -141,6 +168,8 @@ class ScanInbox:
             price_minor=embedded.get("price_minor"),
             weight=embedded.get("weight"),
             unit=embedded.get("unit"),
+            count=embedded.get("count"),
+            add_on=table.get("add_on"),
             captured_at=str(table["captured_at"]),
             device=str(table.get("device", "")),
             missed=missed,

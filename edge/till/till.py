@@ -33,7 +33,7 @@ from edge.till.finding import find_gateway
 from edge.till.ledger import Ledger
 from edge.till.outbox import Outbox, Pending, Refused
 from edge.till.prices import Price, read_price
-from edge.till.scans import Scan, ScanInbox
+from edge.till.scans import Rejection, Scan, ScanInbox
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ class Till:
     `tls` names the PEM files for TLS: with it, the till never speaks to a gateway that has none.
     `secret` is the lane's password where the store has given it one. `on_gateway` is called when the gateway comes or
     goes, `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
-    never take. WrongLedger when the ledger's file is another lane's or already in use.
+    never take, `on_rejected_scan` when something was scanned that cannot be delivered ("Scan it again"). WrongLedger
+    when the ledger's file is another lane's or already in use.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Till:
         on_gateway: Callable[[bool], None] | None = None,
         on_store: Callable[[str, bytes], None] | None = None,
         on_refused: Callable[[Refused], None] | None = None,
+        on_rejected_scan: Callable[[Rejection], None] | None = None,
     ) -> None:
         self.store = store
         self.lane = lane
@@ -102,6 +104,7 @@ class Till:
         self._on_gateway = on_gateway
         self._on_store = on_store
         self._on_refused = on_refused
+        self._on_rejected_scan = on_rejected_scan
         self._client: Client | None = None
         self._was_online = False
         self._closing = asyncio.Event()
@@ -213,7 +216,7 @@ class Till:
 
     @property
     def scan_counts(self) -> Any:
-        """Counters since start: received, repeated, stale, missed, unreadable."""
+        """Counters since start: received, repeated, stale, missed, unreadable, rejected."""
         return self._inbox.counts
 
     # -- who is there --------------------------------------------------------------------------------------------------
@@ -262,6 +265,7 @@ class Till:
             will=Will(topics.lane_presence(self.lane), self._presence(online=False), qos=1, retain=True),
         )
         client.on_message(topics.lane_scans(self.lane), self._scan_came, qos=1)
+        client.on_message(topics.lane_rejected(self.lane), self._rejection_came, qos=1)
         client.on_message(topics.lane_replies(self.lane), self._reply_came, qos=1)
         client.on_message(topics.GATEWAY_STATUS, self._status_came, qos=1)
         client.on_message(topics.STORE_ANY, self._store_came, qos=1)
@@ -318,6 +322,12 @@ class Till:
     def _scan_came(self, message: Message) -> None:
         self._inbox.receive(message.payload)
         message.ack()
+
+    def _rejection_came(self, message: Message) -> None:
+        message.ack()
+        rejection = self._inbox.receive_rejected(message.payload)
+        if rejection is not None and self._on_rejected_scan is not None:
+            self._on_rejected_scan(rejection)
 
     def _reply_came(self, message: Message) -> None:
         message.ack()

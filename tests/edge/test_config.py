@@ -143,6 +143,10 @@ def test_variable_measure_codes_must_come_to_thirteen_digits(tmp_path: Path) -> 
     table = "[[scanning.variable_measure]]\n" + "\n".join(keys)
     assert any("must be 13" in complaint for complaint in complaints(tmp_path, SMALL + table))
     assert load(written(tmp_path, SMALL + table + "verifier = true\n")).scanning.variable_measure[0].verifier
+    counted = table.replace('"price"', '"count"') + "verifier = true\n"
+    assert any("no decimals" in complaint for complaint in complaints(tmp_path, SMALL + counted))
+    wide = table.replace("value_digits = 5", "value_digits = 3").replace("item_digits = 4", "item_digits = 6")
+    assert any("4 or 5 digits" in text for text in complaints(tmp_path, SMALL + wide + "verifier = true\n"))
 
 
 @pytest.mark.parametrize("carrier", ["printer-2", "scale-1"])

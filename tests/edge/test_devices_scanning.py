@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drivers.events import Scan
 from edge.bus.messages.replies import Code
-from edge.bus.messages.scans import ScanMessage, WeightMessage
+from edge.bus.messages.scans import ScanMessage, ScanRejected, WeightMessage
 from edge.bus.messages.statuses import DeviceStatus
 from tests.edge.devices_rig import Counter, until
 
@@ -17,6 +17,11 @@ EAN = "4006381333931"
 
 def scans(counter: Counter, lane: str = "lane-1") -> list[dict]:
     return [payload for topic, payload, _ in counter.published if topic == f"tg/v1/lanes/{lane}/scans"]
+
+
+def rejections(counter: Counter, lane: str = "lane-1") -> list[ScanRejected]:
+    topic = f"tg/v1/lanes/{lane}/scans/rejected"
+    return [ScanRejected.model_validate(payload) for heard, payload, _ in counter.published if heard == topic]
 
 
 async def test_a_scan_becomes_one_message_for_its_home_lane(tmp_path: Path) -> None:
@@ -64,6 +69,9 @@ async def test_a_code_with_a_wrong_check_digit_is_kept_and_not_delivered(tmp_pat
         assert [row[:3] for row in counter.quarantined] == [("scanner-1", "lane-1", "scan.rejected")]
         assert counter.quarantined[0][4] == b"]E04006381333930\r"
         await until(lambda: counter.state("scanner-1")["garbled"] == 1, "the count")
+        assert [(told.code, told.device) for told in rejections(counter)] == [("check_digit", "scanner-1")]
+        assert rejections(counter)[0].please.startswith("Scan it again")
+        assert not rejections(counter, "lane-2")
 
 
 async def test_rubbish_and_cut_off_scans_never_become_scans(tmp_path: Path) -> None:
@@ -76,6 +84,7 @@ async def test_rubbish_and_cut_off_scans_never_become_scans(tmp_path: Path) -> N
         await until(lambda: scans(counter), "the good scan")
         assert [scan["text"] for scan in scans(counter)] == [EAN]
         assert {row[2] for row in counter.quarantined} == {"scan.garbled"}
+        assert [told.code for told in rejections(counter)] == ["control_characters", "cut_off"]
 
 
 async def test_a_scanner_unplugged_in_mid_scan_comes_back(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "request": requests.Request,
     "reply": replies.Reply,
     "scan": scans.ScanMessage,
+    "scan.rejected": scans.ScanRejected,
     "weight": scans.WeightMessage,
     "gateway.status": statuses.GatewayStatus,
     "device.status": statuses.DeviceStatus,
@@ -76,6 +77,7 @@ def test_published_schemas_are_valid_and_take_the_samples(channel: str) -> None:
         names = {
             "replies": "reply",
             "scans": "scan",
+            "scansRejected": "scan.rejected",
             "presence": "presence",
             "gatewayStatus": "gateway.status",
             "deviceStatus": "device.status",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from edge.till.scans import ScanInbox
+from edge.till.scans import Rejection, ScanInbox
 
 GATEWAY_DAY = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
 
@@ -127,4 +127,15 @@ async def test_scans_between_two_customers_are_discarded() -> None:
     hands.send()
     hands.send()
     assert hands.inbox.discard() == 2
+    assert await hands.take() is None
+
+
+async def test_what_is_not_delivered_is_told() -> None:
+    hands = Hands()
+    table = {"code": "check_digit", "reason": "wrong", "please": "Scan it again", "device": "s-1", "captured_at": "x"}
+    told = hands.inbox.receive_rejected(orjson.dumps(table))
+    assert told == Rejection("check_digit", "wrong", "Scan it again", "s-1")
+    for broken in (b"[]", b"{}", b"{", b"7"):
+        assert hands.inbox.receive_rejected(broken) is None
+    assert (hands.inbox.counts.rejected, hands.inbox.counts.unreadable) == (1, 4)
     assert await hands.take() is None

@@ -12,11 +12,37 @@ SCAN_EXPIRY_S = 3
 """A scan older than this lands in the next customer's basket: the broker drops it."""
 
 
-class Embedded(Message):
-    """What a restricted circulation number carries (GS1 General Specifications 24, section 2.1.11)."""
+RejectCode = Literal[
+    "check_digit",
+    "verifier_digit",
+    "wrong_length",
+    "not_gs1",
+    "price_precision",
+    "control_characters",
+    "not_text",
+    "empty",
+    "too_long",
+    "prefix_missing",
+    "aim_missing",
+    "keys_not_understood",
+    "cut_off",
+    "lost_events",
+    "garbled",
+    "other_store",
+    "no_lane",
+    "storage_full",
+]
+"""Why a code was not delivered. A code never changes its meaning; new ones may come."""
 
-    item: str = Field(description="the item's own digits, e.g. 2112345: what price.lookup takes")
+
+class Embedded(Message):
+    """What a code carries beside its item: a restricted circulation number (GS1 General Specifications 24, section
+    2.1.11) or element strings with a net weight (310n, 320n) or a price (392n).
+    """
+
+    item: str = Field(description="the item's own digits, e.g. 2112345, or its GTIN-14: what price.lookup takes")
     price_minor: int | None = None
+    count: int | None = None
     weight: WeightValue | None = None
     unit: Literal["kg", "lb"] | None = None
 
@@ -29,6 +55,18 @@ class ScanMessage(Message):
     gtin: str | None = Field(default=None, description="GTIN-14, where the code holds one")
     gs1: dict[str, str] | None = Field(default=None, description="GS1 application identifier -> value")
     embedded: Embedded | None = None
+    barcode: str | None = Field(default=None, description="its family where the AIM identifier tells, e.g. ean_upc, qr")
+    add_on: str | None = Field(default=None, description="2 or 5 digits of a periodical's or book's add-on symbol")
+    captured_at: str
+    device: Id
+
+
+class ScanRejected(Message):
+    """Something was scanned and is not delivered: the cashier should hear so. It is kept in quarantine."""
+
+    code: RejectCode
+    reason: str = Field(description="for people who look for the cause")
+    please: str = Field(description="what the cashier should do")
     captured_at: str
     device: Id
 
