@@ -34,6 +34,19 @@ _GS_K: Mapping[str, int] = {
     "CODE128": 73,
     "GS1-128": 73,
 }
+_DRAWN: Mapping[str, str] = {
+    "EAN13": "ean13",
+    "EAN8": "ean8",
+    "UPC-A": "upca",
+    "CODE39": "code39",
+    "CODE128": "code128",
+    "GS1-128": "gs1_128",
+    "ITF": "itf",
+    "ITF14": "itf",
+    "CODABAR": "codabar",
+}
+"""What python-barcode calls them."""
+
 _DIGITS: Mapping[str, int] = {"EAN13": 13, "EAN8": 8, "UPC-A": 12, "ITF14": 14}
 _CODE39 = re.compile(r"[0-9A-Z $%+./-]+")
 _CODABAR = re.compile(r"[A-D][0-9$+./:-]+[A-D]")
@@ -59,6 +72,8 @@ class Checked:
     modules: int
     wides: int = 0
     """How many of its elements are wide ones (two-width codes); `modules` then counts the narrow ones."""
+    elements: tuple[str, ...] = ()
+    """The element strings of GS1-128, where FNC1 parts them."""
 
     def width_dots(self, narrow_dots: int) -> int:
         """How wide it is printed."""
@@ -110,12 +125,12 @@ def modules_of(checked: Checked) -> str | None:
     """Bars as "1" and spaces as "0", a character per module, for printers that draw none; None: not drawn here."""
     import barcode
 
-    drawn = {"EAN13": "ean13", "EAN8": "ean8", "UPC-A": "upca", "CODE39": "code39", "CODE128": "code128"}
-    name = drawn.get(checked.symbology) or {"ITF": "itf", "ITF14": "itf"}.get(checked.symbology)
+    name = _DRAWN.get(checked.symbology)
     if name is None:
         return None
+    text = "\xf1".join(checked.elements) or checked.text  # how the library writes FNC1
     options = {"add_checksum": False} if name == "code39" else {}
-    built: str = barcode.get_barcode_class(name)(checked.text, **options).build()[0]
+    built: str = barcode.get_barcode_class(name)(text, **options).build()[0]
     return built
 
 
@@ -191,8 +206,9 @@ def _gs1_128(data: str) -> Checked:
     whole = "".join(parts)
     if len(whole) > 48:
         raise ValueError(f"GS1-128: has {len(whole)} characters, of at most 48")
-    checked = _code128("GS1-128", whole, tuple(whole.split("\x1d")), fnc1=True)
-    return Checked("GS1-128", text, checked.data, checked.modules)
+    between = tuple(whole.split("\x1d"))
+    checked = _code128("GS1-128", whole, between, fnc1=True)
+    return Checked("GS1-128", text, checked.data, checked.modules, elements=between)
 
 
 def _code128(symbology: Symbology, text: str, parts: tuple[str, ...], *, fnc1: bool) -> Checked:

@@ -268,7 +268,7 @@ class _Writer:
         native = self._profile.native_barcodes
         modules = "" if native else barcodes.modules_of(checked)
         if modules is None:
-            raise ValueError(f"{self._profile.name} has no {barcode.symbology}; choose CODE128")
+            raise ValueError(f"{self._profile.name} draws no {barcode.symbology}; choose another kind of barcode")
         needed = checked.width_dots(barcode.width) if native else len(modules) * barcode.width
         self._fits(needed, barcode.symbology)
         if native:

@@ -15,9 +15,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from drivers.virtual.paper import Align, Bars, Gap, Item, Line, Matrix, Raster, Style
+from drivers.virtual.symbols import dots as symbol_dots
+from drivers.virtual.symbols import text as symbol_text
 
 _TEXT = re.compile(rb"[\x20-\xff]+")
 _DOTS_PER_LINE = 30
+_TAB_COLUMNS = 8
 
 CODE_PAGES = {
     0: "cp437",
@@ -53,10 +56,22 @@ _BARCODES_A = {0: "UPC-A", 1: "UPC-E", 2: "EAN13", 3: "EAN8", 4: "CODE39", 5: "I
 _BARCODES_B = {code + 65: name for code, name in _BARCODES_A.items()} | {72: "CODE93", 73: "CODE128"}
 _ALIGNS: tuple[Align, Align, Align] = ("left", "center", "right")
 
-# Parameters of commands that change nothing on this paper, or that are handled by name below.
-_ESC_LENGTHS = dict.fromkeys(b"!-EGJMRSTVW{adrt =%?3", 1) | {0x40: 0, 0x32: 0, 0x0C: 0, 0x70: 3, 0x63: 2}
-_ESC_LENGTHS |= {ord("$"): 2, ord("\\"): 2, ord("A"): 1, ord("B"): 2, ord("U"): 1, ord("i"): 0, ord("m"): 0}
-_GS_LENGTHS = dict.fromkeys(b"!/BEHIabfhrwj:", 1) | {ord("L"): 2, ord("P"): 2, ord("W"): 2, ord("$"): 2, ord("\\"): 2}
+# How many parameters follow; commands that take more than that are handled by name.
+_ESC_LENGTHS = dict.fromkeys(b" !%-3=?EGJKMRTUVadert{", 1) | dict.fromkeys(b"2<@LSim\x0c", 0)
+_ESC_LENGTHS |= {
+    ord("$"): 2,
+    ord("\\"): 2,
+    ord("A"): 1,
+    ord("B"): 2,
+    ord("c"): 2,
+    ord("f"): 2,
+    ord("p"): 3,
+    ord("W"): 8,
+}
+_GS_LENGTHS = dict.fromkeys(b"!/BEHITabfhjrw", 1) | dict.fromkeys(b"$LPW\\", 2) | {ord(":"): 0, ord("^"): 3}
+_FS_LENGTHS = dict.fromkeys(b"!-CW", 1) | dict.fromkeys(b"&.", 0) | {ord("S"): 2, ord("p"): 2}
+_COLUMN_SCALES = {0: (2, 3), 1: (1, 3), 32: (2, 1), 33: (1, 1)}
+"""How large a dot of ESC * is printed, by its mode."""
 
 
 class Head(Protocol):
@@ -100,6 +115,7 @@ class EscposReader:
         self._style = Style()
         self._align: Align = "left"
         self._page = "cp437"
+        self._spacing = _DOTS_PER_LINE
         self._runs: list[tuple[str, Style]] = []
         self._bar_height, self._bar_module, self._bar_text = 162, 3, 0
         self._qr_data, self._qr_module, self._qr_level = "", 3, "L"
@@ -126,13 +142,14 @@ class EscposReader:
         if first == 0x0A:
             self._end_line()
         elif first == 0x09:
-            self._runs.append(("\t", self._style))
+            at = sum(len(text) for text, _ in self._runs)
+            self._runs.append((" " * (_TAB_COLUMNS - at % _TAB_COLUMNS), self._style))
         elif first == 0x1B:
             return self._escape(buffer)
         elif first == 0x1D:
             return self._group(buffer)
         elif first == 0x1C:
-            return 0 if len(buffer) < 2 else (2 if buffer[1] in b"&." else self._unknown(buffer))
+            return self._kanji(buffer)
         elif first == 0x10:
             return self._real_time_length(buffer)
         return 1  # CR, FF and other control bytes print nothing here
@@ -152,10 +169,10 @@ class EscposReader:
 
     def _end_line(self) -> None:
         if self._runs:
-            self._head.put(Line(tuple(self._runs), self._align))
+            self._head.put(Line(tuple(self._runs), self._align, self._spacing))
             self._runs = []
         else:
-            self._head.put(Gap(_DOTS_PER_LINE))
+            self._head.put(Gap(self._spacing))
 
     def _flush_line(self) -> None:
         if self._runs:
@@ -174,10 +191,23 @@ class EscposReader:
         self.unknown_commands += 1
         return 3
 
+    def _kanji(self, buffer: bytearray) -> int:
+        """FS: kanji settings and pictures kept in the printer, of which this one has none."""
+        if len(buffer) < 2:
+            return 0
+        if buffer[1] == ord("("):
+            return self._function(buffer)
+        length = _FS_LENGTHS.get(buffer[1])
+        if length is None:
+            return self._unknown(buffer)
+        return 2 + length if len(buffer) >= 2 + length else 0
+
     def _escape(self, buffer: bytearray) -> int:
         if len(buffer) < 2:
             return 0
         letter = buffer[1]
+        if letter == ord("("):
+            return self._function(buffer)  # ESC ( A: the buzzer
         if letter == ord("*"):
             return self._column_picture(buffer)
         if letter == ord("D"):
@@ -213,9 +243,15 @@ class EscposReader:
                 self._align = _ALIGNS[value % 48]
             case "t":
                 self._page = CODE_PAGES.get(value, "cp437")
+            case "2":
+                self._spacing = _DOTS_PER_LINE
+            case "3":
+                self._spacing = value
+            case "{":
+                self._restyle(upside_down=bool(value & 1))
             case "d":
                 self._flush_line()
-                self._head.put(Gap(value * _DOTS_PER_LINE))
+                self._head.put(Gap(value * self._spacing))
             case "J":
                 self._flush_line()
                 self._head.put(Gap(value))
@@ -245,7 +281,8 @@ class EscposReader:
                 for bit in range(8):
                     if dots & (0x80 >> bit):
                         rows[part * 8 + bit][column // 8] |= 0x80 >> column % 8
-        self._head.put(Raster(width_bytes, 8 * deep, b"".join(rows), self._align))
+        scale = _COLUMN_SCALES.get(mode, (1, 1))
+        self._head.put(Raster(width_bytes, 8 * deep, b"".join(rows), self._align, scale))
         if buffer[end : end + 1] == b"\n":
             end += 1  # its own line end: the band fills the line
         return end
@@ -255,6 +292,7 @@ class EscposReader:
             return 0
         letter = chr(buffer[1])
         special: dict[str, Callable[[bytearray], int]] = {
+            "8": self._large_graphics,
             "k": self._barcode,
             "v": self._raster,
             "(": self._function,
@@ -310,11 +348,13 @@ class EscposReader:
             if len(buffer) < used:
                 return 0
             name, data = _BARCODES_B.get(kind, f"barcode {kind}"), bytes(buffer[4:used])
-            if name == "CODE128":
-                data = re.sub(rb"\{([ABC{])", lambda match: b"{" if match[1] == b"{" else b"", data)
         self._flush_line()
+        black = symbol_dots(name, data, self._bar_module)
+        if not black:
+            self.unknown_commands += 1
+            return used
         text = ("none", "above", "below", "both")[self._bar_text % 4]
-        bars = Bars(name, data.decode("latin-1"), self._bar_height, self._bar_module, text, self._align)  # type: ignore[arg-type]
+        bars = Bars(name, data, symbol_text(name, data), black, self._bar_height, text, self._align)  # type: ignore[arg-type]
         self._head.put(bars)
         return used
 
@@ -339,6 +379,8 @@ class EscposReader:
         if len(buffer) < used:
             return 0
         letter, values = chr(buffer[2]), bytes(buffer[5:used])
+        if buffer[0] != 0x1D:
+            return used
         if letter == "k" and values[:1] == b"1":
             self._qr(values[1], values[2:])
         elif letter == "H" and len(values) == 6 and values[0] in (0, 48) and values[1] in (0, 48):
@@ -346,6 +388,16 @@ class EscposReader:
             self._head.reply(b"\x37\x22" + values[2:6] + b"\x00")
         elif letter == "L":
             self._graphics(values)
+        return used
+
+    def _large_graphics(self, buffer: bytearray) -> int:
+        """GS 8 L p1 p2 p3 p4 ...: as GS ( L, for pictures of more than 65535 bytes."""
+        if len(buffer) < 7:
+            return 0
+        used = 7 + int.from_bytes(buffer[3:7], "little")
+        if len(buffer) < used:
+            return 0
+        self._graphics(bytes(buffer[7:used]))
         return used
 
     def _qr(self, function: int, values: bytes) -> None:

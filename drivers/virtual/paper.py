@@ -1,7 +1,7 @@
 """The paper of a virtual printer: what is on it, strip by strip, and its text.
 
 Printing appends to the strip that hangs out of the printer; a cut ends it and makes it a receipt. Dots are
-those of a 203 dpi thermal head of 512 dots; a character of font A is 12 by 24 of them.
+those of a thermal head (512 of them across, unless the printer is told otherwise); a character of font A is 12 by 24.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Style:
     small: bool = False
     width: int = 1
     height: int = 1
+    upside_down: bool = False
 
     @property
     def cell_dots(self) -> tuple[int, int]:
@@ -32,10 +33,11 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One printed line: runs of characters in one style each."""
+    """One printed line: runs of characters in one style each; the paper moves on by at least `spacing_dots`."""
 
     runs: tuple[tuple[str, Style], ...]
     align: Align
+    spacing_dots: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,13 @@ class Raster:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """A barcode as the printer was told to draw it."""
+    """A barcode as the printer was told to draw it: `data` as sent, `dots` the black ones of one row of it."""
 
     symbology: str
-    data: str
+    data: bytes
+    caption: str
+    dots: str
     height_dots: int
-    module_dots: int
     text: Literal["none", "above", "below", "both"]
     align: Align
 
@@ -97,7 +100,7 @@ class Strip:
                 case Raster():
                     lines.append(f"[picture {item.width_bytes * 8} x {item.height_dots}]")
                 case Bars():
-                    lines.append(f"[{item.symbology} {item.data}]")
+                    lines.append(f"[{item.symbology} {item.caption}]")
                 case Matrix():
                     lines.append(f"[QR {item.data}]")
                 case Gap():

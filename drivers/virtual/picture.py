@@ -1,4 +1,7 @@
-"""Draws a strip of paper as a picture: characters in their cells, barcodes, QR codes and dots where they belong."""
+"""Draws a strip of paper as a picture: characters in their cells, barcodes, QR codes and dots where they belong.
+
+Codes are drawn dot for dot, so that a reader of codes reads them. What is wider than the paper is cut off at its edge.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,33 @@ from drivers.virtual.paper import Align, Bars, Gap, Item, Line, Matrix, Raster, 
 
 WIDTH_DOTS = 512
 _MARGIN_DOTS = 24
-_LINE_GAP_DOTS = 6
+_BLANK = 250
 _FONTS = Path("/usr/share/fonts/truetype/dejavu")
-_BARCODE_NAMES = {"EAN13": "ean13", "EAN8": "ean8", "UPC-A": "upca", "CODE39": "code39", "CODE128": "code128"}
 
 
-def draw(strip: Strip) -> Image.Image:
+def draw(strip: Strip, width_dots: int = WIDTH_DOTS) -> Image.Image:
     """Return the strip as a picture, one pixel per dot, with a margin of blank paper."""
-    pieces = [piece for item in strip.items if (piece := _piece(item)) is not None]
+    pieces = [piece for item in strip.items if (piece := _piece(item, width_dots)) is not None]
     height = sum(printed.height for printed, _ in pieces) + 2 * _MARGIN_DOTS
-    paper = Image.new("L", (WIDTH_DOTS + 2 * _MARGIN_DOTS, height), 250)
+    paper = Image.new("L", (width_dots + 2 * _MARGIN_DOTS, height), _BLANK)
     top = _MARGIN_DOTS
     for printed, align in pieces:
-        free = WIDTH_DOTS - printed.width
+        printed = printed.crop((0, 0, min(printed.width, width_dots), printed.height))
+        free = width_dots - printed.width
         left = {"left": 0, "center": free // 2, "right": free}[align]
         paper.paste(printed, (_MARGIN_DOTS + left, top))
         top += printed.height
     return paper
 
 
-def _piece(item: Item) -> tuple[Image.Image, Align] | None:
+def _piece(item: Item, width_dots: int) -> tuple[Image.Image, Align] | None:
     match item:
         case Line():
-            return _line(item), item.align
+            return _line(item, width_dots), item.align
         case Raster():
             return _raster(item), item.align
         case Bars():
-            return _bars(item), item.align
+            return _bars(item, width_dots), item.align
         case Matrix():
             return _matrix(item), item.align
         case Gap():
@@ -45,7 +48,7 @@ def _piece(item: Item) -> tuple[Image.Image, Align] | None:
 
 
 def _blank(width: int, height: int) -> Image.Image:
-    return Image.new("L", (max(1, width), max(1, height)), 250)
+    return Image.new("L", (max(1, width), max(1, height)), _BLANK)
 
 
 @cache
@@ -63,26 +66,31 @@ def _character(character: str, style: Style) -> Image.Image:
     cell = cell.resize((width, height), Image.Resampling.NEAREST)
     if style.underline:
         ImageDraw.Draw(cell).line((0, height - 1, width, height - 1), 0)
+    if style.upside_down:
+        cell = cell.rotate(180)
     return ImageOps.invert(cell) if style.invert else cell
 
 
-def _line(line: Line) -> Image.Image:
+def _line(line: Line, width_dots: int) -> Image.Image:
     cells = [_character(character, style) for text, style in line.runs for character in text]
+    if any(style.upside_down for _, style in line.runs):
+        cells.reverse()
     rows: list[list[Image.Image]] = [[]]
     for cell in cells:  # a printer starts a new line where the old one is full
-        if rows[-1] and sum(other.width for other in rows[-1]) + cell.width > WIDTH_DOTS:
+        if rows[-1] and sum(other.width for other in rows[-1]) + cell.width > width_dots:
             rows.append([])
         rows[-1].append(cell)
-    heights = [max((cell.height for cell in row), default=24) + _LINE_GAP_DOTS for row in rows]
+    heights = [max((cell.height for cell in row), default=24) for row in rows]
     widths = [sum(cell.width for cell in row) for row in rows]
-    picture = _blank(max(widths), sum(heights))
+    feeds = [max(height, line.spacing_dots) for height in heights]
+    picture = _blank(max(widths), sum(feeds))
     top = 0
-    for row, height in zip(rows, heights, strict=True):
+    for row, height, feed in zip(rows, heights, feeds, strict=True):
         left = 0
         for cell in row:
-            picture.paste(cell, (left, top + height - _LINE_GAP_DOTS - cell.height))
+            picture.paste(cell, (left, top + height - cell.height))
             left += cell.width
-        top += height
+        top += feed
     return picture
 
 
@@ -90,32 +98,24 @@ def _raster(raster: Raster) -> Image.Image:
     size = (raster.width_bytes * 8, raster.height_dots)
     needed = raster.width_bytes * raster.height_dots
     dots = Image.frombytes("1", size, raster.data[:needed].ljust(needed, b"\0"))
-    grey = ImageOps.invert(dots.convert("L"))
+    grey = Image.new("L", size, _BLANK)
+    grey.paste(0, mask=dots)
     x, y = raster.scale
     return grey.resize((size[0] * x, size[1] * y), Image.Resampling.NEAREST)
 
 
-def _bars(bars: Bars) -> Image.Image:
-    import barcode
-    from barcode.errors import BarcodeError
-
-    name = _BARCODE_NAMES.get(bars.symbology)
-    try:
-        modules = barcode.get_barcode_class(name)(bars.data).build()[0] if name else ""
-    except BarcodeError:
-        modules = ""
-    caption = _line(Line(((bars.data, Style(small=True)),), "center"))
-    picture = _blank(max(len(modules) * bars.module_dots, caption.width), bars.height_dots + 2 * caption.height)
-    pen = ImageDraw.Draw(picture)
-    left = (picture.width - len(modules) * bars.module_dots) // 2
-    for index, module in enumerate(modules):
-        if module == "1":
-            x = left + index * bars.module_dots
-            pen.rectangle((x, caption.height, x + bars.module_dots - 1, caption.height + bars.height_dots), 0)
-    if bars.text in ("above", "both") or not modules:
-        picture.paste(caption, ((picture.width - caption.width) // 2, 0))
-    if bars.text in ("below", "both"):
-        picture.paste(caption, ((picture.width - caption.width) // 2, picture.height - caption.height + 4))
+def _bars(bars: Bars, width_dots: int) -> Image.Image:
+    caption = _line(Line(((bars.caption, Style()),), "center"), width_dots)
+    above = caption.height if bars.text in ("above", "both") else 0
+    below = caption.height if bars.text in ("below", "both") else 0
+    width = max(len(bars.dots), caption.width if above or below else 0)
+    picture = _blank(width, bars.height_dots + above + below)
+    row = Image.new("L", (len(bars.dots), 1))
+    row.putdata([0 if dot == "1" else _BLANK for dot in bars.dots])
+    picture.paste(row.resize((row.width, bars.height_dots)), ((width - row.width) // 2, above))
+    for there, top in ((above, 0), (below, above + bars.height_dots)):
+        if there:
+            picture.paste(caption, ((width - caption.width) // 2, top))
     return picture
 
 

@@ -45,6 +45,7 @@ class VirtualPrinter(Twin):
         drawer_open: str = "high",
         drawer_pin: int = 2,
         proof: bool = True,
+        width_dots: int = 512,
         display: str = "",
     ) -> None:
         super().__init__(name, wire)
@@ -54,6 +55,7 @@ class VirtualPrinter(Twin):
         self._drawer_high_when_open = drawer_open == "high"
         self._drawer_connector = 0 if drawer_pin == 2 else 1
         self._proof = proof
+        self._width_dots = width_dots
         self.screen = behind_printer(display)
         self._reader = EscposReader(self)
         self._strip = Strip()
@@ -341,8 +343,7 @@ class VirtualPrinter(Twin):
         self._draw(self._last or self._strip, path)
         return {"path": str(path)}
 
-    @staticmethod
-    def _draw(strip: Strip, path: Path) -> None:
+    def _draw(self, strip: Strip, path: Path) -> None:
         from drivers.virtual.picture import draw  # needs the drawing library, which only pictures pay for
 
-        draw(strip).save(path)
+        draw(strip, self._width_dots).save(path)
