@@ -18,6 +18,7 @@ from drivers.displays.printer_display import PrinterDisplayOptions, command_set
 from drivers.drawers.pulse import PrinterDrawer, PrinterDrawerOptions
 from drivers.driver import Driver, OnEvent, OnOpen
 from drivers.errors import BadOption
+from drivers.hid_drivers import HidScaleDriver, HidScannerDriver
 from drivers.options import read_options
 from drivers.printers.escpos_status import EscposStatus
 from drivers.printers.printer_driver import PrinterDriver
@@ -41,11 +42,15 @@ from drivers.scales.scale_driver import ScaleDriver
 from drivers.scales.sma_scp_0499 import SmaScp0499, SmaScp0499Options
 from drivers.scales.toledo_8213 import Toledo8213, Toledo8213Options
 from drivers.scales.toledo_8217 import Toledo8217, Toledo8217Options
+from drivers.scales.usb_hid_scale import UsbHidScale, UsbHidScaleOptions
+from drivers.scanners.hid_pos import HidPosScanner, HidPosScannerOptions
 from drivers.scanners.keyboard import KeyboardScanner, KeyboardScannerOptions
 from drivers.scanners.serial_scanner import SerialScanner, SerialScannerOptions
 from drivers.transports.base import Transport
 from drivers.transports.evdev import EvdevOptions, EvdevTransport
 from drivers.transports.event_socket import EventSocketOptions, EventSocketTransport
+from drivers.transports.hidraw import HidrawOptions, HidrawTransport
+from drivers.transports.report_socket import ReportSocketOptions, ReportSocketTransport
 from drivers.transports.serial import SerialOptions, SerialTransport
 from drivers.transports.tcp import TcpOptions, TcpTransport
 from drivers.transports.usb import UsbOptions, UsbTransport
@@ -103,6 +108,14 @@ def _keyboard(options: KeyboardScannerOptions, transport: Transport, event: OnEv
     return Driver(transport, KeyboardScanner(options), event, opened)
 
 
+def _hid_pos(options: HidPosScannerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return HidScannerDriver(transport, HidPosScanner(options), event, opened)
+
+
+def _hid_scale(options: UsbHidScaleOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return HidScaleDriver(transport, UsbHidScale(options), event, opened)
+
+
 def _escpos(options: EscposOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
     return PrinterDriver(transport, EscposStatus(), event, opened, profile=PROFILES[options.model])
 
@@ -135,6 +148,7 @@ def _display(display: Callable[[Any], Display], options: type) -> DeviceKind:
 
 _7E1 = {"data_bits": 7, "parity": "even"}
 _7O1 = {"data_bits": 7, "parity": "odd"}
+_REPORTS = ("hidraw", "report-socket")
 
 TRANSPORTS: Mapping[str, TransportKind] = {
     "serial": TransportKind(SerialOptions, SerialTransport),
@@ -143,12 +157,15 @@ TRANSPORTS: Mapping[str, TransportKind] = {
     "event-socket": TransportKind(EventSocketOptions, EventSocketTransport),
     "usb": TransportKind(UsbOptions, UsbTransport),
     "usblp": TransportKind(UsblpOptions, UsblpTransport),
+    "hidraw": TransportKind(HidrawOptions, HidrawTransport),
+    "report-socket": TransportKind(ReportSocketOptions, ReportSocketTransport),
 }
 
 DEVICES: Mapping[str, DeviceKind] = {
     "serial-scanner": DeviceKind("scanner", SerialScannerOptions, ("serial", "tcp"), _serial_scanner),
     "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
     "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "usb", "usblp", "serial"), _escpos),
+    "hid-pos-scanner": DeviceKind("scanner", HidPosScannerOptions, _REPORTS, _hid_pos),
     "toledo-8217": _scale(Toledo8217, Toledo8217Options, serial=_7E1),
     "toledo-8213": _scale(Toledo8213, Toledo8213Options, serial=_7E1),
     "nci-scp-01": _scale(NciScp01, NciScp01Options, serial=_7E1),
@@ -167,6 +184,7 @@ DEVICES: Mapping[str, DeviceKind] = {
     "dialog-04": _scale(Dialog02, Dialog02Options, serial={"baud": 4800, **_7O1}),
     "dialog-06": _scale(Dialog06, Dialog06Options, serial=_7O1),
     "dibal": _scale(Dibal, DibalOptions),
+    "usb-hid-scale": DeviceKind("scale", UsbHidScaleOptions, _REPORTS, _hid_scale),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
     "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
     "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),

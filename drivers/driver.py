@@ -51,6 +51,7 @@ class Driver:
         self._deliver(self.protocol.cut_off())
         try:
             await self.transport.open(self._receive, self._lost)
+            await self._prepare()
             self.is_open = True
             self._opened()
             if self._on_open is not None:
@@ -62,6 +63,9 @@ class Driver:
             self._closed()
             self._deliver(self.protocol.cut_off())
             await self.transport.close()
+
+    async def _prepare(self) -> None:
+        """See what is at the other end and say what it must hear before it works; for subclasses. Raises as `run`."""
 
     def _opened(self) -> None:
         """Do what the device needs right after opening; for subclasses."""

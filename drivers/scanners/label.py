@@ -14,6 +14,9 @@ from drivers.events import Noise, Scan
 
 Aim = Literal["auto", "always", "never"]
 
+FRAME_LIMIT_BYTES = 8192
+"""More than the largest code there is (a QR code of 7,089 digits)."""
+
 _CONTROL = re.compile(r"[\x00-\x1c\x1e\x1f\x7f]")
 _AIM = re.compile(r"\]([A-Za-z][0-9A-Za-z])")
 

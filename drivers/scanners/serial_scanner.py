@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drivers.events import Event, Noise
-from drivers.scanners.label import Aim, Label
+from drivers.scanners.label import FRAME_LIMIT_BYTES, Aim, Label
 
-FRAME_LIMIT_BYTES = 8192
-"""More than the largest code there is (a QR code of 7,089 digits)."""
 GAP_ENDS_CODE_MS = 300
 GAP_CUTS_CODE_MS = 1000
 

@@ -5,6 +5,7 @@ DEVICE is KIND:NAME[:tcp:PORT][:key=value...]:
     serial-scanner:scanner-1                a pty linked at DIR/ttyscanner-1
     serial-scanner:scanner-2:suffix=crlf    with an option of its own
     keyboard-scanner:keyboard-1             key events on the unix socket DIR/keyboard-1.events
+    hid-pos-scanner:scanner-3               HID reports on the unix socket DIR/scanner-3.reports
     toledo-8217:scale-1:unit=lb             a scale on DIR/ttyscale-1
     escpos-printer:printer-1:tcp:9101       a printer on a TCP port (0: any free one)
 

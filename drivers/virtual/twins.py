@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.virtual.displays.display import VirtualCd5220Display, VirtualEscposDisplay
+from drivers.virtual.hid_scanner import VirtualHidScanner
 from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.printer import VirtualPrinter
+from drivers.virtual.report_wire import ReportWire
 from drivers.virtual.scales.adam_azextra import VirtualAdamAzextra
 from drivers.virtual.scales.adam_cpwplus import VirtualAdamCpwplus
 from drivers.virtual.scales.cas import VirtualCas10, VirtualCas22
@@ -29,6 +31,7 @@ from drivers.virtual.scales.samsung_ecr import VirtualSamsungEcr
 from drivers.virtual.scales.sma_scp_0499 import VirtualSmaScp0499
 from drivers.virtual.scales.toledo_8213 import VirtualToledo8213
 from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
+from drivers.virtual.scales.usb_hid_scale import VirtualUsbHidScale
 from drivers.virtual.scanner import VirtualScanner
 from drivers.virtual.twin import Twin
 from drivers.virtual.wire import PtyWire, TcpWire, UnixWire, Wire
@@ -36,19 +39,22 @@ from drivers.virtual.wire import PtyWire, TcpWire, UnixWire, Wire
 
 @dataclass(frozen=True, slots=True)
 class TwinKind:
-    """One virtual device. `events`: its wire is a unix socket that carries key events, not a pty or a TCP port.
+    """One virtual device. `events`, `reports`: its wire is a unix socket that carries key events or HID reports, not a
+    pty or a TCP port.
 
     `paper`: it keeps what it prints in a folder of its own.
     """
 
     twin: Callable[..., Twin]
     events: bool = False
+    reports: bool = False
     paper: bool = False
 
 
 TWINS: Mapping[str, TwinKind] = {
     "serial-scanner": TwinKind(VirtualScanner),
     "keyboard-scanner": TwinKind(VirtualKeyboard, events=True),
+    "hid-pos-scanner": TwinKind(VirtualHidScanner, reports=True),
     "escpos-printer": TwinKind(VirtualPrinter, paper=True),
     "toledo-8217": TwinKind(VirtualToledo8217),
     "toledo-8213": TwinKind(VirtualToledo8213),
@@ -70,13 +76,14 @@ TWINS: Mapping[str, TwinKind] = {
     "dibal": TwinKind(VirtualDibal),
     "escpos-display": TwinKind(VirtualEscposDisplay),
     "cd5220-display": TwinKind(VirtualCd5220Display),
+    "usb-hid-scale": TwinKind(VirtualUsbHidScale, reports=True),
 }
 
 
 def build(spec: str, directory: Path, *, pictures: bool = False) -> Twin:
     """Build the twin of ``KIND:NAME[:tcp:PORT][:key=value...]``; raises ValueError saying what would be right.
 
-    Its pty is linked at `directory`/ttyNAME, its socket is `directory`/NAME.events, its paper is in `directory`/NAME.
+    In `directory`: its pty is linked at ttyNAME, its socket is NAME.events or NAME.reports, its paper is in NAME.
     """
     kind, _, rest = spec.partition(":")
     name, *parts = rest.split(":")
@@ -85,8 +92,10 @@ def build(spec: str, directory: Path, *, pictures: bool = False) -> Twin:
         raise ValueError(f"{spec!r}: expected KIND:NAME with a kind of {', '.join(TWINS)}")
     port: int | None = None
     if parts[:1] == ["tcp"]:
-        if entry.events or len(parts) < 2 or not parts[1].isdigit():
-            raise ValueError(f"{spec!r}: expected {kind}:{name}:tcp:PORT" if not entry.events else f"{spec!r}: no tcp")
+        if entry.events or entry.reports:
+            raise ValueError(f"{spec!r}: no tcp")
+        if len(parts) < 2 or not parts[1].isdigit():
+            raise ValueError(f"{spec!r}: expected {kind}:{name}:tcp:PORT")
         port = int(parts[1])
         parts = parts[2:]
     options = dict(part.partition("=")[::2] for part in parts)
@@ -131,4 +140,6 @@ def _chosen(kind: str, texts: dict[str, str]) -> dict[str, object]:
 def _wire(entry: TwinKind, name: str, port: int | None, directory: Path) -> Wire:
     if entry.events:
         return UnixWire(directory / f"{name}.events")
+    if entry.reports:
+        return ReportWire(directory / f"{name}.reports")
     return PtyWire(directory / f"tty{name}") if port is None else TcpWire(port)

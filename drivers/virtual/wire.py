@@ -13,7 +13,7 @@ import os
 import tty
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _SPLIT_GAP_S = 0.002
@@ -55,10 +55,14 @@ class Wire(ABC):
         due = loop.time() + self.late_ms / 1000
         if self._queue:
             due = max(due, self._queue[-1][0])
-        for piece in (data[i : i + 1] for i in range(len(data))) if self.split else (data,):
+        for piece in self._pieces(data) if self.split else (data,):
             self._queue.append((due, piece))
             due += _SPLIT_GAP_S
         self._flush()
+
+    def _pieces(self, data: bytes) -> Iterable[bytes]:
+        """What a line that splits makes of an answer: single bytes."""
+        return (data[at : at + 1] for at in range(len(data)))
 
     async def plug(self) -> None:
         """Put the cable in."""

@@ -13,7 +13,8 @@ from drivers.catalog import build_driver, build_transport, read_device, read_tra
 from drivers.driver import Driver
 from drivers.errors import BadOption, DeviceLost, WrongDevice
 from drivers.events import Noise, Scan
-from drivers.scanners.serial_scanner import FRAME_LIMIT_BYTES, SerialScanner, SerialScannerOptions
+from drivers.scanners.label import FRAME_LIMIT_BYTES
+from drivers.scanners.serial_scanner import SerialScanner, SerialScannerOptions
 from drivers.virtual.scanner import VirtualScanner
 from drivers.virtual.wire import PtyWire
 from tests.drivers.rig import Heard, running, until

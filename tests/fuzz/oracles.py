@@ -56,6 +56,21 @@ def _toledo_8217(raw: bytes, options: Mapping[str, Any]) -> Said:
     return _says(body, unit)
 
 
+# -- USB HID scale: report 3 or 4, status, unit, signed power of ten, 16 bits little endian ---------------------------
+
+
+def _usb_hid_scale(raw: bytes, options: Mapping[str, Any]) -> Said:
+    if len(raw) < 6 or raw[0] not in (3, 4) or raw[1] not in (2, 3, 4):
+        return None
+    unit = {2: "g", 3: "kg", 11: "oz", 12: "lb"}.get(raw[2])
+    power = raw[3] - 256 if raw[3] > 127 else raw[3]
+    if unit is None or abs(power) > 9:
+        return None
+    weight = Decimal(raw[4] + 256 * raw[5]).scaleb(power)
+    return frozenset({(f"{weight:.{max(0, -power)}f}", unit)})
+
+
 ORACLES: Mapping[str, Oracle] = {
     "toledo-8217": Oracle(_toledo_8217),
+    "usb-hid-scale": Oracle(_usb_hid_scale),
 }
