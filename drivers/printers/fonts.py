@@ -36,7 +36,7 @@ class Face:
 
 MONO = Face("DejaVu Sans Mono", ("truetype/dejavu/DejaVuSansMono.ttf",), 5 / 3)
 SANS = Face("DejaVu Sans", ("truetype/dejavu/DejaVuSans.ttf",), 11 / 6)
-THAI = Face("Loma", ("truetype/tlwg/Loma.ttf", "opentype/tlwg/Loma.otf"), 11 / 6)
+THAI = Face("Loma", ("truetype/tlwg/Loma.ttf", "opentype/tlwg/Loma.otf"), 7 / 4)
 HAN = Face("WenQuanYi Micro Hei", ("truetype/wqy/wqy-microhei.ttc",), 23 / 12)
 HAN_BEAUTIFUL = Face("Noto Sans CJK", ("opentype/noto/NotoSansCJK-Regular.ttc",), 22 / 12)
 FACES = (MONO, THAI, HAN, HAN_BEAUTIFUL, SANS)

@@ -81,6 +81,7 @@ class Typesetter:
     def __init__(self, cell_dots: int) -> None:
         self.cell_dots = cell_dots
         self.line_dots = cell_dots * 5 // 2
+        self._deeper_dots = cell_dots // 4  # for the few that reach below the line: vowels under deep letters
         self._baseline = cell_dots * 23 // 12
 
     def measure(self, text: str, base: int | None = None) -> int:
@@ -91,7 +92,7 @@ class Typesetter:
         """One line, black (0) on white in mode "1", `width_dots * look.width` wide."""
         from PIL import Image, ImageChops, ImageDraw
 
-        line = Image.new("1", (width_dots, self.line_dots), WHITE)
+        line = Image.new("1", (width_dots, self.line_dots + self._deeper_dots), WHITE)
         pen = ImageDraw.Draw(line)
         for part in parts:
             left = part.left
@@ -101,6 +102,8 @@ class Typesetter:
             if look.underline:
                 bottom = self._baseline + self.cell_dots // 3
                 pen.line((part.left, bottom, left - 1, bottom), 0)
+        ink = ImageChops.invert(line).getbbox()
+        line = line.crop((0, 0, width_dots, max(self.line_dots, ink[3] if ink else 0)))
         if look.bold:
             shifted = Image.new("1", line.size, WHITE)
             shifted.paste(line, (1, 0))
