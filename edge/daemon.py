@@ -33,7 +33,10 @@ from edge.bus.messages.facts import (
 from edge.config import StoreConfig
 from edge.devices.attending import Attending
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.claiming import Claiming
 from edge.devices.displays import Displays
+from edge.devices.leases import LEASES_SCHEMA, Leases
+from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
@@ -69,6 +72,8 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
         ("requests-1", REQUESTS_SCHEMA),
         ("printing-1", PRINTING_SCHEMA),
         ("drawers-1", DRAWERS_SCHEMA),
+        ("leases-1", LEASES_SCHEMA),
+        ("places-1", PLACES_SCHEMA),
         ("prices-1", PRICES_SCHEMA),
         ("bus-client-1", CLIENT_SCHEMA),
     ]
@@ -106,7 +111,11 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         message_bytes=limits.message_bytes,
         in_flight=limits.requests_in_flight,
     )
-    registry = Registry(config.devices, publish, report, quarantine.keep)
+    leases, places = Leases(store, clock, report), Places(store)
+    await leases.open()
+    await places.open()
+    registry = Registry(config.devices, publish, report, quarantine.keep, leases, places)
+    claiming = Claiming(registry, leases)
     scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep)
     weighing = Weighing(registry)
     printing = Printing(registry, store, report, clock)
@@ -127,7 +136,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await printing.open()
     await drawers.open()
     await prices.load()
-    for part in (scanning, weighing, printing, drawers, displays, prices):
+    for part in (claiming, scanning, weighing, printing, drawers, displays, prices):
         router.serve(part.operations())
     for part in (printing, drawers):
         router.recover(part.recoveries())
@@ -138,6 +147,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
 
     client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
     client.on_message(topics.LANE_REQUESTS_ANY, router.on_message)
+    client.on_message(topics.LANE_PRESENCE_ANY, claiming.on_presence)
     client.on_message(topics.TECHNICIAN_REQUESTS_ANY, desk.on_message)
     client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
     client.on_message(topics.BRIDGE_DOWN_ANY, prices.on_down)

@@ -16,12 +16,34 @@ _PLEASE = {
     "printer_offline": "Press the printer's feed button, or switch it off and on",
     "over": "Take something off the scale",
     "under_zero": "Clear the plate and zero the scale",
+    "in_motion": "Let the goods come to rest",
+    "busy": "Wait a moment; the scale is busy",
+    "no_weight": "Clear the plate and weigh again",
+    "below_minimum": "Put more on the scale",
+    "not_moved": "Lift the goods and put them back",
+    "unchanged": "Lift the goods and put them back",
+    "needs_zero": "Clear the plate and zero the scale",
+    "needs_calibration": "Call service: the scale must be calibrated",
+    "device_fault": "Switch the scale off and on; call service if that does not help",
+    "refused": "Clear the plate, let it come to rest and try again",
+    "unsupported": "Use the scale's own keys: it does not do this from here",
+    "not_drained": "Switch the printer off and on: it takes no more",
+    "no_proof": "Look at the paper: the printer did not say whether it printed",
 }
+
+_AT_DEVICE = {
+    "no_answer": "Switch {device} on, and check its cable: it does not answer",
+    "garbled": "Check the cable and the line settings of {device}: what it says makes no sense",
+    "lost": "Check the cable and power of {device}",
+}
+
+SCALE_STUCK = frozenset({"over", "under_zero", "needs_zero", "needs_calibration", "device_fault"})
+"""What keeps a scale from weighing until a person does something; all else passes by itself or with the next goods."""
 
 
 def please(device: str, reason: str) -> str:
     """What a person should do about `reason` at `device`; never empty."""
-    return _PLEASE.get(reason, f"Check the cable and power of {device}")
+    return _PLEASE.get(reason) or _AT_DEVICE.get(reason, _AT_DEVICE["lost"]).format(device=device)
 
 
 def printer_please(device: str, status: PrinterStatus) -> str:

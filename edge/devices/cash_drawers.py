@@ -125,14 +125,14 @@ class CashDrawers:
 
     async def _state(self, asked: Asked, parameters: DrawerState) -> dict[str, Any]:
         """``{"open": true | false | null}``; null is not known."""
-        device = self._registry.device_for(asked.lane, "drawer", parameters.device)
+        device = self._registry.find(asked.lane, "drawer", parameters.device)
         return {"open": self._drawers[device.id].level, "device": device.id}
 
     async def _open(self, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
         """``{"opened": true | null, "already_open", "device"}``; `opened` null: the pulse left, nothing can tell."""
         if not parameters.receipt_number and not (parameters.reason or "").strip():
             raise ProblemError(Code.BAD_MESSAGE, "parameters.reason: an opening without receipt_number needs a reason")
-        device = self._registry.device_for(asked.lane, "drawer", parameters.device)
+        device = self._registry.device_for(asked.lane, "drawer", parameters.device, parameters.lease)
         drawer = self._drawers[device.id]
         task = asyncio.create_task(self._opening(drawer, asked, parameters), name=f"open {device.id}")
         self._tasks.add(task)

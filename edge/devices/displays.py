@@ -137,7 +137,7 @@ class Displays:
 
     async def _show(self, asked: Asked, parameters: DisplayShow) -> dict[str, Any]:
         """``{"shown": bool, "lines", "replaced", "device"}``; `shown` false: something newer came before it began."""
-        device = self._registry.device_for(asked.lane, "display", parameters.device)
+        device = self._registry.device_for(asked.lane, "display", parameters.device, parameters.lease)
         face = self._faces[device.id]
         try:
             if parameters.template == "idle":

@@ -159,7 +159,7 @@ class Printing:
             job = await self._find(asked.lane, name)
             digest = _digest(parameters)
             if job is None:
-                device = self._registry.device_for(asked.lane, "printer", parameters.device)
+                device = self._registry.device_for(asked.lane, "printer", parameters.device, parameters.lease)
                 queue = self._queue(device)
                 encoded = await self._encoder.encode(parameters, queue.driver.profile)
                 job = self._new_job(asked.lane, name, device.id, digest, encoded.data, parameters.ttl_ms)
@@ -186,14 +186,14 @@ class Printing:
                     raise await self._absent(parameters.job)
                 if not original.ended:
                     raise ProblemError(Code.NOT_READY, f"{original.job} is {original.state}: wait for its end")
-                job = await self._repeat(asked, original, parameters.reason)
+                job = await self._repeat(asked, original, parameters.reason, parameters.lease)
         return await self._outcome(job, asked.deadline_s)
 
-    async def _repeat(self, asked: Asked, original: Job, reason: str) -> Job:
+    async def _repeat(self, asked: Asked, original: Job, reason: str, lease: int | None) -> Job:
         first = original
         if original.original is not None:  # a reprint of a reprint repeats the receipt, not its heading
             first = await self._find(asked.lane, original.original) or original
-        device = self._registry.device_for(asked.lane, "printer", first.device)
+        device = self._registry.device_for(asked.lane, "printer", first.device, lease)
         content = await self._encoder.duplicate(first.job, first.content, self._queue(device).driver.profile)
         job = self._new_job(asked.lane, asked.request_id, device.id, first.digest, content, REPRINT_TTL_MS)
         job.original, job.reprint_reason, job.replaced = first.job, reason, first.replaced

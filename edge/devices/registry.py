@@ -1,12 +1,10 @@
 """Every configured device: its driver, who may use it, how it is, and what a person should do about it.
 
 Strategy: a device is built once from the catalogue and runs under the supervisor for as long as the gateway does.
-Lost: reopened with backoff. Another thing than configured: stopped until a person corrects the configuration. A bug:
-marked faulted. In each case everything else carries on. Events go straight from the driver's callback to whoever
-subscribed to their type; nothing is queued on the way.
-
-A status is published (retained) only when it changed; what line noise alone changes, at most once a second. A state is
-"unknown" until the device itself has said something: an open port is no proof of a scale.
+Lost: reopened when something is plugged in, or with backoff. Another thing than configured: stopped until something is
+plugged in, or a person corrects the configuration. A bug: marked faulted, and started again. In each case everything
+else carries on. Events go straight from the driver's callback to whoever subscribed to their type; nothing is queued on
+the way.
 
 Source: design pages "Devices" (model) and "The local bus" (devices/{device}/status).
 """
@@ -15,81 +13,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from drivers import catalog
 from drivers.driver import Driver
-from drivers.errors import BadOption, DeviceLost, NotReady, WrongDevice
+from drivers.errors import BadOption, DeviceLost, Garbled, NotReady, WrongDevice
 from drivers.events import Event, Noise, PrinterStatus, ScaleStatus, Weight
-from drivers.scales.scale_driver import Scale, ScaleDriver
-from edge.bus import topics
-from edge.bus.envelope import now_utc
-from edge.bus.errors import BusFull
-from edge.bus.messages.facts import DeviceChanged
+from drivers.printers.printer_driver import PrinterDriver
+from drivers.transports.place import Place, place_of
+from drivers.transports.usb_identity import UsbFound
+from edge.bus.messages.facts import DeviceSwapped
 from edge.bus.messages.replies import Code, ProblemError
-from edge.bus.messages.statuses import DeviceState, DeviceStatus
 from edge.config import Device as DeviceConfig
-from edge.devices.advice import please, printer_detail, printer_please
+from edge.devices.attached import Attached, Category
+from edge.devices.leases import Leases
+from edge.devices.places import Places, Seen
+from edge.devices.statuses import Report, Statuses
 from edge.supervisor import keep_running
+
+__all__ = ["Attached", "Category", "Quarantine", "Registry", "Report"]
 
 log = logging.getLogger(__name__)
 
-Category = catalog.Category
 Quarantine = Callable[[str, str | None, str, str, bytes], None]
 """Keep bad input: origin, lane, code, reason, payload."""
-Report = Callable[..., Awaitable[Any]]
-"""Record a fact of the gateway's own; keyword `also`: statements of the same transaction. Done when on disk."""
 
 GARBLED = "scan.garbled"
-NOISE_QUIET_S = 1.0
-"""A line that rattles may change a status this often."""
 
 E = TypeVar("E", bound=Event)
-Detail = dict[str, str | bool | None]
 
 
-@dataclass(slots=True, eq=False)
-class Attached:
-    """One configured device. `lanes`: the first is its home. `options` are those of its kind, read and checked.
-
-    A device without a link of its own (a drawer, a display behind a printer) has no driver: `through` carries it.
-    """
-
-    id: str
-    category: Category
-    lanes: tuple[str, ...]
-    options: Any = None
-    driver: Driver | None = None
-    through: Attached | None = None
-    state: DeviceState = "unknown"
-    detail: Detail = field(default_factory=dict)
-    please: str = ""
-    garbled: int = 0
-    since: str = field(default_factory=now_utc)
-    fault: str = ""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the link to the device, or to the one that carries it, is up."""
-        driver = self.driver or (self.through.driver if self.through else None)
-        return driver is not None and driver.is_open
-
-    @property
-    def scale(self) -> Scale | None:
-        """What is asked for a weight: the driver of a scale, or the scale of the scanner that carries it."""
-        if isinstance(self.driver, ScaleDriver):
-            return self.driver
-        carried = getattr(self.through.driver, "scale", None) if self.through else None
-        return carried if isinstance(carried, Scale) else None
-
-
-class Registry:
+class Registry(Statuses):
     """Builds, runs and looks up devices.
 
-    `publish` is `Client.publish_soon`, `report` records a fact of the gateway, `quarantine` keeps bad input.
-    Subscribe before `run`. Nothing is opened before `run`.
+    `publish` is `Client.publish_soon`, `report` records a fact of the gateway, `quarantine` keeps bad input; `leases`
+    and `places` have been opened. Subscribe before `run`. Nothing is opened before `run`.
     """
 
     def __init__(
@@ -98,20 +57,24 @@ class Registry:
         publish: Callable[..., None],
         report: Report,
         quarantine: Quarantine,
+        leases: Leases,
+        places: Places,
     ) -> None:
-        self._publish = publish
-        self._report = report
+        super().__init__({}, publish, report, leases)
         self._quarantine = quarantine
+        self._places = places
         self._subscribers: dict[type[Any], list[Callable[[Attached, Any], None]]] = {}
         self._link_watchers: list[Callable[[Attached, bool], None]] = []
-        self._due: dict[str, asyncio.TimerHandle] = {}
-        self._background: set[asyncio.Future[Any]] = set()
-        self._devices: dict[str, Attached] = {}
         configured = tuple(devices)
         for row in configured:
             self._devices[row.id] = self._built(row)
         for row in configured:
             self._join(row, self._devices[row.id], {other.id: other.protocol for other in configured})
+        self._behind = {
+            device: [one for one in self._devices.values() if one.through is device]
+            for device in self._devices.values()
+        }
+        self._tell_apart()
 
     # -- building --------------------------------------------------------------------------------------------------
 
@@ -142,6 +105,15 @@ class Registry:
             raise BadOption(through, f"is {carrier!r}; expected the id of a {through} of this store that can carry it")
         device.through = self._devices[carrier]
 
+    def _tell_apart(self) -> None:
+        """Tell every device that is found by its identity where it was last, and which numbers are those of others."""
+        placed = {device.id: place for device in self._devices.values() if (place := _usb_place(device)) is not None}
+        for device_id, place in placed.items():
+            numbers = (other.usb.serial for name, other in placed.items() if name != device_id and other.usb)
+            place.others = frozenset(number for number in numbers if number is not None)
+            seen = self._places.last(device_id)
+            place.last_port = seen.port if seen is not None else None
+
     # -- who gets what ---------------------------------------------------------------------------------------------
 
     def subscribe(self, event_type: type[E], callback: Callable[[Attached, E], None]) -> None:
@@ -156,21 +128,39 @@ class Registry:
         """The devices of `category`, or all."""
         return [device for device in self._devices.values() if category in (None, device.category)]
 
-    def device_for(self, lane: str, category: Category, device_id: str | None) -> Attached:
-        """The device of `category` that `lane` may use; without `device_id` the lane's only one, or its own.
+    def device_for(
+        self, lane: str, category: Category, device_id: str | None = None, lease: int | None = None
+    ) -> Attached:
+        """The device of `category` that `lane` may use now; without `device_id` the lane's only one, or its own.
 
-        ProblemError: not_found, not_yours, bad_message (which of several?), faulted.
+        `lease` is the token that the lane's claim gave it, if the request carries one. ProblemError: those of `find`,
+        faulted, not_ready (another lane has leased it), expired (`lease` has ended).
         """
-        if device_id is not None:
-            device = self._devices.get(device_id)
-            if device is None or device.category != category:
-                raise ProblemError(Code.NOT_FOUND, f"there is no {category} {device_id!r} in this store")
-            if lane not in device.lanes:
-                raise ProblemError(Code.NOT_YOURS, f"{device_id} belongs to {', '.join(device.lanes)}")
-        else:
-            device = self._only(lane, category)
+        device = self.find(lane, category, device_id)
         if device.fault:
             raise ProblemError(Code.FAULTED, f"{device.id} is stopped: {device.fault}")
+        self._leases.check(device.id, lane, lease)
+        return device
+
+    def find(self, lane: str, category: Category, device_id: str | None = None) -> Attached:
+        """The same for somebody who only wants to know something of it: faulted or leased, it is found.
+
+        ProblemError: not_found, not_yours, bad_message (which of several?).
+        """
+        if device_id is None:
+            return self._only(lane, category)
+        device = self._devices.get(device_id)
+        if device is None or device.category != category:
+            raise ProblemError(Code.NOT_FOUND, f"there is no {category} {device_id!r} in this store")
+        return self.one_of(lane, device_id)
+
+    def one_of(self, lane: str, device_id: str) -> Attached:
+        """The device `device_id`, whatever it is, if `lane` may use it. ProblemError: not_found, not_yours."""
+        device = self._devices.get(device_id)
+        if device is None:
+            raise ProblemError(Code.NOT_FOUND, f"there is no device {device_id!r} in this store")
+        if lane not in device.lanes:
+            raise ProblemError(Code.NOT_YOURS, f"{device_id} belongs to {', '.join(device.lanes)}")
         return device
 
     def _only(self, lane: str, category: Category) -> Attached:
@@ -184,6 +174,25 @@ class Registry:
             raise ProblemError(Code.BAD_MESSAGE, f"lane {lane} has several of them; name one as 'device': {names}")
         return usable[0]
 
+    def bind(self, device_id: str, lanes: tuple[str, ...]) -> None:
+        """Let these lanes use a device from now on, the first as its home; also before `run`, for stored bindings.
+
+        A lease of a lane that may no longer use it ends. ProblemError: not_found, bad_message (no lanes).
+        """
+        device = self._devices.get(device_id)
+        if device is None:
+            raise ProblemError(Code.NOT_FOUND, f"there is no device {device_id!r} in this store")
+        if not lanes:
+            raise ProblemError(Code.BAD_MESSAGE, f"{device_id} needs a lane; a device without one serves nobody")
+        if lanes == device.lanes:
+            return
+        log.info("%s belongs to lane %s now, not %s", device_id, ", ".join(lanes), ", ".join(device.lanes))
+        device.lanes = lanes
+        lease = self._leases.of(device_id)
+        if lease is not None and lease.lane not in lanes:
+            self._leases.end(device_id, "its lane may no longer use it")
+        self._publish_one(device)
+
     # -- running ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -195,24 +204,30 @@ class Registry:
                     if device.driver is not None:
                         group.create_task(self._kept(device, device.driver), name=f"device {device.id}")
         finally:
-            for handle in self._due.values():
-                handle.cancel()
-            self._due.clear()
-            for future in self._background:
-                if isinstance(future, asyncio.Task):
-                    future.cancel()
+            self._leases.close()
+            self._stop_telling()
 
     async def _kept(self, device: Attached, driver: Driver) -> None:
-        def on_state(state: str, *_: object) -> None:
-            if state == "faulted":
-                self._set(device, "faulted", {}, f"Tell a technician: {device.id} met a fault of the gateway's own")
-
         await keep_running(
             f"device {device.id}",
             lambda: self._once(device, driver),
             expected=(DeviceLost,),
-            on_state=on_state,
+            on_state=lambda state: self._supervised(device, state),
         )
+
+    def _supervised(self, device: Attached, state: str) -> None:
+        """The supervisor says how the driver's life goes."""
+        if state == "faulted":
+            device.broken = True
+            self._set(device, "faulted", {}, f"Tell a technician: {device.id} met a fault of the gateway's own")
+        elif device.broken:
+            device.broken = False
+            if state == "lost":
+                self._offline(device, device)
+            elif device.is_open:
+                self._up(device)
+                if isinstance(device.driver, PrinterDriver):
+                    self.printer_said(device, device.driver.status)
 
     async def _once(self, device: Attached, driver: Driver) -> NoReturn:
         try:
@@ -221,171 +236,103 @@ class Registry:
             log.error("%s is stopped: %s", device.id, error)
             device.fault = str(error)
             self._set(device, "faulted", {}, f"Correct the configuration of {device.id}: {error}")
-            if (scale := self._scale_behind(device)) is not None:
-                self._set(scale, "offline", {}, f"Correct the configuration of {device.id}: {error}")
+            self._down(device)
             await asyncio.get_running_loop().create_future()  # stopped: only a new configuration helps
             raise
-        except DeviceLost:
-            self._lost(device)
+        except DeviceLost as error:
+            self._offline(device, device, error)
             raise
         finally:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # stopping is no loss
-                for callback in self._link_watchers:
-                    callback(device, False)
+                self._down(device)
 
     def _opened(self, device: Attached) -> None:
-        """The link is up: a scanner is there, a printer is about to say how it is, a scale is asked once."""
+        """The link is up: remember where it was found, and say what is known."""
+        place = _usb_place(device)
+        if place is not None and place.found is not None:
+            self._found(device, place, place.found)
+        self._up(device)
+        for one in (device, *self._behind[device]):
+            for callback in self._link_watchers:
+                callback(one, True)
+
+    def _down(self, device: Attached) -> None:
+        """The link is gone, and with it those of the devices behind."""
+        for carried in self._behind[device]:
+            self._offline(carried, device)
+        for one in (device, *self._behind[device]):
+            for callback in self._link_watchers:
+                callback(one, False)
+
+    def _up(self, device: Attached) -> None:
+        """What an open link says: a scanner is there, a printer is about to say how it is, a scale is asked once."""
         if device.category == "scanner":
             self._set(device, "ready", {}, "")
-            if (scale := self._scale_behind(device)) is not None:
-                self._opened(scale)
-        elif device.category == "scale":
-            self._set(device, "unknown", {}, "")
+        else:
+            self._unknown(device)
+        if device.category == "scale":
             task = asyncio.get_running_loop().create_task(self._first_answer(device), name=f"first answer {device.id}")
             self._keep(task)
-        else:
-            self._set(device, "unknown", {}, "")
-        for callback in self._link_watchers:
-            callback(device, True)
+        for carried in self._behind[device]:
+            self._up(carried)
 
     async def _first_answer(self, device: Attached) -> None:
-        if device.scale is not None:
-            try:
-                await device.scale.read()
-            except NotReady:
+        scale = device.scale
+        if scale is None or not scale.protocol.probed:
+            return  # it stays unknown until it speaks by itself, or a till asks for a weight
+        try:
+            await scale.read()
+        except NotReady as error:
+            if error.reason == "no_answer":
                 self.silent(device)
-            except DeviceLost:
-                return  # its own task tells
+        except Garbled:
+            self.garbles(device)
+        except DeviceLost:
+            return  # its own task tells
 
-    def _lost(self, device: Attached) -> None:
-        self._set(device, "offline", {}, please(device.id, "lost"))
-        if (scale := self._scale_behind(device)) is not None:
-            self._set(scale, "offline", {}, please(device.id, "lost"))
-
-    def _scale_behind(self, scanner: Attached) -> Attached | None:
-        """The scale that is reached through this scanner."""
-        behind = (one for one in self._devices.values() if one.through is scanner and one.category == "scale")
-        return next(behind, None) if scanner.category == "scanner" else None
+    def _found(self, device: Attached, place: Place, found: UsbFound) -> None:
+        """A device was found by its identity: keep where, and record whether it is another one than before."""
+        before, now = self._places.last(device.id), Seen(found.port, found.serial)
+        place.last_port = found.port
+        if now == before:
+            return
+        keep = self._places.remember(device.id, now)
+        gone = before.serial if before is not None else found.in_place_of
+        if gone == found.serial or (before is None and found.in_place_of is None):
+            self._keep(self._places.store.write([keep]))
+            return
+        log.warning("%s was swapped: %s in port %s is now %s", device.id, gone, found.port, found.serial)
+        fact = DeviceSwapped(
+            device=device.id, category=device.category, port=found.port, serial_before=gone, serial_now=found.serial
+        )
+        self._keep(asyncio.ensure_future(self._report(fact, also=[keep])))
 
     # -- what devices say ------------------------------------------------------------------------------------------
 
     def _heard(self, device: Attached, event: Event) -> None:
         kind = type(event)
         if kind in (Weight, ScaleStatus) and device.category != "scale":
-            scale = self._scale_behind(device)
+            scale = next((one for one in self._behind[device] if one.category == "scale"), None)
             if scale is None:
                 return  # a scanner's scale that nobody configured
             device = scale
         for callback in self._subscribers.get(kind, ()):
             callback(device, event)
         if kind is PrinterStatus:
-            self._printer_said(device, event)  # type: ignore[arg-type]  # `kind` has told
+            self.printer_said(device, event)  # type: ignore[arg-type]  # `kind` has told
         elif kind is Noise:
             self._noise(device, event)  # type: ignore[arg-type]
         elif kind is Weight or kind is ScaleStatus:
             self.answers(device, event.reason if isinstance(event, ScaleStatus) else None)
-
-    def _printer_said(self, device: Attached, status: PrinterStatus) -> None:
-        if status.reason is not None:
-            state: DeviceState = "not_ready"
-        elif status.online is None:
-            state = "unknown"
-        else:
-            state = "ready"
-        self._set(device, state, printer_detail(status), printer_please(device.id, status))
 
     def _noise(self, device: Attached, noise: Noise) -> None:
         self.count_garbled(device)
         code = GARBLED if device.category == "scanner" else f"{device.category}.garbled"
         self._quarantine(device.id, device.lanes[0], code, noise.reason, noise.raw)
 
-    def answers(self, scale: Attached, reason: str | None = None) -> None:
-        """The scale has spoken; `reason` is what keeps it from weighing (motion passes by itself and is no state)."""
-        stuck = reason in ("over", "under_zero")
-        state: DeviceState = "not_ready" if stuck else "ready"
-        self._set(scale, state, {"reason": reason} if stuck else {}, please(scale.id, reason or "") if stuck else "")
 
-    def silent(self, device: Attached) -> None:
-        """The device was asked and did not answer, though its port is open."""
-        self._set(device, "offline", {"reason": "no_answer"}, please(device.id, "no_answer"))
-
-    def count_garbled(self, device: Attached) -> None:
-        """One more thing from this device could not be read; its status follows within a second."""
-        device.garbled += 1
-        if device.id not in self._due:
-            loop = asyncio.get_running_loop()
-            self._due[device.id] = loop.call_later(NOISE_QUIET_S, self._publish_one, device)
-
-    def drawer_is(self, drawer: Attached, open_: bool | None) -> None:
-        """Take what is known of a drawer: True open, False closed, None unknown."""
-        if not drawer.is_open:
-            carrier = drawer.through or drawer
-            self._set(drawer, "offline", {"open": None}, please(carrier.id, "lost"))
-        else:
-            self._set(drawer, "unknown" if open_ is None else "ready", {"open": open_}, "")
-
-    def display_is(self, display: Attached, reason: str | None = None) -> None:
-        """Take what is known of a display that is carried by another device; `reason` keeps that one from carrying."""
-        carrier = display.through or display
-        if not display.is_open:
-            self._set(display, "offline", {}, please(carrier.id, "lost"))
-        elif reason is not None:
-            self._set(display, "not_ready", {"reason": reason}, please(carrier.id, reason))
-        else:
-            self._set(display, "unknown", {}, "")
-
-    # -- statuses --------------------------------------------------------------------------------------------------
-
-    def statuses(self) -> list[DeviceStatus]:
-        """How every device is now."""
-        return [self._status(device) for device in self._devices.values()]
-
-    def publish_all(self) -> None:
-        """Publish every status; also after the broker came back without its memory."""
-        for device in self._devices.values():
-            self._publish_one(device)
-
-    def _status(self, device: Attached) -> DeviceStatus:
-        return DeviceStatus(
-            device=device.id,
-            category=device.category,
-            state=device.state,
-            detail=device.detail,
-            please=device.please,
-            lanes=device.lanes,
-            garbled=device.garbled,
-            since=device.since,
-        )
-
-    def _set(self, device: Attached, state: DeviceState, detail: Detail, wanted: str) -> None:
-        if (device.state, device.detail, device.please) == (state, detail, wanted):
-            return
-        changed = device.state != state
-        device.state, device.detail, device.please = state, detail, wanted
-        if changed:
-            device.since = now_utc()
-            log.info("%s is %s%s", device.id, state, f": {wanted}" if wanted else "")
-            fact = DeviceChanged(device=device.id, category=device.category, state=state, detail=wanted)
-            self._keep(asyncio.ensure_future(self._report(fact)))
-        self._publish_one(device)
-
-    def _publish_one(self, device: Attached) -> None:
-        handle = self._due.pop(device.id, None)
-        if handle is not None:
-            handle.cancel()
-        payload = self._status(device).model_dump_json().encode()
-        try:
-            self._publish(topics.device_status(device.id), payload, qos=1, retain=True)
-        except BusFull as error:
-            log.warning("the status of %s is not published: %s", device.id, error)
-
-    def _keep(self, future: asyncio.Future[Any]) -> None:
-        """Hold on to what nobody awaits, and say so when it failed."""
-        self._background.add(future)
-        future.add_done_callback(self._done)
-
-    def _done(self, future: asyncio.Future[Any]) -> None:
-        self._background.discard(future)
-        if not future.cancelled() and (error := future.exception()) is not None:
-            log.warning("a change of a device was not recorded: %s", error)
+def _usb_place(device: Attached) -> Place | None:
+    """The place of a device that is found by its identity."""
+    place = place_of(device.driver.transport) if device.driver is not None else None
+    return place if place is not None and place.usb is not None else None

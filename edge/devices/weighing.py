@@ -39,7 +39,7 @@ class Weighing:
 
     async def _weigh(self, asked: Asked, parameters: ScaleWeigh) -> dict[str, Any]:
         """A stable weight in the form of `WeightMessage`."""
-        device = self._registry.device_for(asked.lane, "scale", parameters.device)
+        device = self._registry.device_for(asked.lane, "scale", parameters.device, parameters.lease)
         async with self._turn(device, asked) as (scale, left_s):
             weight = await scale.weigh(left_s)
         return {
@@ -55,7 +55,7 @@ class Weighing:
 
     async def _zero(self, asked: Asked, parameters: ScaleZero) -> dict[str, Any]:
         """``{"zeroed": true}``, or not_ready with what stands in the way."""
-        device = self._registry.device_for(asked.lane, "scale", parameters.device)
+        device = self._registry.device_for(asked.lane, "scale", parameters.device, parameters.lease)
         async with self._turn(device, asked) as (scale, left_s):
             status = await scale.zero(left_s)
         if not status.centre_of_zero:
@@ -65,7 +65,7 @@ class Weighing:
 
     async def _tare(self, asked: Asked, parameters: ScaleTare) -> dict[str, Any]:
         """``{"tared": true}``, or not_ready with what stands in the way."""
-        device = self._registry.device_for(asked.lane, "scale", parameters.device)
+        device = self._registry.device_for(asked.lane, "scale", parameters.device, parameters.lease)
         async with self._turn(device, asked) as (scale, left_s):
             status = await scale.tare(left_s)
         if not status.net:

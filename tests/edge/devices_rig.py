@@ -22,7 +22,10 @@ from edge.bus.messages.replies import ProblemError
 from edge.bus.messages.requests import OPERATIONS
 from edge.config import Device, Scanning, VariableMeasure
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.claiming import Claiming
 from edge.devices.displays import Displays
+from edge.devices.leases import LEASES_SCHEMA, Leases
+from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning as Scans
@@ -33,6 +36,8 @@ from edge.services.facts import Reporter
 from edge.services.requests import Asked
 
 BOUND_S = 20.0
+AWAY_S = 0.2
+"""A till that is gone loses its leases after this, here."""
 MEASURES = (
     VariableMeasure(prefix="28", item_digits=5, value="price", value_digits=5, decimals=2),
     VariableMeasure(prefix="29", item_digits=4, value="weight", value_digits=5, decimals=3, verifier=True),
@@ -121,11 +126,16 @@ class Counter:
         """Begin a life of the gateway on the counter's store.db."""
         self.clock = clock or Clock()
         schemas = [("printing-1", PRINTING_SCHEMA), ("drawers-1", DRAWERS_SCHEMA)]
+        schemas += [("leases-1", LEASES_SCHEMA), ("places-1", PLACES_SCHEMA)]
         self.store = await Store.open(
             self.directory / "store.db", "s1", clock=self.clock, schemas=schemas, free_bytes=lambda: self.free_bytes
         )
         report = Reporter(self.store, "s1")
-        self.registry = Registry(self.devices(), self.publish, report, self.quarantine)
+        self.leases, self.places = Leases(self.store, self.clock, report, away_s=AWAY_S), Places(self.store)
+        await self.leases.open()
+        await self.places.open()
+        self.registry = Registry(self.devices(), self.publish, report, self.quarantine, self.leases, self.places)
+        self.claiming = Claiming(self.registry, self.leases)
         self.scans = Scans(Scanning(variable_measure=MEASURES), "EUR", self.registry, self.publish, self.quarantine)
         self.weighing = Weighing(self.registry)
         self.printing = Printing(self.registry, self.store, report, self.clock, send_s=self.send_s)
@@ -177,7 +187,7 @@ class Counter:
     ) -> Awaitable[dict[str, Any]]:
         """Ask as the router does: checked parameters, a deadline."""
         served: dict[str, Any] = {}
-        for part in (self.scans, self.weighing, self.printing, self.drawers, self.displays):
+        for part in (self.claiming, self.scans, self.weighing, self.printing, self.drawers, self.displays):
             served |= part.operations()
         if recover:
             served = dict(self.printing.recoveries()) | dict(self.drawers.recoveries())

@@ -146,6 +146,25 @@ class DeviceChanged(Recorded):
     category: str
     state: str
     detail: str = ""
+    changes: int = Field(default=1, ge=1, description="how often it changed since it was last told")
+
+
+class DeviceSwapped(Recorded):
+    device: Id
+    category: str
+    port: str
+    serial_before: str | None = Field(description="of the device that was in this port; null: it had none")
+    serial_now: str | None
+
+
+class DeviceTakenOver(Recorded):
+    device: Id
+    category: str
+    lane: Id
+    from_lane: Id
+    operator_id: Id
+    reason: str = Field(min_length=1, max_length=200)
+    lease: int = Field(description="the fencing token of the lane that has it now")
 
 
 class PriceActivated(Recorded):
@@ -239,6 +258,8 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.journal.tombstone.v1", _O, Tombstone),
         FactType("tillgate.clock.trusted.v1", _O, ClockTrusted),
         FactType("tillgate.print.finished.v1", _O, PrintFinished),
+        FactType("tillgate.device.swapped.v1", _O, DeviceSwapped),
+        FactType("tillgate.device.taken_over.v1", _O, DeviceTakenOver),
         FactType("tillgate.member.identified.v1", _E, MemberIdentified, from_till=True),
         FactType("tillgate.device.changed.v1", _M, DeviceChanged),
         FactType("tillgate.gateway.started.v1", _M, GatewayStarted),

@@ -27,6 +27,11 @@ class Request(Message):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+LeaseToken = Annotated[
+    int | None,
+    Field(ge=1, description="the token of device.claim; refused as expired when the device has changed hands since"),
+]
+
 # -- printing ----------------------------------------------------------------------------------------------------------
 
 
@@ -105,6 +110,7 @@ class Print(Message):
         default=None, strict=False, description="ESC/POS bytes as the till made them, in base64"
     )
     ttl_ms: int = Field(default=60_000, ge=1_000, le=86_400_000, description="never printed after this long")
+    lease: LeaseToken = None
 
 
 class PrintState(Message):
@@ -114,6 +120,7 @@ class PrintState(Message):
 class PrintReprint(Message):
     job: Id
     reason: str = Field(min_length=1, max_length=200)
+    lease: LeaseToken = None
 
 
 # -- drawer, scale, scans, prices --------------------------------------------------------------------------------------
@@ -124,6 +131,7 @@ class DrawerOpen(Message):
     operator_id: Id
     receipt_number: str | None = Field(default=None, max_length=64)
     reason: str | None = Field(default=None, max_length=200, description="required when there is no receipt_number")
+    lease: LeaseToken = None
 
 
 class DrawerState(Message):
@@ -145,6 +153,7 @@ class DisplayShow(Message):
     change_minor: Minor | None = None
     change_text: str = Field(default="Change", max_length=40, description="the word before the change")
     for_ms: int | None = Field(default=None, ge=1, le=3_600_000, description="then the idle text comes back")
+    lease: LeaseToken = None
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
@@ -159,14 +168,17 @@ class DisplayShow(Message):
 
 class ScaleWeigh(Message):
     device: Id | None = None
+    lease: LeaseToken = None
 
 
 class ScaleZero(Message):
     device: Id | None = None
+    lease: LeaseToken = None
 
 
 class ScaleTare(Message):
     device: Id | None = None
+    lease: LeaseToken = None
 
 
 class ScanRecent(Message):
@@ -179,6 +191,20 @@ class PriceLookup(Message):
 
 class Help(Message):
     operation: str | None = None
+
+
+class DeviceClaim(Message):
+    device: Id
+    for_ms: int = Field(default=30_000, ge=1_000, le=600_000, description="from now; claim again before it is over")
+    lease: LeaseToken = None
+    takeover: bool = Field(default=False, description="also from another lane; a supervisor's decision, recorded")
+    operator_id: Id | None = Field(default=None, description="the supervisor; required with takeover")
+    reason: str | None = Field(default=None, max_length=200, description="required with takeover")
+
+
+class DeviceRelease(Message):
+    device: Id
+    lease: LeaseToken = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +227,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("scale.weigh", ScaleWeigh, "A stable weight, or why there is none."),
         Operation("scale.zero", ScaleZero, "Set the empty scale to zero."),
         Operation("scale.tare", ScaleTare, "Take what lies on the scale as tare."),
+        Operation("device.claim", DeviceClaim, "Have a shared device for this lane alone, for a while."),
+        Operation("device.release", DeviceRelease, "Give a claimed device back."),
         Operation("scan.recent", ScanRecent, "The lane's last scans, newest first."),
         Operation("price.lookup", PriceLookup, "The price of a code in the active price version."),
         Operation("help", Help, "The operations and their parameters as JSON Schema."),

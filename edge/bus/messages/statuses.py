@@ -40,6 +40,13 @@ class GatewayStatus(Message):
 DeviceState = Literal["unknown", "ready", "busy", "not_ready", "offline", "faulted"]
 
 
+class LeaseShown(Message):
+    """Which lane has a shared device for itself, and when that runs out unless it is claimed again."""
+
+    lane: Id
+    until: str = Field(description="UTC, by the gateway's clock")
+
+
 class DeviceStatus(Message):
     """`state` and `detail` in UnifiedPOS words; ``unknown`` is a state of its own, never "offline" or "no paper"."""
 
@@ -49,6 +56,7 @@ class DeviceStatus(Message):
     detail: dict[str, str | bool | None] = Field(default_factory=dict, description="e.g. paper: near_end")
     please: str = Field(default="", description="what a person should do; empty when nothing")
     lanes: tuple[Id, ...] = Field(default=(), strict=False)
+    lease: LeaseShown | None = Field(default=None, description="null: nobody has it for itself")
     garbled: int = Field(default=0, description="frames that could not be read since start")
     since: str = ""
 
