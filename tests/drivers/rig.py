@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
+from drivers.catalog import build_driver, build_transport, read_device, read_transport
 from drivers.driver import Driver
 from drivers.errors import DriverError
 from drivers.events import Event
+from drivers.scales.scale_driver import ScaleDriver
+from drivers.virtual.scales.base import VirtualScale
+from drivers.virtual.twins import TWINS
+from drivers.virtual.wire import PtyWire
 
 E = TypeVar("E")
 
@@ -83,3 +89,26 @@ async def running(build: Callable[[Callable[[], None]], Driver]) -> AsyncIterato
         task.cancel()
         with suppress(asyncio.CancelledError, DriverError):
             await task
+
+
+@asynccontextmanager
+async def scale_on_a_pty(
+    kind: str, path: Path, options: Mapping[str, Any] | None = None, twin: Mapping[str, Any] | None = None
+) -> AsyncIterator[tuple[ScaleDriver, Any, Heard]]:
+    """A scale of the catalogue with these `options`, and its virtual twin with those at the other end of `path`."""
+    device, heard = TWINS[kind].twin("scale-1", PtyWire(path), **(twin or {})), Heard()
+    assert isinstance(device, VirtualScale)
+    await device.open()
+
+    def build(on_open: Callable[[], None]) -> ScaleDriver:
+        transport = build_transport(read_transport(kind, "serial", {"path": str(path)}))
+        driver = build_driver(kind, read_device(kind, options or {}), transport, heard, on_open)
+        assert isinstance(driver, ScaleDriver)
+        driver.protocol.command_gap_ms = min(driver.protocol.command_gap_ms, 20)  # a twin needs no pause
+        return driver
+
+    try:
+        async with running(build) as run:
+            yield run.driver, device, heard
+    finally:
+        await device.close()

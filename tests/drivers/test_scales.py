@@ -6,8 +6,8 @@ A row says what of a scale's behaviour is its own. Tests of what only one kind h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -15,14 +15,12 @@ from typing import Any
 
 import pytest
 
-from drivers.catalog import DEVICES, build_driver, build_transport, read_device, read_transport
+from drivers.catalog import DEVICES
 from drivers.errors import BadOption, NotReady
 from drivers.events import Noise, ScaleStatus, Unit, Weight
 from drivers.scales.scale_driver import ScaleDriver
 from drivers.virtual.scales.base import VirtualScale
-from drivers.virtual.twins import TWINS
-from drivers.virtual.wire import PtyWire
-from tests.drivers.rig import PATIENCE_S, Heard, running
+from tests.drivers.rig import PATIENCE_S, Heard, scale_on_a_pty
 
 SAYS = {"motion": "in_motion", "over": "over", "under": "under_zero", "silence": "no_answer"}
 
@@ -219,24 +217,8 @@ ROWS = [
 rows = pytest.mark.parametrize("row", ROWS, ids=str)
 
 
-@asynccontextmanager
-async def scale_and_twin(row: Row, path: Path) -> AsyncIterator[tuple[ScaleDriver, VirtualScale, Heard]]:
-    twin, heard = TWINS[row.kind].twin("scale-1", PtyWire(path), **row.twin), Heard()
-    assert isinstance(twin, VirtualScale)
-    await twin.open()
-
-    def build(on_open: Callable[[], None]) -> ScaleDriver:
-        transport = build_transport(read_transport(row.kind, "serial", {"path": str(path)}))
-        driver = build_driver(row.kind, read_device(row.kind, row.options), transport, heard, on_open)
-        assert isinstance(driver, ScaleDriver)
-        driver.protocol.command_gap_ms = min(driver.protocol.command_gap_ms, 20)  # a twin needs no pause
-        return driver
-
-    try:
-        async with running(build) as run:
-            yield run.driver, twin, heard
-    finally:
-        await twin.close()
+def scale_and_twin(row: Row, path: Path) -> AbstractAsyncContextManager[tuple[ScaleDriver, VirtualScale, Heard]]:
+    return scale_on_a_pty(row.kind, path, row.options, row.twin)
 
 
 @pytest.fixture
