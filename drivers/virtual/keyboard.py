@@ -38,10 +38,14 @@ class VirtualKeyboard(Twin):
         self.scans = 0
         self.actions |= {"scan": self._scan, "cut_scan": self._cut_scan, "lose_events": self._lose_events}
 
+    def frame(self, text: str, aim: str = "") -> bytes:
+        """The key events of one scan; raises BadRequest for a character that no key has."""
+        return self._typed(f"]{aim}{text}" if aim else text) + self._key(_ENTER)
+
     def scan(self, text: str, aim: str = "") -> None:
         """Scan a label; raises BadRequest for a character that no key has."""
         self.scans += 1
-        self.wire.send(self._typed(f"]{aim}{text}" if aim else text) + self._key(_ENTER))
+        self.wire.send(self.frame(text, aim))
 
     def state(self) -> Table:
         """Adds the number of labels scanned."""
