@@ -35,6 +35,7 @@ from edge.devices.attending import Attending
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
 from edge.devices.claiming import Claiming
 from edge.devices.displays import Displays
+from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
 from edge.devices.leases import LEASES_SCHEMA, Leases
 from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.printing import PRINTING_SCHEMA, Printing
@@ -74,6 +75,7 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
         ("drawers-1", DRAWERS_SCHEMA),
         ("leases-1", LEASES_SCHEMA),
         ("places-1", PLACES_SCHEMA),
+        ("lane-cards-1", LANE_CARDS_SCHEMA),
         ("prices-1", PRICES_SCHEMA),
         ("bus-client-1", CLIENT_SCHEMA),
     ]
@@ -116,7 +118,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await places.open()
     registry = Registry(config.devices, publish, report, quarantine.keep, leases, places)
     claiming = Claiming(registry, leases)
-    scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep)
+    cards = LaneCards(config.store.id, lanes, registry, store, report)
+    scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep, cards)
     weighing = Weighing(registry)
     printing = Printing(registry, store, report, clock)
     displays = Displays(registry, config.store.currency)
@@ -133,6 +136,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         busy=lambda: router.busy or printing.busy,
     )
 
+    await cards.open()
     await printing.open()
     await drawers.open()
     await prices.load()

@@ -33,7 +33,7 @@ from edge.bus.errors import BusFull
 from edge.bus.messages.requests import ScanRecent
 from edge.bus.messages.scans import SCAN_EXPIRY_S
 from edge.config import Scanning as ScanningConfig
-from edge.devices import codes, rejected
+from edge.devices import codes, lane_cards, rejected
 from edge.devices.registry import Attached, Quarantine, Registry
 from edge.devices.variable_measure import COUNTRIES
 from edge.money import minor_digits
@@ -48,7 +48,7 @@ REJECTIONS_QUIET_S = 0.2
 
 
 class Scanning:
-    """Publishes every scan to the home lane (the first) of its scanner.
+    """Publishes every scan to the home lane (the first) of its scanner; a lane card is obeyed and goes nowhere.
 
     `publish` is `Client.publish_soon`; `currency` is the store's (ISO 4217), in which embedded prices are.
     """
@@ -60,12 +60,15 @@ class Scanning:
         registry: Registry,
         publish: Callable[..., None],
         quarantine: Quarantine,
+        cards: lane_cards.LaneCards,
     ) -> None:
         self._measures = (*config.variable_measure, *(COUNTRIES[config.country] if config.country else ()))
         self._minor_digits = minor_digits(currency)
         self._registry = registry
         self._publish = publish
         self._quarantine = quarantine
+        self._cards = cards
+        self._binding: set[asyncio.Task[None]] = set()
         self._counters: dict[str, int] = {}
         self._recent: dict[str, deque[bytes]] = {}
         self._library = False
@@ -78,10 +81,20 @@ class Scanning:
     def scanned(self, device: Attached, scan: Scan) -> None:
         """Take one code of `device`; called from its driver."""
         lane = device.lanes[0]
-        if not self._library and (lane in self._held or codes.needs_library(scan.text, scan.aim)):
+        if scan.text.startswith(lane_cards.PREFIX):
+            task = asyncio.get_running_loop().create_task(self._card(device, lane, scan), name=f"lane card {device.id}")
+            self._binding.add(task)
+            task.add_done_callback(self._binding.discard)
+        elif not self._library and (lane in self._held or codes.needs_library(scan.text, scan.aim)):
             self._hold(lane, device, scan)
         else:
             self._deliver(lane, device, scan)
+
+    async def _card(self, device: Attached, lane: str, scan: Scan) -> None:
+        try:
+            await self._cards.take(device, scan.text)
+        except rejected.Rejected as reason:
+            self._reject(device, lane, reason, scan.raw)
 
     def _hold(self, lane: str, device: Attached, scan: Scan) -> None:
         self._held.setdefault(lane, []).append((device, scan))

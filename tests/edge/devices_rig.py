@@ -24,6 +24,7 @@ from edge.config import Device, Scanning, VariableMeasure
 from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
 from edge.devices.claiming import Claiming
 from edge.devices.displays import Displays
+from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
 from edge.devices.leases import LEASES_SCHEMA, Leases
 from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.printing import PRINTING_SCHEMA, Printing
@@ -126,7 +127,7 @@ class Counter:
         """Begin a life of the gateway on the counter's store.db."""
         self.clock = clock or Clock()
         schemas = [("printing-1", PRINTING_SCHEMA), ("drawers-1", DRAWERS_SCHEMA)]
-        schemas += [("leases-1", LEASES_SCHEMA), ("places-1", PLACES_SCHEMA)]
+        schemas += [("leases-1", LEASES_SCHEMA), ("places-1", PLACES_SCHEMA), ("lane-cards-1", LANE_CARDS_SCHEMA)]
         self.store = await Store.open(
             self.directory / "store.db", "s1", clock=self.clock, schemas=schemas, free_bytes=lambda: self.free_bytes
         )
@@ -136,11 +137,14 @@ class Counter:
         await self.places.open()
         self.registry = Registry(self.devices(), self.publish, report, self.quarantine, self.leases, self.places)
         self.claiming = Claiming(self.registry, self.leases)
-        self.scans = Scans(Scanning(variable_measure=MEASURES), "EUR", self.registry, self.publish, self.quarantine)
+        self.cards = LaneCards("s1", ("lane-1", "lane-2"), self.registry, self.store, report)
+        scanning = Scanning(variable_measure=MEASURES)
+        self.scans = Scans(scanning, "EUR", self.registry, self.publish, self.quarantine, self.cards)
         self.weighing = Weighing(self.registry)
         self.printing = Printing(self.registry, self.store, report, self.clock, send_s=self.send_s)
         self.displays = Displays(self.registry, "EUR")
         self.drawers = CashDrawers(self.registry, self.store, report, self.clock)
+        await self.cards.open()
         await self.printing.open()
         await self.drawers.open()
         self._running = [

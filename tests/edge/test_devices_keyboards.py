@@ -16,8 +16,14 @@ from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.wire import UnixWire
 from edge.config import Device
 from edge.config import Scanning as ScanningConfig
+from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
+from edge.devices.leases import LEASES_SCHEMA, Leases
+from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
+from edge.journal.clock import Clock
+from edge.journal.store import Store
+from edge.services.facts import Reporter
 from tests.edge.devices_rig import until
 
 SCANS_EACH = 5_000
@@ -27,7 +33,7 @@ CAPTURES = Path(__file__).parent.parent / "captures" / "keyboard-scanner"
 class Counters:
     """Two lanes with a keyboard scanner each, the two of one make; what each lane was sent."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, store: Store, clock: Clock) -> None:
         self.twins = {
             lane: VirtualKeyboard(f"scanner-{lane}", UnixWire(directory / f"{lane}.events")) for lane in ("1", "2")
         }
@@ -43,8 +49,11 @@ class Counters:
             )
             for lane, twin in self.twins.items()
         ]
-        self.registry = Registry(devices, self.publish, self.report, self.quarantine)
-        self.scanning = Scanning(ScanningConfig(), "EUR", self.registry, self.publish, self.quarantine)
+        report = Reporter(store, "s1")
+        leases, places = Leases(store, clock, report), Places(store)
+        self.registry = Registry(devices, self.publish, report, self.quarantine, leases, places)
+        cards = LaneCards("s1", self.twins, self.registry, store, report)
+        self.scanning = Scanning(ScanningConfig(), "EUR", self.registry, self.publish, self.quarantine, cards)
 
     def publish(self, topic: str, payload: bytes, **_: Any) -> None:
         _, _, part, *rest = topic.split("/")
@@ -52,9 +61,6 @@ class Counters:
             self.scans[rest[0]].append(orjson.loads(payload))
         elif part == "lanes":
             self.rejected[rest[0]].append(orjson.loads(payload)["code"])
-
-    async def report(self, fact: object, **_: Any) -> None:
-        """Facts of devices are not the matter here."""
 
     def quarantine(self, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> None:
         self.quarantined.append((origin, lane, reason))
@@ -65,7 +71,10 @@ class Counters:
 
 @asynccontextmanager
 async def counters(directory: Path) -> AsyncIterator[Counters]:
-    two = Counters(directory)
+    clock = Clock()
+    schemas = [("lane-cards-1", LANE_CARDS_SCHEMA), ("leases-1", LEASES_SCHEMA), ("places-1", PLACES_SCHEMA)]
+    store = await Store.open(directory / "store.db", "s1", clock=clock, schemas=schemas)
+    two = Counters(directory, store, clock)
     for twin in two.twins.values():
         await twin.open()
     running = asyncio.create_task(two.registry.run(), name="devices")
@@ -77,6 +86,7 @@ async def counters(directory: Path) -> AsyncIterator[Counters]:
         await asyncio.gather(running, return_exceptions=True)
         for twin in two.twins.values():
             await twin.close()
+        await store.close()
 
 
 async def test_ten_thousand_interleaved_scans_and_none_lost_or_mixed(tmp_path: Path) -> None:

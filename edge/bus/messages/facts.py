@@ -167,6 +167,15 @@ class DeviceTakenOver(Recorded):
     lease: int = Field(description="the fencing token of the lane that has it now")
 
 
+class DeviceBound(Recorded):
+    """A scanner serves another lane from now on: a lane card was scanned with it."""
+
+    device: Id
+    lane: Id
+    previous: Id
+    home: bool = Field(description="brought back to its configured lanes, by the home card")
+
+
 class PriceActivated(Recorded):
     version: str
     items: int
@@ -260,6 +269,7 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.print.finished.v1", _O, PrintFinished),
         FactType("tillgate.device.swapped.v1", _O, DeviceSwapped),
         FactType("tillgate.device.taken_over.v1", _O, DeviceTakenOver),
+        FactType("tillgate.device.bound.v1", _O, DeviceBound),
         FactType("tillgate.member.identified.v1", _E, MemberIdentified, from_till=True),
         FactType("tillgate.device.changed.v1", _M, DeviceChanged),
         FactType("tillgate.gateway.started.v1", _M, GatewayStarted),
