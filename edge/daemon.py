@@ -32,7 +32,8 @@ from edge.bus.messages.facts import (
 )
 from edge.config import StoreConfig
 from edge.devices.attending import Attending
-from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.calibrating import Calibrating
+from edge.devices.cash_drawers import DRAWERS_SCHEMAS, CashDrawers
 from edge.devices.claiming import Claiming
 from edge.devices.displays import Displays
 from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
@@ -72,7 +73,7 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
     schemas = [
         ("requests-1", REQUESTS_SCHEMA),
         ("printing-1", PRINTING_SCHEMA),
-        ("drawers-1", DRAWERS_SCHEMA),
+        *DRAWERS_SCHEMAS,
         ("leases-1", LEASES_SCHEMA),
         ("places-1", PLACES_SCHEMA),
         ("lane-cards-1", LANE_CARDS_SCHEMA),
@@ -146,6 +147,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         router.recover(part.recoveries())
     desk = TechnicianDesk(publish)
     desk.serve(Attending(registry, router.handlers).services())
+    desk.serve(Calibrating(drawers, clock).services())
     store.on_commit.append(status.on_commit)
     _report_journal(store, report)
 

@@ -20,12 +20,14 @@ from typing import Any
 from drivers.virtual.displays.display import behind_printer, png
 from drivers.virtual.escpos_reader import EscposReader
 from drivers.virtual.paper import Item, Line, Strip
-from drivers.virtual.twin import Table, Twin, get, one_of
+from drivers.virtual.twin import BadRequest, Table, Twin, get, one_of
 from drivers.virtual.wire import Wire
 
 _REAL_TIME = re.compile(rb"\x10\x04[\x01-\x04]|\x10\x05[\x00-\x02]|\x10\x14\x01[\x00\x01][\x01-\x08]")
 _REAL_TIME_LONGEST = 5
 _OFF_MS = 300
+_PINS = (2, 5)
+"""Of the drawer connector, by the number that ESC p gives them."""
 _ERROR_BITS = {"none": 0, "cutter": 0x08, "recoverable": 0x40, "unrecoverable": 0x20}
 
 
@@ -43,7 +45,7 @@ class VirtualPrinter(Twin):
         pictures: bool = False,
         buffer_bytes: int = 4096,
         drawer_open: str = "high",
-        drawer_pin: int = 2,
+        drawer_pins: str = "2",
         proof: bool = True,
         width_dots: int = 512,
         display: str = "",
@@ -52,8 +54,8 @@ class VirtualPrinter(Twin):
         self._directory = directory
         self._pictures = pictures
         self._buffer_bytes = buffer_bytes
-        self._drawer_high_when_open = drawer_open == "high"
-        self._drawer_connector = 0 if drawer_pin == 2 else 1
+        self._drawer_switch = drawer_open
+        self._connectors = {"2": (0,), "5": (1,), "2+5": (0, 1)}[drawer_pins]
         self._proof = proof
         self._width_dots = width_dots
         self.screen = behind_printer(display)
@@ -69,7 +71,7 @@ class VirtualPrinter(Twin):
         self._paper = "ok"
         self._cover_open = False
         self._error = "none"
-        self._drawer_is_open = False
+        self._open_drawers: frozenset[int] = frozenset()
         self._bytes_to_power_off: int | None = None
         self._lines_to_paper_end: int | None = None
         self._power_on: asyncio.Task[None] | None = None
@@ -110,7 +112,8 @@ class VirtualPrinter(Twin):
             "paper": self._paper,
             "cover": "open" if self._cover_open else "closed",
             "error": self._error,
-            "drawer_open": self._drawer_is_open,
+            "drawer_open": bool(self._open_drawers),
+            "open_pins": [_PINS[connector] for connector in sorted(self._open_drawers)],
             "kicks": self.kicks,
             "receipts": self.receipts,
             "last_receipt": self._last_text,
@@ -200,8 +203,8 @@ class VirtualPrinter(Twin):
     def kick(self, connector: int, on_ms: int) -> None:
         """Pulse a drawer connector; only the drawer that hangs there opens."""
         self.kicks += 1
-        if connector == self._drawer_connector and on_ms > 0:
-            self._change(drawer=True)
+        if connector in self._connectors and on_ms > 0:
+            self._change(drawers=self._open_drawers | {connector})
 
     def automatic_status(self, mask: int) -> None:
         """GS a; a mask other than 0 is answered at once."""
@@ -228,7 +231,8 @@ class VirtualPrinter(Twin):
     # --- status ---------------------------------------------------------------------------------------
 
     def _pin3_high(self) -> bool:
-        return self._drawer_is_open == self._drawer_high_when_open
+        """One line for all drawers: their switches hang on it side by side. Without a switch nothing pulls it up."""
+        return self._drawer_switch != "none" and bool(self._open_drawers) == (self._drawer_switch == "high")
 
     def _real_time_status(self, number: int) -> int:
         status = 0x12
@@ -262,14 +266,14 @@ class VirtualPrinter(Twin):
         paper: str | None = None,
         cover: bool | None = None,
         error: str | None = None,
-        drawer: bool | None = None,
+        drawers: frozenset[int] | None = None,
     ) -> None:
-        before = (self._paper, self._cover_open, self._error, self._drawer_is_open)
+        before = (self._paper, self._cover_open, self._error, self._pin3_high())
         self._paper = self._paper if paper is None else paper
         self._cover_open = self._cover_open if cover is None else cover
         self._error = self._error if error is None else error
-        self._drawer_is_open = self._drawer_is_open if drawer is None else drawer
-        if before != (self._paper, self._cover_open, self._error, self._drawer_is_open):
+        self._open_drawers = self._open_drawers if drawers is None else drawers
+        if before != (self._paper, self._cover_open, self._error, self._pin3_high()):
             self._report()
 
     # --- power ------------------------------------------------------------------------------------------
@@ -327,7 +331,12 @@ class VirtualPrinter(Twin):
             self._switch_off(None if to == "off" else _OFF_MS)
 
     async def _set_drawer(self, arguments: Mapping[str, Any]) -> None:
-        self._change(drawer=one_of(arguments, "to", ("open", "closed")) == "open")
+        pin = get(arguments, "pin", int, _PINS[self._connectors[0]])
+        if pin not in (_PINS[connector] for connector in self._connectors):
+            raise BadRequest(f"pin is {pin}; there is a drawer on {[_PINS[one] for one in self._connectors]}")
+        one = {_PINS.index(pin)}
+        opened = one_of(arguments, "to", ("open", "closed")) == "open"
+        self._change(drawers=self._open_drawers | one if opened else self._open_drawers - one)
 
     async def _receipt(self, arguments: Mapping[str, Any]) -> Table:
         return {"number": self.receipts, "text": self._last_text}

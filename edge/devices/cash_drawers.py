@@ -6,6 +6,8 @@ when there is none, the drawer was opened without a command, and that is recorde
 (not calibrated, cable pulled, a crash in between) the opening is recorded with the outcome "unknown": what was seen and
 what is unknown together bound what happened.
 
+An opening without a command is the same kind of fact with `request` null: one opening is one fact, counted by one type.
+
 An opening runs to its end though the till that asked has gone: only the answer is bound by the till's deadline.
 
 Source: design page "Devices" (cash drawers).
@@ -25,14 +27,15 @@ from drivers.printers.printer_driver import PrinterDriver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DrawerOpen, DrawerState
 from edge.devices import drawer_ledger
+from edge.devices.contact import Contact
 from edge.devices.drawer import NO_ANSWER, NOT_TOLD, STAYED_CLOSED, WAS_OPEN, Drawer
-from edge.devices.drawer_ledger import DRAWERS_SCHEMA, Opening
+from edge.devices.drawer_ledger import DRAWERS_SCHEMAS, Opening
 from edge.devices.registry import Attached, Registry, Report
 from edge.journal.clock import Clock
 from edge.journal.store import StorageFull, Store
 from edge.services.requests import Asked, Handler
 
-__all__ = ["DRAWERS_SCHEMA", "CashDrawers"]
+__all__ = ["DRAWERS_SCHEMAS", "CashDrawers"]
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +56,26 @@ class CashDrawers:
         self._report = report
         self._clock = clock
         self._drawers: dict[str, Drawer] = {}
+        self._contacts: dict[str, Contact] = {}
         self._tasks: set[asyncio.Task[dict[str, Any]]] = set()
 
     async def open(self) -> None:
         """Read what an earlier life left, then listen. An opening left unsettled waits a little for the contact."""
-        known = await drawer_ledger.last_known(self._store)
+        known, learnt = await drawer_ledger.last_known(self._store), await drawer_ledger.learnt(self._store)
         for device in self._registry.all("drawer"):
-            drawer = Drawer(device, self._store, self._report, self._clock, known.get(device.id))
-            self._drawers[device.id] = drawer
+            self._drawers[device.id] = Drawer(
+                device,
+                self._store,
+                self._report,
+                self._clock,
+                known.get(device.id),
+                learnt.get(device.id),
+                self._tell,
+            )
+        carriers = {_carrier(drawer.device) for drawer in self._drawers.values()}
+        for carrier in carriers:
+            hanging = [drawer for drawer in self._drawers.values() if _carrier(drawer.device) is carrier]
+            self._contacts[carrier.id] = Contact(hanging)
         now = self._clock.now()
         for opening in await drawer_ledger.unsettled(self._store):
             left = self._drawers.get(opening.device)
@@ -88,36 +103,36 @@ class CashDrawers:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             for drawer in self._drawers.values():
-                drawer.stop_waiting()
+                drawer.stop()
 
     # -- what the contact says -------------------------------------------------------------------------------------
 
-    def _status(self, printer: Attached, status: DrawerStatus) -> None:
-        drawer = self._on(printer)
-        if drawer is not None:
-            open_ = drawer.pulse.is_open(status)
-            self._registry.drawer_is(drawer.device, open_)
-            drawer.contact(open_)
+    def _status(self, carrier: Attached, status: DrawerStatus) -> None:
+        contact = self._contacts.get(carrier.id)
+        if contact is not None:
+            contact.says(status)
 
-    def _link(self, printer: Attached, up: bool) -> None:
-        for drawer in self._drawers.values():
-            if drawer.device.through is printer:
-                drawer.level, drawer.blind = None, True
-                self._registry.drawer_is(drawer.device, None)
+    def _link(self, carrier: Attached, up: bool) -> None:
+        contact = self._contacts.get(carrier.id)
+        if contact is not None:
+            contact.lost()
 
-    def _on(self, printer: Attached) -> Drawer | None:
-        """The drawer that a printer's contact speaks of; of two on one printer, the one that was opened."""
-        behind = [drawer for drawer in self._drawers.values() if drawer.device.through is printer]
-        for drawer in behind:
-            if drawer.pending is not None or (drawer.known is not None and drawer.known.open):
-                return drawer
-        return behind[0] if behind else None
+    def _tell(self, drawer: Drawer) -> None:
+        self._registry.drawer_is(drawer.device, drawer.level, left_open=drawer.is_left_open, wanted=drawer.please)
+
+    def named(self, device: str) -> Drawer | None:
+        """The drawer with this id."""
+        return self._drawers.get(device)
+
+    def contact_of(self, drawer: Drawer) -> Contact:
+        """The switch line that the drawer hangs on."""
+        return self._contacts[_carrier(drawer.device).id]
 
     # -- requests --------------------------------------------------------------------------------------------------
 
     def operations(self) -> Mapping[str, Handler]:
         """What tills may ask of drawers."""
-        return {"drawer.open": self._open, "drawer.state": self._state}
+        return {"drawer.open": self.open_drawer, "drawer.state": self._state}
 
     def recoveries(self) -> Mapping[str, Handler]:
         """What became of an opening that a crash interrupted."""
@@ -128,7 +143,7 @@ class CashDrawers:
         device = self._registry.find(asked.lane, "drawer", parameters.device)
         return {"open": self._drawers[device.id].level, "device": device.id}
 
-    async def _open(self, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
+    async def open_drawer(self, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
         """``{"opened": true | null, "already_open", "device"}``; `opened` null: the pulse left, nothing can tell."""
         if not parameters.receipt_number and not (parameters.reason or "").strip():
             raise ProblemError(Code.BAD_MESSAGE, "parameters.reason: an opening without receipt_number needs a reason")
@@ -146,7 +161,8 @@ class CashDrawers:
 
     async def _opening(self, drawer: Drawer, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
         device = drawer.device
-        async with drawer.turn:
+        contact = self.contact_of(drawer)
+        async with contact.turn:
             if asked.deadline_s <= asyncio.get_running_loop().time():
                 raise ProblemError(Code.TIMED_OUT, "another opening took the time; nothing was opened")
             if drawer.level:
@@ -161,6 +177,7 @@ class CashDrawers:
                 await self._store.write([opening.insert()])
             except StorageFull as error:
                 raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+            contact.make_way(drawer)
             outcome = drawer.begin(opening)
             try:
                 await printer.kick(drawer.pulse)
@@ -219,10 +236,15 @@ class CashDrawers:
         )
 
 
+def _carrier(device: Attached) -> Attached:
+    """The device whose link carries the drawer's pulse and contact."""
+    return device.through or device
+
+
 def _answer(opening: Opening) -> dict[str, Any]:
     """What the till is told of a settled opening, or of one that could not be settled in time."""
     seen, was_open = opening.state == "seen", opening.detail == WAS_OPEN
-    if seen or was_open or opening.detail == NOT_TOLD:
+    if seen or was_open or opening.detail.startswith(NOT_TOLD):
         opened = True if seen or was_open else None
         return {"opened": opened, "already_open": was_open, "device": opening.device}
     if opening.state == "failed":

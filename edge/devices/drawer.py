@@ -1,21 +1,27 @@
 """One cash drawer: what its contact says, the opening in hand, and the facts that come of both.
 
 Strategy: no I/O but the journal's. The contact's levels come in one after the other; each change is written at once,
-in the order of the changes, together with what it settles.
+in the order of the changes, together with what it settles. A drawer that stands open too long is told of once per
+opening, also when the gateway was restarted in between.
+
+What the contact's level means comes from the configuration, or where that says nothing from calibration. Where the two
+contradict each other neither is believed: the state is unknown, and a person is told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from drivers import catalog
 from drivers.drawers.pulse import PrinterDrawer
 from edge.bus.messages.base import Recorded
-from edge.bus.messages.facts import DrawerClosed, DrawerOpened
+from edge.bus.messages.facts import DrawerClosed, DrawerLeftOpen, DrawerOpened
 from edge.devices import drawer_ledger
-from edge.devices.drawer_ledger import Known, Opening, OpeningState
+from edge.devices.drawer_ledger import Known, Learnt, Opening, OpeningState
 from edge.devices.registry import Attached, Report
 from edge.journal.clock import Clock
 from edge.journal.store import Statement, Store
@@ -27,6 +33,7 @@ SETTLED_WITHIN_S = 10.0
 
 # How an opening ended, for people; an answer depends on which it is.
 NOT_TOLD = "the contact does not tell"
+SHARED = f"{NOT_TOLD}: a drawer that shares it is open"
 STAYED_CLOSED = "it stayed closed; is it locked?"
 WAS_OPEN = "it was open already"
 NO_ANSWER = "the printer does not answer"
@@ -35,10 +42,18 @@ NO_ANSWER = "the printer does not answer"
 class Drawer:
     """One drawer: what its contact says, and the opening in hand."""
 
-    def __init__(self, device: Attached, store: Store, report: Report, clock: Clock, known: Known | None) -> None:
+    def __init__(
+        self,
+        device: Attached,
+        store: Store,
+        report: Report,
+        clock: Clock,
+        known: Known | None,
+        learnt: Learnt | None = None,
+        tell: Callable[[Drawer], None] = lambda _: None,
+    ) -> None:
         self.device = device
         self.pulse: PrinterDrawer = catalog.build_drawer(device.options)
-        self.turn = asyncio.Lock()
         self.level: bool | None = None
         """Open, closed, or not known at the moment."""
         self.known = known
@@ -48,16 +63,66 @@ class Drawer:
         """Of the latest opening; done when it is on disk."""
         self.blind = False
         """Whether the contact was out of sight since the opening in hand began."""
+        self._contact_is_open: bool | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._tell = tell
         self._store = store
         self._report = report
         self._clock = clock
         self._writes: set[asyncio.Future[Any]] = set()
+        self._learnt = learnt
+        self._calibrating = False
+        self._weigh_meaning()
+
+    # -- what the contact's level means ------------------------------------------------------------------------------
 
     @property
     def calibrated(self) -> bool:
         """Whether the contact's level has a meaning."""
-        return self.pulse.options.open_when is not None
+        return self.pulse.open_when is not None
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong between configuration and calibration; empty when nothing."""
+        configured, learnt = self.device.options.open_when, self._learnt
+        if configured is None or learnt is None or learnt.open_when == configured:
+            return ""
+        found = f"it is open when {learnt.open_when}" if learnt.open_when else "its contact does not tell"
+        return (
+            f"Correct open_when of {self.device.id}: the configuration says {configured!r}, calibration found that"
+            f" {found}; or calibrate it again"
+        )
+
+    @property
+    def please(self) -> str:
+        """What a person should do about the drawer; empty when nothing."""
+        if self.complaint:
+            return self.complaint
+        return f"Close {self.device.id}: it was left open" if self.is_left_open else ""
+
+    @property
+    def is_left_open(self) -> bool:
+        """Whether it stands open for too long."""
+        return bool(self._contact_is_open and self.known is not None and self.known.open and self.known.told)
+
+    def calibrate(self, on: bool) -> None:
+        """While it is calibrated its level has no meaning."""
+        self._calibrating = on
+        self._weigh_meaning()
+
+    async def learn(self, learnt: Learnt) -> None:
+        """Take what calibration found: on disk, and in force at once."""
+        await self._store.write([drawer_ledger.keep_learnt(self.device.id, learnt)])
+        self._learnt = learnt
+        self.calibrate(False)
+
+    def _weigh_meaning(self) -> None:
+        configured = self.device.options.open_when
+        learnt = self._learnt.open_when if self._learnt is not None else None
+        self.pulse.open_when = None if self._calibrating or self.complaint else configured or learnt
+
+    # -- openings ------------------------------------------------------------------------------------------------------
 
     def begin(self, opening: Opening) -> asyncio.Future[Opening]:
         """Take `opening` in hand; the future is done when its outcome is on disk."""
@@ -84,7 +149,7 @@ class Drawer:
         opening.state, opening.detail = state, detail
         statements = [opening.update()]
         if state == "seen":
-            statements.append(self._seen_now(True))
+            statements.append(self._seen_now(True, opening.request))
         if state == "failed":
             write: asyncio.Future[Any] = self._store.write(statements)
         else:
@@ -108,17 +173,25 @@ class Drawer:
             self._timer.cancel()
             self._timer = None
 
-    def contact(self, open_: bool | None) -> None:
-        """Take what the contact says."""
-        self.level = open_
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self.stop_waiting()
+        self._lose_patience()
+
+    # -- what the contact says ---------------------------------------------------------------------------------------
+
+    def contact(self, open_: bool | None, shared_with: tuple[str, ...] = ()) -> None:
+        """Take what the contact says; with `shared_with` it may speak of one of those drawers as well."""
+        self.level = self._contact_is_open = open_
         if open_ is None:
+            self._tell(self)
             return
         before = self.known
         if open_ and (before is None or not before.open):
             if self.pending is not None:
                 self.settle("seen")
             else:
-                self._opened_without_command()
+                self._opened_without_command(shared_with)
         elif open_:
             self.settle("failed", WAS_OPEN)  # it stood open all the time: that opening has its fact
         elif before is not None and before.open:
@@ -127,21 +200,59 @@ class Drawer:
             self._keep(self._store.write([self._seen_now(open_)]))
         if not open_ and self.blind:  # it may have been opened and closed again while nobody saw
             self.settle("unknown", "the drawer is closed; whether it had opened was not seen")
+        if open_ and shared_with and self.known is not None and self.known.request is None:
+            self.level = None  # one of them is open, nobody knows which
+        self._watch_patience()
+        self._tell(self)
 
-    def _opened_without_command(self) -> None:
-        log.warning("%s was opened without a command", self.device.id)
-        fact = DrawerOpened(device=self.device.id, lane=self.device.lanes[0], request=None, outcome="seen")
+    def _opened_without_command(self, shared_with: tuple[str, ...]) -> None:
+        log.warning("%s was opened without a command", " or ".join((self.device.id, *shared_with)))
+        fact = DrawerOpened(
+            device=self.device.id, lane=self.device.lanes[0], request=None, outcome="seen", shared_with=shared_with
+        )
         self._recorded(fact, [self._seen_now(True)])
 
     def _closed(self, before: Known) -> None:
-        now = self._clock.now()
-        open_ms = now.mono_ms - before.mono_ms if before.boot == now.boot else None
-        fact = DrawerClosed(device=self.device.id, lane=self.device.lanes[0], open_ms=open_ms)
+        fact = DrawerClosed(device=self.device.id, lane=self.device.lanes[0], open_ms=self._open_ms(before))
         self._recorded(fact, [self._seen_now(False)])
 
-    def _seen_now(self, open_: bool) -> Statement:
-        self.known = drawer_ledger.known_now(open_, self._clock.now())
+    def _open_ms(self, known: Known) -> int | None:
+        now = self._clock.now()
+        return now.mono_ms - known.mono_ms if known.boot == now.boot else None
+
+    def _seen_now(self, open_: bool, request: str | None = None) -> Statement:
+        self.known = drawer_ledger.known_now(open_, self._clock.now(), request)
         return drawer_ledger.remember(self.device.id, self.known)
+
+    # -- left open -----------------------------------------------------------------------------------------------------
+
+    def _watch_patience(self) -> None:
+        """Begin to wait where the drawer stands open; where it was opened in an earlier boot, from now on."""
+        self._lose_patience()
+        known, patience_s = self.known, self.device.options.left_open_s
+        if not self._contact_is_open or known is None or known.told or not patience_s:
+            return
+        stood_ms = self._open_ms(known) or 0
+        self._patience = asyncio.get_running_loop().call_later(max(0.0, patience_s - stood_ms / 1000), self._left_open)
+
+    def _lose_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _left_open(self) -> None:
+        known = self.known
+        if not self._contact_is_open or known is None or not known.open or known.told:
+            return  # out of sight: told of when the contact is heard again
+        log.warning("%s was left open", self.device.id)
+        self.known = replace(known, told=True)
+        fact = DrawerLeftOpen(
+            device=self.device.id, lane=self.device.lanes[0], request=known.request, open_ms=self._open_ms(known)
+        )
+        self._recorded(fact, [drawer_ledger.remember(self.device.id, self.known)])
+        self._tell(self)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
 
     def _recorded(self, fact: Recorded, statements: list[Statement]) -> asyncio.Future[Any]:
         return self._keep(asyncio.ensure_future(self._report(fact, also=statements)))

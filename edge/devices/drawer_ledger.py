@@ -1,4 +1,4 @@
-"""What is on disk about cash drawers: every opening that was commanded, and the last known state of each drawer.
+"""What is on disk about cash drawers: every commanded opening, each drawer's last known state, what its contact means.
 
     opening -> seen       the contact said open: recorded as `DrawerOpened`, outcome "seen"
             -> unknown    the pulse may have left and the contact could not tell: outcome "unknown"
@@ -6,7 +6,7 @@
 
 Strategy: the row says ``opening`` on disk before the pulse leaves, so no crash can hide that a drawer may have been
 opened by command. The last known state tells, after a restart or a lost cable, whether a drawer found open has been
-recorded as opened already.
+recorded as opened already, and whether somebody has been told that it was left open.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from drivers.drawers.pulse import Level
 from edge.journal.clock import Stamp
 from edge.journal.store import Statement, Store
 
@@ -21,7 +22,7 @@ OpeningState = Literal["opening", "seen", "unknown", "failed"]
 
 KEEP_DAYS = 7
 
-DRAWERS_SCHEMA = """
+_OPENINGS_AND_STATES = """
 CREATE TABLE drawer_openings (
     row            INTEGER PRIMARY KEY,
     lane           TEXT    NOT NULL,
@@ -45,6 +46,16 @@ CREATE TABLE drawer_states (
     mono_ms INTEGER NOT NULL             -- since when, on the clock of that boot
 ) STRICT, WITHOUT ROWID;
 """
+_LEFT_OPEN_AND_CALIBRATION = """
+ALTER TABLE drawer_states ADD COLUMN request TEXT;                  -- what opened it; NULL: closed, or no command
+ALTER TABLE drawer_states ADD COLUMN told INTEGER NOT NULL DEFAULT 0;  -- 1: left open, and recorded as such
+CREATE TABLE drawer_calibrations (
+    device    TEXT PRIMARY KEY,
+    open_when TEXT CHECK (open_when IN ('high', 'low')),            -- NULL: its contact does not tell
+    at        TEXT NOT NULL                                         -- wall clock, for people
+) STRICT, WITHOUT ROWID;
+"""
+DRAWERS_SCHEMAS = (("drawers-1", _OPENINGS_AND_STATES), ("drawers-2", _LEFT_OPEN_AND_CALIBRATION))
 
 
 @dataclass(slots=True, eq=False)
@@ -93,25 +104,48 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The last known state of a drawer, and since when on the clock of `boot`."""
+    """The last known state of a drawer, since when on the clock of `boot`, and what opened it.
+
+    `told`: it was left open, and that is recorded.
+    """
 
     open: bool
     boot: str
     mono_ms: int
+    request: str | None = None
+    told: bool = False
 
 
 def remember(device: str, known: Known) -> Statement:
     """Keep the last known state of a drawer."""
     return (
-        "INSERT INTO drawer_states(device, open, boot, mono_ms) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT(device) DO UPDATE SET open = excluded.open, boot = excluded.boot, mono_ms = excluded.mono_ms",
-        (device, int(known.open), known.boot, known.mono_ms),
+        "INSERT INTO drawer_states(device, open, boot, mono_ms, request, told) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT(device) DO UPDATE SET open = excluded.open, boot = excluded.boot, mono_ms = excluded.mono_ms,"
+        " request = excluded.request, told = excluded.told",
+        (device, int(known.open), known.boot, known.mono_ms, known.request, int(known.told)),
     )
 
 
-def known_now(open_: bool, now: Stamp) -> Known:
+def known_now(open_: bool, now: Stamp, request: str | None = None) -> Known:
     """The state of a drawer that has just been seen."""
-    return Known(open_, now.boot, now.mono_ms)
+    return Known(open_, now.boot, now.mono_ms, request)
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What calibration found: the level with the drawer open, None: its contact does not tell. `at` is for people."""
+
+    open_when: Level | None
+    at: str
+
+
+def keep_learnt(device: str, learnt: Learnt) -> Statement:
+    """Keep what calibration found, in place of what an earlier one did."""
+    return (
+        "INSERT INTO drawer_calibrations(device, open_when, at) VALUES (?, ?, ?)"
+        " ON CONFLICT(device) DO UPDATE SET open_when = excluded.open_when, at = excluded.at",
+        (device, learnt.open_when, learnt.at),
+    )
 
 
 def trim(before: str) -> Statement:
@@ -141,5 +175,13 @@ async def unsettled(store: Store) -> list[Opening]:
 
 async def last_known(store: Store) -> dict[str, Known]:
     """The last known state per drawer; a drawer never seen is absent."""
-    rows = await store.fetch_all("SELECT device, open, boot, mono_ms FROM drawer_states")
-    return {device: Known(bool(open_), boot, mono_ms) for device, open_, boot, mono_ms in rows}
+    rows = await store.fetch_all("SELECT device, open, boot, mono_ms, request, told FROM drawer_states")
+    return {
+        device: Known(bool(open_), boot, ms, request, bool(told)) for device, open_, boot, ms, request, told in rows
+    }
+
+
+async def learnt(store: Store) -> dict[str, Learnt]:
+    """What calibration found per drawer; a drawer never calibrated is absent."""
+    rows = await store.fetch_all("SELECT device, open_when, at FROM drawer_calibrations")
+    return {device: Learnt(open_when, at) for device, open_when, at in rows}

@@ -102,13 +102,16 @@ class Statuses:
             state = "ready"
         self._set(printer, state, printer_detail(status), printer_please(printer.id, status))
 
-    def drawer_is(self, drawer: Attached, open_: bool | None) -> None:
-        """Take what is known of a drawer: True open, False closed, None unknown."""
+    def drawer_is(self, drawer: Attached, open_: bool | None, *, left_open: bool = False, wanted: str = "") -> None:
+        """Take what is known of a drawer: True open, False closed, None unknown; `wanted` is for a person to do."""
         if not drawer.is_open:
             carrier = drawer.through or drawer
             self._set(drawer, "offline", {"open": None}, please(carrier.id, "lost"))
-        else:
-            self._set(drawer, "unknown" if open_ is None else "ready", {"open": open_}, "")
+            return
+        detail: Detail = {"open": open_}
+        if left_open:
+            detail["left_open"] = True
+        self._set(drawer, "unknown" if open_ is None else "ready", detail, wanted)
 
     def display_is(self, display: Attached, reason: str | None = None) -> None:
         """Take what is known of a display that is carried by another device; `reason` keeps that one from carrying."""

@@ -189,10 +189,27 @@ async def test_a_pulled_cable_in_mid_job_says_that_it_had_started(bench: Bench) 
     assert printer.drawer_status == DrawerStatus(None)
 
 
-@pytest.mark.parametrize("bench", [{"drawer_open": "high"}, {"drawer_open": "low"}, {"drawer_pin": 5}], indirect=True)
+@pytest.mark.parametrize(
+    ("options", "queued", "real_time"),
+    [
+        ({"pin": 2, "pulse_ms": 100}, "1b70003232", "1014010001"),
+        ({"pin": 5, "pulse_ms": 510}, "1b7001ffff", "1014010106"),
+        ({"pin": 2, "pulse_ms": 200, "language": "star"}, "1b07141407", "1c"),
+        ({"pin": 5, "language": "star"}, "1a", "19"),
+    ],
+)
+def test_pulses_as_the_manuals_print_them(options: dict[str, object], queued: str, real_time: str) -> None:
+    drawer = build_drawer(read_device("printer-drawer", {"printer": "printer-1", **options}))
+    assert drawer.queued_pulse() == bytes.fromhex(queued)
+    assert drawer.real_time_pulse() == bytes.fromhex(real_time)
+
+
+@pytest.mark.parametrize(
+    "bench", [{"drawer_open": "high"}, {"drawer_open": "low"}, {"drawer_pins": "5"}], indirect=True
+)
 async def test_the_drawer_opens_and_tells(bench: Bench, request: pytest.FixtureRequest) -> None:
     spec = request.node.callspec.params["bench"]
-    options = {"open_when": spec.get("drawer_open", "high"), "pin": spec.get("drawer_pin", 2)}
+    options = {"open_when": spec.get("drawer_open", "high"), "pin": int(spec.get("drawer_pins", "2"))}
     drawer = build_drawer(read_device("printer-drawer", {"printer": "printer-1", **options}))
     wrong = build_drawer(read_device("printer-drawer", {"printer": "printer-1", **options, "pin": 7 - options["pin"]}))
     async with bench.printer() as (printer, _):

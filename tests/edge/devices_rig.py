@@ -21,7 +21,8 @@ from edge.bus.errors import BusFull
 from edge.bus.messages.replies import ProblemError
 from edge.bus.messages.requests import OPERATIONS
 from edge.config import Device, Scanning, VariableMeasure
-from edge.devices.cash_drawers import DRAWERS_SCHEMA, CashDrawers
+from edge.devices.calibrating import Calibrating
+from edge.devices.cash_drawers import DRAWERS_SCHEMAS, CashDrawers
 from edge.devices.claiming import Claiming
 from edge.devices.displays import Displays
 from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
@@ -65,15 +66,21 @@ class Counter:
         open_when: str | None = "high",
         serial_printer: bool = False,
         send_s: float = 30.0,
+        drawer: Mapping[str, Any] | None = None,
+        printer: Mapping[str, Any] | None = None,
     ) -> None:
+        """`drawer` are options of drawer-1, `printer` are options of the virtual printer."""
         self.directory = directory
         self.model = model
         self.open_when = open_when
         self.send_s = send_s
+        self.drawer_options = dict(drawer or {})
         wire = PtyWire(directory / "ttyprinter") if serial_printer else TcpWire(0)
         self.scanner = VirtualScanner("scanner-1", PtyWire(directory / "ttyscanner"))
         self.scale = VirtualToledo8217("scale-1", PtyWire(directory / "ttyscale"))
-        self.printer = VirtualPrinter("printer-1", wire, directory / "paper", drawer_open=open_when or "high")
+        self.printer = VirtualPrinter(
+            "printer-1", wire, directory / "paper", **{"drawer_open": open_when or "high"} | dict(printer or {})
+        )
         self.published: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.quarantined: list[tuple[str, str | None, str, str, bytes]] = []
         self.bus_full = False
@@ -100,6 +107,7 @@ class Counter:
             else {"kind": "serial", "path": wire.address}
         )
         drawer = {"printer": "printer-1"} | ({"open_when": self.open_when} if self.open_when else {})
+        drawer |= self.drawer_options
         return [
             Device(
                 id="scanner-1",
@@ -126,7 +134,7 @@ class Counter:
     async def start(self, clock: Clock | None = None) -> None:
         """Begin a life of the gateway on the counter's store.db."""
         self.clock = clock or Clock()
-        schemas = [("printing-1", PRINTING_SCHEMA), ("drawers-1", DRAWERS_SCHEMA)]
+        schemas = [("printing-1", PRINTING_SCHEMA), *DRAWERS_SCHEMAS]
         schemas += [("leases-1", LEASES_SCHEMA), ("places-1", PLACES_SCHEMA), ("lane-cards-1", LANE_CARDS_SCHEMA)]
         self.store = await Store.open(
             self.directory / "store.db", "s1", clock=self.clock, schemas=schemas, free_bytes=lambda: self.free_bytes
@@ -145,6 +153,7 @@ class Counter:
         self.displays = Displays(self.registry, "EUR")
         self.drawers = CashDrawers(self.registry, self.store, report, self.clock)
         await self.cards.open()
+        self.calibrating = Calibrating(self.drawers, self.clock)
         await self.printing.open()
         await self.drawers.open()
         self._running = [
@@ -154,6 +163,7 @@ class Counter:
 
     async def stop(self) -> None:
         """End this life at once, whatever is in hand."""
+        self.calibrating.stop()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -37,6 +37,7 @@ async def test_a_sale_opens_the_drawer_and_its_closing_is_told(tmp_path: Path, o
                 "receipt_number": "17",
                 "reason": None,
                 "outcome": "seen",
+                "shared_with": [],
             }
         ]
         assert (await counter.ask("drawer.state"))["open"] is True
@@ -105,7 +106,7 @@ async def test_openings_asked_for_at_once_are_one_after_the_other(tmp_path: Path
 
 async def test_a_drawer_that_stays_closed_is_no_opening(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
-        counter.printer._drawer_connector = 1  # the drawer hangs on the other pin: the pulse does not reach it
+        counter.printer._connectors = (1,)  # the drawer hangs on the other pin: the pulse does not reach it
         await drawer_known(counter)
         problem = await counter.problem("drawer.open", SALE, deadline_s=3)
         assert problem.code is Code.NOT_READY
@@ -154,6 +155,17 @@ async def test_opened_while_nobody_could_see(tmp_path: Path) -> None:
         await counter.printer.do("cable", {"to": "plug"})
         (fact,) = await counter.until_facts(OPENED, 1)
         assert fact["request"] is None
+
+
+async def test_a_drawer_opens_though_everything_else_is_gone(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await drawer_known(counter)
+        for twin in (counter.scale, counter.scanner):
+            await twin.do("cable", {"to": "pull"})
+        await until(lambda: counter.state("scale-1")["state"] == "offline", "the scale's loss")
+        weighing = asyncio.ensure_future(counter.problem("scale.weigh"))
+        assert (await counter.ask("drawer.open", SALE))["opened"] is True
+        assert (await weighing).code is Code.DEVICE_LOST
 
 
 # -- crashes -----------------------------------------------------------------------------------------------------------

@@ -133,12 +133,22 @@ class DrawerOpened(Recorded):
     receipt_number: str | None = None
     reason: str | None = None
     outcome: Literal["seen", "unknown"] = Field(description="seen: the drawer's own contact said so")
+    shared_with: tuple[Id, ...] = Field(
+        default=(), strict=False, description="drawers on the same contact: it may have been one of these instead"
+    )
 
 
 class DrawerClosed(Recorded):
     device: Id
     lane: Id | None
     open_ms: int | None = Field(description="how long it stood open; null when the opening was not seen")
+
+
+class DrawerLeftOpen(Recorded):
+    device: Id
+    lane: Id | None
+    request: EventId | None = Field(description="the request that opened it; null: opened without a command")
+    open_ms: int | None = Field(description="how long it has stood open by now; null when the opening was not seen")
 
 
 class DeviceChanged(Recorded):
@@ -259,6 +269,7 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.cash.moved.v1", _T, CashMoved, from_till=True),
         FactType("tillgate.drawer.opened.v1", _T, DrawerOpened),
         FactType("tillgate.drawer.closed.v1", _T, DrawerClosed),
+        FactType("tillgate.drawer.left_open.v1", _T, DrawerLeftOpen),
         FactType("tillgate.price.activated.v1", _O, PriceActivated),
         FactType("tillgate.price.refused.v1", _O, PriceRefused),
         FactType("tillgate.lane.gap_found.v1", _O, LaneGapFound),
