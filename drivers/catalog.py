@@ -45,6 +45,8 @@ from drivers.scales.toledo_8217 import Toledo8217, Toledo8217Options
 from drivers.scales.usb_hid_scale import UsbHidScale, UsbHidScaleOptions
 from drivers.scanners.hid_pos import HidPosScanner, HidPosScannerOptions
 from drivers.scanners.keyboard import KeyboardScanner, KeyboardScannerOptions
+from drivers.scanners.magellan import Magellan, MagellanOptions, MagellanScaleOptions
+from drivers.scanners.magellan_driver import MagellanDriver
 from drivers.scanners.serial_scanner import SerialScanner, SerialScannerOptions
 from drivers.transports.base import Transport
 from drivers.transports.evdev import EvdevOptions, EvdevTransport
@@ -112,6 +114,10 @@ def _hid_pos(options: HidPosScannerOptions, transport: Transport, event: OnEvent
     return HidScannerDriver(transport, HidPosScanner(options), event, opened)
 
 
+def _magellan(options: MagellanOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return MagellanDriver(transport, Magellan(options), event, opened)
+
+
 def _hid_scale(options: UsbHidScaleOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
     return HidScaleDriver(transport, UsbHidScale(options), event, opened)
 
@@ -166,6 +172,7 @@ DEVICES: Mapping[str, DeviceKind] = {
     "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
     "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "usb", "usblp", "serial"), _escpos),
     "hid-pos-scanner": DeviceKind("scanner", HidPosScannerOptions, _REPORTS, _hid_pos),
+    "magellan": DeviceKind("scanner", MagellanOptions, ("serial", "tcp"), _magellan, {"serial": _7O1}),
     "toledo-8217": _scale(Toledo8217, Toledo8217Options, serial=_7E1),
     "toledo-8213": _scale(Toledo8213, Toledo8213Options, serial=_7E1),
     "nci-scp-01": _scale(NciScp01, NciScp01Options, serial=_7E1),
@@ -185,6 +192,7 @@ DEVICES: Mapping[str, DeviceKind] = {
     "dialog-06": _scale(Dialog06, Dialog06Options, serial=_7O1),
     "dibal": _scale(Dibal, DibalOptions),
     "usb-hid-scale": DeviceKind("scale", UsbHidScaleOptions, _REPORTS, _hid_scale),
+    "magellan-scale": DeviceKind("scale", MagellanScaleOptions, (), None, through="scanner", carriers=("magellan",)),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
     "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
     "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),

@@ -3,8 +3,8 @@ out, over a report socket.
 
     02  length  ]  c  m  data (56 bytes)  symbology of the maker  reserved  bit 0: more follows
 
-Longer codes take several reports, of which all but the last are full. Vendor "honeywell" says nothing before feature
-report 254 is 01; vendor "datalogic" keeps one byte free in front of the AIM identifier and has no such feature.
+Longer codes take several reports, of which all but the last are full. Maker "honeywell" says nothing before feature
+report 254 is 01; maker "datalogic" keeps one byte free in front of the AIM identifier and has no such feature.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMED = (  # report 2 by usage: byte count, three symbology identifiers, 56 byt
 )
 _WHOLE = "09 12 a1 02 85 02 15 00 26 ff 00 75 08 95 3f 09 12 81 02 c0"  # report 2: 63 bytes that are not told apart
 _MODE = "06 66 ff 09 01 a1 02 85 fe 15 00 25 01 75 08 95 01 09 20 b1 02 c0"  # feature report 254 of the maker
-_VENDORS = {
+_MAKERS = {
     "honeywell": (0x0C2E, 0x0B81, _HEAD + _NAMED + _MODE + "c0"),
     "zebra": (0x05E0, 0x1300, _HEAD + _NAMED + "c0"),
     "datalogic": (0x05F9, 0x2216, _HEAD + _WHOLE + "c0"),
@@ -32,27 +32,27 @@ _DATA_BYTES = 56
 
 
 class VirtualHidScanner(Twin):
-    """Options: vendor ("honeywell", "zebra", "datalogic"; "keyboard" is one that is not set to HID POS).
+    """Options: maker ("honeywell", "zebra", "datalogic"; "keyboard" is one that is not set to HID POS).
 
     Actions: scan, cut_scan (the last report of a long code never comes).
     """
 
     kind = "scanner"
 
-    def __init__(self, name: str, wire: ReportWire, *, vendor: str = "honeywell") -> None:
+    def __init__(self, name: str, wire: ReportWire, *, maker: str = "honeywell") -> None:
         super().__init__(name, wire)
-        if vendor not in _VENDORS:
-            raise ValueError(f"vendor: is {vendor!r}; expected one of {', '.join(_VENDORS)}")
-        self._vendor = vendor
-        number, product, descriptor = _VENDORS[vendor]
+        if maker not in _MAKERS:
+            raise ValueError(f"maker: is {maker!r}; expected one of {', '.join(_MAKERS)}")
+        self._maker = maker
+        number, product, descriptor = _MAKERS[maker]
         wire.introduce(number, product, bytes.fromhex(descriptor))
-        self._pos_mode = vendor != "honeywell"
+        self._pos_mode = maker != "honeywell"
         self.scans = 0
         self.actions |= {"scan": self._scan, "cut_scan": self._cut_scan}
 
     def connected(self) -> None:
         """A scanner that was plugged in anew waits for its mode again."""
-        self._pos_mode = self._vendor != "honeywell"
+        self._pos_mode = self._maker != "honeywell"
 
     def received(self, data: bytes) -> None:
         """Take feature report 254."""
@@ -64,7 +64,7 @@ class VirtualHidScanner(Twin):
         data = text.encode("utf-8")
         parts = [data[at : at + _DATA_BYTES] for at in range(0, len(data), _DATA_BYTES)] or [b""]
         identifier = b"]" + aim.encode("ascii") if aim else b"]X0"
-        free = b"\0" if self._vendor == "datalogic" else b""
+        free = b"\0" if self._maker == "datalogic" else b""
         made = []
         for number, part in enumerate(parts, 1):
             report = bytes((2, len(part))) + free + identifier + part.ljust(_DATA_BYTES, b"\0")

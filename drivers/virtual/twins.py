@@ -13,6 +13,7 @@ from pathlib import Path
 from drivers.virtual.displays.display import VirtualCd5220Display, VirtualEscposDisplay
 from drivers.virtual.hid_scanner import VirtualHidScanner
 from drivers.virtual.keyboard import VirtualKeyboard
+from drivers.virtual.magellan import VirtualMagellan
 from drivers.virtual.printer import VirtualPrinter
 from drivers.virtual.report_wire import ReportWire
 from drivers.virtual.scales.adam_azextra import VirtualAdamAzextra
@@ -54,6 +55,7 @@ class TwinKind:
 TWINS: Mapping[str, TwinKind] = {
     "serial-scanner": TwinKind(VirtualScanner),
     "keyboard-scanner": TwinKind(VirtualKeyboard, events=True),
+    "magellan": TwinKind(VirtualMagellan),
     "hid-pos-scanner": TwinKind(VirtualHidScanner, reports=True),
     "escpos-printer": TwinKind(VirtualPrinter, paper=True),
     "toledo-8217": TwinKind(VirtualToledo8217),

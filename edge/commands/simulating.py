@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from drivers.virtual.by_hand import read_line
+from drivers.virtual.report_wire import ReportWire
 from drivers.virtual.twin import BadRequest, Twin
 from drivers.virtual.twins import TWINS, build_at, options_of
 from drivers.virtual.wire import PtyWire, TcpWire, UnixWire, Wire
@@ -46,11 +47,12 @@ async def placed(config: StoreConfig, device: Device, at: str | None, paper: Pat
 
 def _wire(device: Device, at: str | None) -> Wire:
     link = device.transport or {}
-    kind, events = link.get("kind"), TWINS[device.protocol].events
+    kind, entry = link.get("kind"), TWINS[device.protocol]
     if at is not None and at.startswith("tcp:"):
         return TcpWire(int(at[4:]))
     if at is not None:
-        return UnixWire(_free(Path(at))) if events else PtyWire(_free(Path(at)))
+        wire = UnixWire if entry.events else ReportWire if entry.reports else PtyWire
+        return wire(_free(Path(at)))
     if kind == "tcp":
         if link.get("host") not in _LOOPBACK:
             raise CannotBeThere(f"{device.id} is at {link.get('host')}, which is not this machine; say --at tcp:PORT")
@@ -59,9 +61,11 @@ def _wire(device: Device, at: str | None) -> Wire:
         return PtyWire(_free(Path(link["path"])))
     if kind == "event-socket":
         return UnixWire(_free(Path(link["path"])))
+    if kind == "report-socket":
+        return ReportWire(_free(Path(link["path"])))
     raise CannotBeThere(
         f"{device.id} is reached by {kind}: only the kernel makes that. Say --at PATH, and let a copy of the "
-        "configuration look for it there (transport serial, event-socket or tcp)"
+        "configuration look for it there (transport serial, event-socket, report-socket or tcp)"
     )
 
 

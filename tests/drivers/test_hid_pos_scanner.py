@@ -49,9 +49,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "scanner-1.reports"
 
 
-@pytest.mark.parametrize("vendor", ["honeywell", "zebra", "datalogic"])
-async def test_scans_come_whole_with_their_identifier(path: Path, vendor: str) -> None:
-    async with scanner_and_twin(path, vendor=vendor) as (_, twin, heard):
+@pytest.mark.parametrize("maker", ["honeywell", "zebra", "datalogic"])
+async def test_scans_come_whole_with_their_identifier(path: Path, maker: str) -> None:
+    async with scanner_and_twin(path, maker=maker) as (_, twin, heard):
         await twin.do("scan", {"text": "4006381333931", "aim": "E0"})
         twin.scan("010400638133393110LOT7\x1d21AB", "C1")
         twin.scan(LONG, "Q1")
@@ -85,7 +85,7 @@ async def test_a_honeywell_is_told_to_report_each_time_it_is_plugged_in(path: Pa
 
 
 async def test_one_that_is_a_keyboard_is_the_wrong_device(path: Path) -> None:
-    twin = VirtualHidScanner("scanner-1", ReportWire(path), vendor="keyboard")
+    twin = VirtualHidScanner("scanner-1", ReportWire(path), maker="keyboard")
     await twin.open()
     with pytest.raises(
         WrongDevice, match=r"is a keyboard \(0c2e:0b61\), where a HID POS bar code scanner is configured"

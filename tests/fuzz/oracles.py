@@ -175,6 +175,21 @@ def _dibal(raw: bytes, options: Mapping[str, Any]) -> Said:
     return _says(f"{text[:2]}.{text[2:5]}", "kg")
 
 
+# -- Magellan: S (or STX), 11 or 144, four digits of pounds or five of kilograms, CR (or ETX) --------------------------
+
+
+def _magellan(raw: bytes, options: Mapping[str, Any]) -> Said:
+    first, last = ("\x02", "\x03") if options.get("form") == "stx" else ("S", "\r")
+    text = raw.decode("latin-1").lstrip("\r\n")
+    for head in (f"{first}11", f"{first}144"):
+        digits = text[len(head) : -1]
+        if text.startswith(head) and text.endswith(last) and digits.isdigit() and digits.isascii():
+            unit = {4: "lb", 5: "kg"}.get(len(digits))
+            if unit is not None and options.get("unit") in (None, unit):
+                return _says(f"{digits[:2]}.{digits[2:]}", unit)
+    return None
+
+
 ORACLES: Mapping[str, Oracle] = {
     "toledo-8217": Oracle(_toledo_8217),
     "usb-hid-scale": Oracle(_usb_hid_scale),
@@ -186,4 +201,5 @@ ORACLES: Mapping[str, Oracle] = {
     "dialog-04": Oracle(_dialog),
     "dialog-06": Oracle(_dialog),
     "dibal": Oracle(_dibal, _seal_xor(b"99", 0, 15, 18)),
+    "magellan": Oracle(_magellan),
 }
