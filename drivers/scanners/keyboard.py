@@ -39,6 +39,7 @@ RECORD = struct.Struct("llHHi")
 GAP_ENDS_CODE_MS = 300
 GAP_CUTS_CODE_MS = 1000
 CODE_LIMIT_CHARACTERS = 8192
+_RAW_LIMIT_BYTES = 8 * 3 * CODE_LIMIT_CHARACTERS  # eight key events a character, as Alt and a number take
 _EV_SYN, _EV_KEY, _SYN_REPORT, _SYN_DROPPED = 0, 1, 0, 3
 _KEY_EVENT = struct.Struct(">HB")
 
@@ -146,7 +147,12 @@ class KeyboardScanner:
         self._raw = bytearray()
         self._digits = ""
         self._dead: str | None = None
-        self._fault: str | None = None
+        self._fault = self._fault_code = ""
+
+    def _spoil(self, reason: str, code: str = "keys_not_understood") -> None:
+        """This code will not be delivered; the first reason is the one that is told."""
+        if not self._fault:
+            self._fault, self._fault_code = reason, code
 
     def _dropped(self) -> Event | None:
         raw, told = bytes(self._raw), self._dropping != "no"
@@ -185,19 +191,19 @@ class KeyboardScanner:
             self._held.discard(code)
         if self._dropping != "no":
             return
-        if self._raw and len(self._text) < CODE_LIMIT_CHARACTERS:
+        if self._raw and len(self._raw) < _RAW_LIMIT_BYTES:
             self._raw += _KEY_EVENT.pack(code, value)
         if value == 0 and code in _ALTS and self._digits:
             character = keys.alt_character(self._digits)
             if character is None:
-                self._fault = f"Alt+{self._digits} is no character that is the same everywhere"
+                self._spoil(f"Alt+{self._digits} is no character that is the same everywhere")
             else:
                 self._typed(character)
             self._digits = ""
 
     def _struck(self, code: int) -> None:
-        if len(self._text) >= CODE_LIMIT_CHARACTERS:
-            self._fault = f"longer than {CODE_LIMIT_CHARACTERS} characters"
+        if len(self._text) >= CODE_LIMIT_CHARACTERS or len(self._raw) >= _RAW_LIMIT_BYTES:
+            self._spoil(f"longer than {CODE_LIMIT_CHARACTERS} characters", "too_long")
             return
         self._raw += _KEY_EVENT.pack(code, 1)
         held = self._held
@@ -213,14 +219,14 @@ class KeyboardScanner:
         elif alt:
             digit = keys.KEYPAD_DIGITS.get(code)
             if digit is None or len(self._digits) == 4:
-                self._fault = f"key {code} with Alt means nothing"
+                self._spoil(f"key {code} with Alt means nothing")
             else:
                 self._digits += digit
         elif ctrl:
             character = self._characters.get(code * 8 + bits, "")
             control = keys.control_character(character) or keys.CTRL_PLACES.get(code)
             if control is None:
-                self._fault = f"Ctrl+{character or code} means nothing in a code"
+                self._spoil(f"Ctrl+{character or code} means nothing in a code")
             else:
                 self._typed(control)
         else:
@@ -230,33 +236,33 @@ class KeyboardScanner:
         """A key that types a character of the layout, or an accent for the next one."""
         place = code * 8 + bits
         if self._lost and self._caps_used and self._characters.get(place) != self._characters.get(place ^ CAPS):
-            self._fault = "whether Caps Lock is on is not known since key events were lost; plug the scanner in again"
+            self._spoil("whether Caps Lock is on is not known since key events were lost; plug the scanner in again")
         character = self._characters.get(place)
         if character is not None:
             self._typed(character)
         elif (accent := self._dead_keys.get(place)) is not None:
             if self._dead is not None:
-                self._fault = "two dead keys in a row"
+                self._spoil("two dead keys in a row")
             self._dead = accent
         else:
-            self._fault = f"key {code} means nothing on this layout"
+            self._spoil(f"key {code} means nothing on this layout")
 
     def _typed(self, character: str) -> None:
         if self._dead is not None:
             accent, self._dead = self._dead, None
             joined = _ALONE.get(accent, "") if character == " " else unicodedata.normalize("NFC", character + accent)
             if len(joined) != 1:
-                self._fault = f"a dead key followed by {character!r} is no character"
+                self._spoil(f"a dead key followed by {character!r} is no character")
             character = joined
         self._text.append(character)
 
     def _end(self) -> Event | None:
-        raw, text, fault = bytes(self._raw), "".join(self._text), self._fault
         if self._dead is not None:
-            fault = fault or "a dead key at the end"
+            self._spoil("a dead key at the end")
         if self._digits:
-            fault = fault or "Alt is still held at the end"
+            self._spoil("Alt is still held at the end")
+        raw, text, fault, fault_code = bytes(self._raw), "".join(self._text), self._fault, self._fault_code
         self._begin()
-        if fault is not None:
-            return Noise(raw, fault, "keys_not_understood")
+        if fault:
+            return Noise(raw, fault, fault_code)
         return self._label.read(text, raw) if text else None

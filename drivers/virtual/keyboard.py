@@ -1,9 +1,9 @@
 """A virtual keyboard scanner: types on a unix socket in the kernel's `input_event` records.
 
 It types as scanners do: each key pressed and released with its report mark, Shift or AltGr held where needed, a space
-after a dead key, Ctrl with the second key right of P for GS (] on a US keyboard), Enter at the end. With `alt`,
-what no key types comes as Alt and a number of Windows-1252 on the keypad, leading zero first; GS then as Alt+0+2+9.
-The host side is the `event-socket` transport.
+after a dead key, Ctrl with the second key right of P for GS (] on a US keyboard), Enter (or Tab, or nothing) at the
+end. With `alt`, what no key types comes as Alt and a number of Windows-1252 on the keypad, leading zero first; GS then
+as Alt+0+2+9. The host side is the `event-socket` transport.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from drivers.virtual.wire import Wire
 
 _EV_SYN, _EV_KEY, _EV_MSC = 0, 1, 4
 _SYN_REPORT, _SYN_DROPPED, _MSC_SCAN = 0, 3, 4
-_ENTER, _CTRL, _ALT, _SPACE, _GS_PLACE = 28, 29, 56, 57, 27
+_TAB, _ENTER, _CTRL, _ALT, _SPACE, _GS_PLACE = 15, 28, 29, 56, 57, 27
 _KEYPAD = (82, 79, 80, 81, 75, 76, 77, 71, 72, 73)
 
 
@@ -28,24 +28,31 @@ class VirtualKeyboard(Twin):
 
     kind = "keyboard"
 
-    def __init__(self, name: str, wire: Wire, *, layout: str = "us", alt: bool = False) -> None:
+    def __init__(
+        self, name: str, wire: Wire, *, layout: str = "us", alt: bool = False, suffix: str = "enter", prefix: str = ""
+    ) -> None:
         super().__init__(name, wire)
         if layout not in KEYBOARDS:
             raise ValueError(f"layout is {layout!r}; expected one of {', '.join(KEYBOARDS)}")
         self._layout = layout
         self._keyboard = KEYBOARDS[layout]
         self._alt = alt
+        self._end = {"enter": _ENTER, "tab": _TAB, "none": None}[suffix]
+        self._prefix = prefix
         self.scans = 0
         self.actions |= {"scan": self._scan, "cut_scan": self._cut_scan, "lose_events": self._lose_events}
 
     def frame(self, text: str, aim: str = "") -> bytes:
         """The key events of one scan; raises BadRequest for a character that no key has."""
-        return self._typed(f"]{aim}{text}" if aim else text) + self._key(_ENTER)
+        return self._typed(self._prefix + (f"]{aim}" if aim else "") + text) + self._ended()
 
     def scan(self, text: str, aim: str = "") -> None:
         """Scan a label; raises BadRequest for a character that no key has."""
         self.scans += 1
         self.wire.send(self.frame(text, aim))
+
+    def _ended(self) -> bytes:
+        return self._key(self._end) if self._end is not None else b""
 
     def state(self) -> Table:
         """Adds the number of labels scanned."""
@@ -103,4 +110,4 @@ class VirtualKeyboard(Twin):
         text = get(arguments, "text", str)
         middle = len(text) // 2
         lost = self._record(_EV_SYN, _SYN_DROPPED, 0) + self._report()
-        self.wire.send(self._typed(text[:middle]) + lost + self._typed(text[middle + 1 :]) + self._key(_ENTER))
+        self.wire.send(self._typed(text[:middle]) + lost + self._typed(text[middle + 1 :]) + self._ended())

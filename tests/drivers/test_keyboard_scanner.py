@@ -69,6 +69,30 @@ async def test_every_character_of_a_national_keyboard(layout: str, alt: bool, tm
     await twin.close()
 
 
+async def test_a_prefix_and_tab(tmp_path: Path) -> None:
+    twin, heard = VirtualKeyboard("k", UnixWire(tmp_path / "k.events"), suffix="tab", prefix="~"), Heard()
+    await twin.open()
+    async with running(keyboard_at(Path(twin.wire.address), heard, suffix="tab", prefix="~")):
+        twin.scan("4006381333931", "E0")
+        assert [(scan.text, scan.aim) for scan in await heard.of(Scan)] == [("4006381333931", "E0")]
+    await twin.close()
+
+
+def test_what_never_ends_is_bounded_and_told_once() -> None:
+    record = struct.Struct("llHHi")
+    down, up, a_key = (record.pack(0, 0, 1, *stroke) for stroke in ((42, 1), (42, 0), (30, 1)))
+    enter = record.pack(0, 0, 1, 28, 1)
+    f1_key = record.pack(0, 0, 1, 59, 1)
+    for endless, code in ((a_key, "too_long"), (down + up, "too_long"), (f1_key, "keys_not_understood")):
+        protocol = KeyboardScanner()
+        assert not protocol.receive(a_key + endless * 300_000)
+        (noise,) = protocol.receive(a_key + enter)
+        assert isinstance(noise, Noise)
+        assert len(noise.raw) < 300_000
+        assert noise.code == code
+        assert [event.text for event in protocol.receive(a_key + enter) if isinstance(event, Scan)] == ["a"]
+
+
 async def test_without_an_end_key_a_pause_ends_the_code(twin: VirtualKeyboard) -> None:
     heard = Heard()
     async with running(keyboard_at(Path(twin.wire.address), heard, suffix="none")):

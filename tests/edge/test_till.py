@@ -19,7 +19,7 @@ from edge.bus.client import Backoff, Client, Message
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import DrawerClosed, SaleVoided
 from edge.bus.messages.replies import Code, ProblemError
-from edge.till import Refused, Till, outbox
+from edge.till import Refused, Rejection, Till, outbox
 from edge.till.ledger import FactState
 
 STORE, LANE = "1042", "lane-3"
@@ -340,6 +340,24 @@ async def test_scans_arrive_once_with_what_is_inside_them(rig: Rig) -> None:
     assert [(one.counter, one.missed) for one in got] == [(1, 0), (2, 0), (5, 2)]
     assert (got[0].item, got[0].price_minor) == ("2110101", 1234)
     assert till.scan_counts.repeated == 1
+
+
+async def test_what_is_scanned_and_not_delivered_is_told(rig: Rig) -> None:
+    told: list[Rejection] = []
+    table = {
+        "code": "cut_off",
+        "reason": "cut off",
+        "please": "Scan it again",
+        "device": "s-1",
+        "captured_at": now_utc(),
+    }
+    async with rig.till(on_rejected_scan=told.append) as till, asyncio.timeout(WITHIN_S):
+        await until(lambda: till.connected)
+        await rig.gateway.publish(topics.lane_rejected(LANE), {})
+        await rig.gateway.publish(topics.lane_rejected(LANE), table)
+        await until(lambda: bool(told))
+    assert told == [Rejection("cut_off", "cut off", "Scan it again", "s-1")]
+    assert (till.scan_counts.rejected, till.scan_counts.unreadable) == (1, 1)
 
 
 async def test_prices_are_remembered_for_when_the_gateway_is_away(rig: Rig) -> None:
