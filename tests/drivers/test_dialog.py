@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.catalog import read_device, read_transport
@@ -103,6 +103,7 @@ async def test_without_the_right_polynomial_it_says_what_to_configure(options: d
         assert not heard.now(Weight)
 
 
+@settings(deadline=None)
 @given(random=st.integers(0, 255), checksum=st.integers(0, 0xFFFF))
 def test_checksums_are_coded_with_the_random_number(random: int, checksum: int) -> None:
     protocol = Dialog06(Dialog06Options(polynomial=CRC16, software_checksum=checksum))
@@ -116,6 +117,7 @@ def test_checksums_are_coded_with_the_random_number(random: int, checksum: int) 
     assert f"{int(rest, 16):016b}" == crc[16 - right :] + crc[: 16 - right]
 
 
+@settings(deadline=None)
 @given(checksum=st.integers(0, 0xFFFF), other=st.integers(0, 0xFFFF), polynomial=st.integers(0x10000, 0x1FFFF))
 def test_the_rest_of_a_division(checksum: int, other: int, polynomial: int) -> None:
     assert remainder(checksum, CRC16) == binascii.crc_hqx(checksum.to_bytes(2, "big"), 0)
@@ -124,6 +126,7 @@ def test_the_rest_of_a_division(checksum: int, other: int, polynomial: int) -> N
     assert remainder(1, polynomial) == polynomial & 0xFFFF
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0xFFFF), st.integers(0, 16))
 def test_a_rotation_can_be_taken_back(value: int, bits: int) -> None:
     assert rotated_left(rotated_left(value, bits), 16 - bits) == value

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drivers.catalog import read_device
@@ -137,6 +137,7 @@ def dibal(grams: int) -> bytes:
 
 @pytest.mark.parametrize(("parser", "frame"), [(SamsungEcr, samsung), (Icl, icl), (Dibal, dibal)])
 @example(grams=482, at=4, byte=0x39)
+@settings(deadline=None)
 @given(grams=st.integers(0, 15000), at=st.integers(0, 20), byte=st.integers(0, 255))
 def test_one_wrong_byte_is_never_another_weight(
     parser: Callable[[], ScaleProtocol], frame: Callable[[int], bytes], grams: int, at: int, byte: int
