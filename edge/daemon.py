@@ -42,12 +42,14 @@ from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
+from edge.devices.watching import Watching
 from edge.devices.weighing import Weighing
 from edge.journal.clock import Clock
 from edge.journal.opening import StoreBusy, WrongStore
 from edge.journal.store import Conflict, NewFact, Store
 from edge.services.facts import FactIntake, Reporter
 from edge.services.limits import LaneBudget
+from edge.services.presence import Presences
 from edge.services.price_staging import PRICES_SCHEMA
 from edge.services.prices import Prices
 from edge.services.quarantine import Quarantine
@@ -122,6 +124,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     cards = LaneCards(config.store.id, lanes, registry, store, report)
     scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep, cards)
     weighing = Weighing(registry)
+    watching = Watching(registry, publish, weighing.turn)
+    presences = Presences()
+    presences.watchers += [leases.present, watching.presence]
     printing = Printing(registry, store, report, clock)
     displays = Displays(registry, config.store.currency)
     drawers = CashDrawers(registry, store, report, clock)
@@ -141,7 +146,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await printing.open()
     await drawers.open()
     await prices.load()
-    for part in (claiming, scanning, weighing, printing, drawers, displays, prices):
+    for part in (claiming, scanning, weighing, watching, printing, drawers, displays, prices):
         router.serve(part.operations())
     for part in (printing, drawers):
         router.recover(part.recoveries())
@@ -153,7 +158,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
 
     client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
     client.on_message(topics.LANE_REQUESTS_ANY, router.on_message)
-    client.on_message(topics.LANE_PRESENCE_ANY, claiming.on_presence)
+    client.on_message(topics.LANE_PRESENCE_ANY, presences.on_message)
     client.on_message(topics.TECHNICIAN_REQUESTS_ANY, desk.on_message)
     client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
     client.on_message(topics.BRIDGE_DOWN_ANY, prices.on_down)
@@ -172,6 +177,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         running = [
             group.create_task(registry.run(), name="devices"),
             group.create_task(printing.run(), name="printing"),
+            group.create_task(keep_running("live weights", watching.run), name="live weights"),
             group.create_task(keep_running("cash drawers", drawers.run), name="cash drawers"),
             group.create_task(keep_running("displays", displays.run), name="displays"),
             group.create_task(keep_running("prices", prices.run), name="prices"),

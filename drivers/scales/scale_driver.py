@@ -10,6 +10,7 @@ is left out.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
 
@@ -36,6 +37,8 @@ class Scale:
         self.transport = transport
         self.protocol = protocol
         self.is_open = False
+        self.on_answer: Callable[[Weight | ScaleStatus], None] | None = None
+        """Sees every answer to the question for the weight, also those within a `weigh`; must not block or raise."""
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[Answer] | None = None
         self._unanswered = 0
@@ -68,7 +71,7 @@ class Scale:
 
     async def read(self, timeout_s: float = 1.0) -> Weight | ScaleStatus:
         """Return what the scale says now, stable or not, negative or not (to watch it live); raises as `weigh` does."""
-        return await self._request(self.protocol.weigh(), timeout_s, self.protocol.answer_ms / 1000)
+        return await self._once(lambda: self._weight_after(None), timeout_s)
 
     async def zero(self, timeout_s: float = 1.5) -> ScaleStatus:
         """Zero the scale; the status tells whether it is at zero now. Raises as `weigh` does."""
@@ -84,7 +87,7 @@ class Scale:
         if command is None:
             raise self._not_ready("unsupported")
         until = asyncio.get_running_loop().time() + timeout_s
-        weight = await self._request(self.protocol.weigh(), timeout_s, self.protocol.answer_ms / 1000)
+        weight = await self.read(timeout_s)
         if isinstance(weight, ScaleStatus):
             raise self._not_ready(weight.reason or "no_weight")
         if weight.unit != unit:
@@ -100,7 +103,7 @@ class Scale:
             raise self._not_ready("unsupported")
         if self.protocol.acknowledges == "not":
             return await self._command_and_look(command, timeout_s)
-        answer = await self._request(command, timeout_s, timeout_s)
+        answer = await self._once(lambda: self._ask(command, timeout_s), timeout_s)
         if not isinstance(answer, Weight):
             return answer
         if self.protocol.acknowledges == "weight":
@@ -126,12 +129,13 @@ class Scale:
             raise self._no_sense(last)
         return _seen(last)
 
-    async def _request(self, command: bytes, timeout_s: float, answer_s: float) -> Weight | ScaleStatus:
+    async def _once(self, ask: Callable[[], Awaitable[Answer | None]], timeout_s: float) -> Weight | ScaleStatus:
+        """One exchange, when its turn has come."""
         answer: Answer | None = None
         try:
             async with asyncio.timeout(timeout_s), self._turn:
                 await self._quiet()
-                answer = await self._ask(command, answer_s)
+                answer = await ask()
         except TimeoutError:
             pass
         if answer is None or isinstance(answer, Noise):
@@ -163,10 +167,12 @@ class Scale:
     async def _weight_after(self, before: Answer | None) -> Answer | None:
         """Ask for the weight. Where the scale does not tell whether it is at rest, it is when `before` was the same."""
         answer = await self._ask(self.protocol.weigh())
-        if self.protocol.tells_motion or not isinstance(answer, Weight):
-            return answer
-        same = isinstance(before, Weight) and (before.value, before.unit) == (answer.value, answer.unit)
-        return replace(answer, stable=same)
+        if isinstance(answer, Weight) and not self.protocol.tells_motion:
+            same = isinstance(before, Weight) and (before.value, before.unit) == (answer.value, answer.unit)
+            answer = replace(answer, stable=same)
+        if self.on_answer is not None and isinstance(answer, Weight | ScaleStatus):
+            self.on_answer(answer)
+        return answer
 
     async def _ask(self, command: bytes, answer_s: float | None = None) -> Answer | None:
         """Send one command when the gap allows (or only listen); return its answer, or None when none came in time."""

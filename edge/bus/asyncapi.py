@@ -63,6 +63,7 @@ def _channels() -> list[Channel]:
             False,
             (scans.ScanRejected,),
         ),
+        Channel("weights", topics.lane_weights(lane), "Live weights", "receive", 0, False, (scans.LiveWeight,)),
         Channel("presence", topics.lane_presence(lane), "The till's presence", "send", 1, True, (statuses.Presence,)),
         Channel("gatewayStatus", topics.GATEWAY_STATUS, "The gateway", "receive", 1, True, (statuses.GatewayStatus,)),
         Channel("deviceStatus", topics.device_status(device), "A device", "receive", 1, True, (statuses.DeviceStatus,)),

@@ -1,34 +1,25 @@
 """Claiming a shared device for a while, and giving it back: `device.claim` and `device.release`.
 
-Strategy: `leases.py` keeps them; here requests are read and presence is heard. The holder claims again to go on, well
+Strategy: `leases.py` keeps them; here requests are read. The holder claims again to go on, well
 before the time is over; a supervisor may take a device over that a till keeps and does not use.
 
-Source: design page "The local bus" (operations, presence).
+Source: design page "The local bus" (operations).
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
-from edge.bus import topics
-from edge.bus.client import Message
-from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DeviceClaim, DeviceRelease
-from edge.bus.messages.statuses import Presence
 from edge.devices.leases import Leases
 from edge.devices.registry import Registry
 from edge.services.requests import Asked, Handler
 
-log = logging.getLogger(__name__)
-
 
 class Claiming:
-    """Serves `device.claim` and `device.release`; listens to the tills' presence."""
+    """Serves `device.claim` and `device.release`."""
 
     def __init__(self, registry: Registry, leases: Leases) -> None:
         self._registry = registry
@@ -57,12 +48,3 @@ class Claiming:
             "device": device.id,
             "released": await self._leases.release(device.id, asked.lane, parameters.lease),
         }
-
-    def on_presence(self, message: Message) -> None:
-        """Take one message from ``lanes/{lane}/presence``."""
-        lane = topics.lane_of(message.topic)
-        try:
-            self._leases.present(lane, Presence.model_validate_json(message.payload).online)
-        except ValidationError as error:
-            log.warning("the presence of lane %s cannot be read: %s", lane, first_error(error))
-        message.ack()

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from drivers.errors import DeviceLost, Garbled, NotReady
+from drivers.errors import BadOption, DeviceLost, Garbled, NotReady
 from drivers.scales.scale_driver import Scale
 from edge.bus.envelope import now_utc
 from edge.bus.messages.replies import Code, ProblemError
@@ -40,7 +40,7 @@ class Weighing:
     async def _weigh(self, asked: Asked, parameters: ScaleWeigh) -> dict[str, Any]:
         """A stable weight in the form of `WeightMessage`."""
         device = self._registry.device_for(asked.lane, "scale", parameters.device, parameters.lease)
-        async with self._turn(device, asked) as (scale, left_s):
+        async with self._asking(device, asked) as (scale, left_s):
             weight = await scale.weigh(left_s)
         return {
             "value": weight.value,
@@ -56,7 +56,7 @@ class Weighing:
     async def _zero(self, asked: Asked, parameters: ScaleZero) -> dict[str, Any]:
         """``{"zeroed": true}``, or not_ready with what stands in the way."""
         device = self._registry.device_for(asked.lane, "scale", parameters.device, parameters.lease)
-        async with self._turn(device, asked) as (scale, left_s):
+        async with self._asking(device, asked) as (scale, left_s):
             status = await scale.zero(left_s)
         if not status.centre_of_zero:
             reason = status.reason or "not_at_zero"
@@ -64,21 +64,35 @@ class Weighing:
         return {"zeroed": True, "device": device.id}
 
     async def _tare(self, asked: Asked, parameters: ScaleTare) -> dict[str, Any]:
-        """``{"tared": true}``, or not_ready with what stands in the way."""
+        """``{"tared": true}``, or ``false`` when it is cleared, or not_ready with what stands in the way."""
         device = self._registry.device_for(asked.lane, "scale", parameters.device, parameters.lease)
-        async with self._turn(device, asked) as (scale, left_s):
-            status = await scale.tare(left_s)
+        async with self._asking(device, asked) as (scale, left_s):
+            if parameters.clear:
+                status = await scale.clear_tare(left_s)
+            elif parameters.value is not None and parameters.unit is not None:
+                status = await scale.tare_value(parameters.value, parameters.unit, left_s)
+            else:
+                status = await scale.tare(left_s)
+        if parameters.clear:
+            if status.net or status.reason is not None:
+                reason = status.reason or "still_tared"
+                raise ProblemError(Code.NOT_READY, f"{reason}: let it come to rest and clear the tare again")
+            return {"tared": False, "device": device.id}
         if not status.net:
             reason = status.reason or "not_tared"
             raise ProblemError(Code.NOT_READY, f"{reason}: let the container come to rest and tare again")
         return {"tared": True, "device": device.id}
 
+    def turn(self, device: Attached) -> asyncio.Lock:
+        """Whoever asks this scale holds it meanwhile."""
+        return self._turns.setdefault(device.id, asyncio.Lock())
+
     @asynccontextmanager
-    async def _turn(self, device: Attached, asked: Asked) -> AsyncIterator[tuple[Scale, float]]:
+    async def _asking(self, device: Attached, asked: Asked) -> AsyncIterator[tuple[Scale, float]]:
         """The scale for this request alone, with the seconds it has; driver errors become problems."""
         loop = asyncio.get_running_loop()
         until_s = asked.deadline_s - ANSWER_BEFORE_DEADLINE_S
-        turn = self._turns.setdefault(device.id, asyncio.Lock())
+        turn = self.turn(device)
         try:
             async with asyncio.timeout_at(until_s):
                 await turn.acquire()
@@ -99,7 +113,10 @@ class Weighing:
             if error.reason == "no_answer":
                 self._registry.silent(device)
             raise ProblemError(Code.NOT_READY, f"{error.reason}: {error}") from error
+        except BadOption as error:
+            raise ProblemError(Code.BAD_MESSAGE, str(error)) from error
         except Garbled as error:
+            self._registry.garbles(device)
             raise ProblemError(Code.NOT_READY, f"garbled: {error}") from error
         except DeviceLost as error:
             raise ProblemError(Code.DEVICE_LOST, str(error)) from error

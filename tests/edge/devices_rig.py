@@ -14,8 +14,9 @@ from typing import Any, Self
 import orjson
 
 from drivers.virtual.printer import VirtualPrinter
-from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
+from drivers.virtual.scales.base import VirtualScale
 from drivers.virtual.scanner import VirtualScanner
+from drivers.virtual.twins import TWINS
 from drivers.virtual.wire import PtyWire, TcpWire
 from edge.bus.errors import BusFull
 from edge.bus.messages.replies import ProblemError
@@ -31,6 +32,7 @@ from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.printing import PRINTING_SCHEMA, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning as Scans
+from edge.devices.watching import Watching
 from edge.devices.weighing import Weighing
 from edge.journal.clock import Clock
 from edge.journal.store import Store
@@ -68,6 +70,7 @@ class Counter:
         send_s: float = 30.0,
         drawer: Mapping[str, Any] | None = None,
         printer: Mapping[str, Any] | None = None,
+        scale_kind: str = "toledo-8217",
     ) -> None:
         """`drawer` are options of drawer-1, `printer` are options of the virtual printer."""
         self.directory = directory
@@ -77,7 +80,9 @@ class Counter:
         self.drawer_options = dict(drawer or {})
         wire = PtyWire(directory / "ttyprinter") if serial_printer else TcpWire(0)
         self.scanner = VirtualScanner("scanner-1", PtyWire(directory / "ttyscanner"))
-        self.scale = VirtualToledo8217("scale-1", PtyWire(directory / "ttyscale"))
+        scale = TWINS[scale_kind].twin("scale-1", PtyWire(directory / "ttyscale"))
+        assert isinstance(scale, VirtualScale)
+        self.scale_kind, self.scale = scale_kind, scale
         self.printer = VirtualPrinter(
             "printer-1", wire, directory / "paper", **{"drawer_open": open_when or "high"} | dict(printer or {})
         )
@@ -117,7 +122,7 @@ class Counter:
             ),
             Device(
                 id="scale-1",
-                protocol="toledo-8217",
+                protocol=self.scale_kind,
                 lanes=("lane-1", "lane-2"),
                 transport={"kind": "serial", "path": self.scale.wire.address},
             ),
@@ -149,6 +154,7 @@ class Counter:
         scanning = Scanning(variable_measure=MEASURES)
         self.scans = Scans(scanning, "EUR", self.registry, self.publish, self.quarantine, self.cards)
         self.weighing = Weighing(self.registry)
+        self.watching = Watching(self.registry, self.publish, self.weighing.turn)
         self.printing = Printing(self.registry, self.store, report, self.clock, send_s=self.send_s)
         self.displays = Displays(self.registry, "EUR")
         self.drawers = CashDrawers(self.registry, self.store, report, self.clock)
@@ -158,7 +164,7 @@ class Counter:
         await self.drawers.open()
         self._running = [
             asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (self.registry, self.printing, self.drawers, self.displays)
+            for part in (self.registry, self.watching, self.printing, self.drawers, self.displays)
         ]
 
     async def stop(self) -> None:
@@ -201,7 +207,8 @@ class Counter:
     ) -> Awaitable[dict[str, Any]]:
         """Ask as the router does: checked parameters, a deadline."""
         served: dict[str, Any] = {}
-        for part in (self.claiming, self.scans, self.weighing, self.printing, self.drawers, self.displays):
+        own = (self.claiming, self.scans, self.weighing, self.watching, self.printing, self.drawers, self.displays)
+        for part in own:
             served |= part.operations()
         if recover:
             served = dict(self.printing.recoveries()) | dict(self.drawers.recoveries())

@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Base64Bytes, Field, model_validator
+from pydantic import Base64Bytes, Field, StringConstraints, model_validator
 
 from edge.bus.messages.base import EventId, Id, Message, Minor, Quantity
 
 DEFAULT_DEADLINE_MS = 5_000
 MAX_DEADLINE_MS = 120_000
+MAX_WATCH_MS = 60_000
 
 
 class Request(Message):
@@ -177,8 +178,28 @@ class ScaleZero(Message):
 
 
 class ScaleTare(Message):
+    """Without `value` and `clear`: what lies on the plate is the tare."""
+
     device: Id | None = None
     lease: LeaseToken = None
+    value: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")] | None = Field(
+        default=None, description="a known tare, in the unit that the scale weighs in"
+    )
+    unit: Literal["kg", "g", "lb", "oz"] | None = Field(default=None, description="of `value`, and given with it")
+    clear: bool = Field(default=False, description="take the tare off instead")
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Self:
+        if (self.value is None) != (self.unit is None):
+            raise ValueError("a known tare needs both value and unit")
+        if self.clear and self.value is not None:
+            raise ValueError("either a known tare or clear, not both")
+        return self
+
+
+class ScaleWatch(Message):
+    device: Id | None = None
+    for_ms: int = Field(default=30_000, ge=0, le=MAX_WATCH_MS, description="watching again prolongs; 0 ends it at once")
 
 
 class ScanRecent(Message):
@@ -226,7 +247,8 @@ OPERATIONS: dict[str, Operation] = {
         Operation("display.show", DisplayShow, "Show lines, an item or a total to the customer; the newest wins."),
         Operation("scale.weigh", ScaleWeigh, "A stable weight, or why there is none."),
         Operation("scale.zero", ScaleZero, "Set the empty scale to zero."),
-        Operation("scale.tare", ScaleTare, "Take what lies on the scale as tare."),
+        Operation("scale.tare", ScaleTare, "Take what lies on the scale as tare, set a known tare, or clear it."),
+        Operation("scale.watch", ScaleWatch, "Send live weights for a while."),
         Operation("device.claim", DeviceClaim, "Have a shared device for this lane alone, for a while."),
         Operation("device.release", DeviceRelease, "Give a claimed device back."),
         Operation("scan.recent", ScanRecent, "The lane's last scans, newest first."),

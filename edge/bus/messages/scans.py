@@ -71,12 +71,33 @@ class ScanRejected(Message):
     device: Id
 
 
+Unit = Literal["kg", "g", "lb", "oz"]
+
+
 class WeightMessage(Message):
     value: WeightValue
-    unit: Literal["kg", "g", "lb", "oz"]
+    unit: Unit
     stable: bool
     net: bool | None = Field(description="whether a tare was taken off; null: the scale does not say")
     tare: WeightValue | None
     raw: str = Field(description="the scale's frame in hexadecimal")
     weighed_at: str
+    device: Id
+
+
+class LiveWeight(Message):
+    """What a watched scale shows now: to look at, not to sell by."""
+
+    value: WeightValue | None = Field(default=None, description="null: no weight now; `reason` says why")
+    unit: Unit | None = None
+    stable: bool = Field(default=False, description="false also where the scale does not say")
+    net: bool | None = Field(default=None, description="whether a tare was taken off; null: the scale does not say")
+    tare: WeightValue | None = None
+    reason: str | None = Field(
+        default=None,
+        description="why this could not be sold by: in_motion, over, under_zero, no_answer, garbled, ...; null: nothing"
+        " is known against it. In the last message: not_watched or device_lost",
+    )
+    watching: bool = Field(default=True, description="false: the last message of this watch")
+    read_at: str
     device: Id

@@ -1,0 +1,37 @@
+"""Which tills are there: heard from their retained presence, told to whoever wants to know.
+
+Source: design page "The local bus" (presence: retained, with a last will, so that a till that died is seen to be gone).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from edge.bus import topics
+from edge.bus.client import Message
+from edge.bus.messages.facts import first_error
+from edge.bus.messages.statuses import Presence
+
+log = logging.getLogger(__name__)
+
+
+class Presences:
+    """Passes on who comes and goes: each of `watchers` is called with the lane and whether its till is online."""
+
+    def __init__(self) -> None:
+        self.watchers: list[Callable[[str, bool], None]] = []
+
+    def on_message(self, message: Message) -> None:
+        """Take one message from ``lanes/{lane}/presence``; what cannot be read changes nothing."""
+        message.ack()
+        lane = topics.lane_of(message.topic)
+        try:
+            presence = Presence.model_validate_json(message.payload)
+        except ValidationError as error:
+            log.warning("the presence of lane %s cannot be read: %s", lane, first_error(error))
+            return
+        for watcher in self.watchers:
+            watcher(lane, presence.online)
