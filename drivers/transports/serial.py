@@ -1,8 +1,10 @@
 """Serial lines (RS-232, USB-serial adapters, ptys): pyserial sets the line, pyserial-asyncio reads and writes it.
 
-One thing of pyserial-asyncio is worked around: closing waits, in the event loop, until the device has taken what the
-kernel holds for it, and a printer that has stopped reading never does. So what is queued is dropped before closing:
-half a print job must not follow the next opening anyway.
+Two things are worked around. Closing waits, in the event loop, until the device has taken what the kernel holds for
+it, and a printer that has stopped reading never does: so what is queued is dropped before closing; half a print job
+must not follow the next opening anyway. And pyserial takes bytes of a wrong parity as if nothing were wrong: a digit
+with one bit fallen over would be another weight. So the kernel is told to hand such bytes over as NUL, which no frame
+takes for a digit.
 """
 
 from __future__ import annotations
@@ -78,6 +80,9 @@ class SerialTransport:
         line = _Line(self.name, port, receive, lost)
         line.transport = serial_asyncio.SerialTransport(asyncio.get_running_loop(), line, port)
         line.transport.set_write_buffer_limits(high=0)  # pause_writing as soon as one byte waits: that is `drain`
+        if options.parity != "none":
+            with contextlib.suppress(OSError, termios.error):  # it has gone already: the reader tells
+                _check_parity(port.fileno())  # last, since pyserial undoes it each time it is told anything
         self._line = line
 
     def write(self, data: bytes) -> None:
@@ -110,6 +115,13 @@ class SerialTransport:
         if isinstance(error, ValueError | termios.error):
             return WrongDevice(f"{path} cannot be set to {self.options.baud} baud; correct the line settings")
         return WrongDevice(f"{path} is not a serial line ({error}); correct its path")
+
+
+def _check_parity(fd: int) -> None:
+    """Have bytes of a wrong parity come as NUL (termios(3): INPCK without IGNPAR and PARMRK)."""
+    attributes = termios.tcgetattr(fd)
+    attributes[0] = attributes[0] & ~(termios.IGNPAR | termios.PARMRK) | termios.INPCK
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 class _Line(asyncio.Protocol):
