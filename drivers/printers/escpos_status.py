@@ -15,6 +15,10 @@ the TM-U220 operator's manual, pages 54 and 83).
 
 The first byte decides which it is (b0, b1, b4, b7 are fixed); a block that goes on wrongly is given up and
 the byte that did not fit is looked at anew.
+
+A real-time reply does not say which question it answers. Replies that were given up may still come, so the next
+question is answered by the last replies: those that complete the count of all that are owed, or those that silence
+follows. A late word on the paper is never taken for one on the cover.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from drivers.events import DrawerStatus, Event, Noise, Paper, PrinterError, Prin
 
 ASK = (1, 2, 3, 4)
 REPLY_LIMIT_BYTES = 96
+LATE_LIMIT = 16
+"""Replies that were given up: more than this many are not waited for."""
 _CUT_AFTER_MS = 500
 
 
@@ -53,12 +59,20 @@ class EscposStatus:
         self.idle_ms: int | None = _CUT_AFTER_MS
         self._block = bytearray()
         self._asked: deque[int] = deque()
-        self._forget()
+        self._replies: list[int] = []
+        self._late = 0
+        self._online: bool | None = None
+        self._cover_open: bool | None = None
+        self._feeding: bool | None = None
+        self._paper_end: bool | None = None
+        self._near_end: bool | None = None
+        self._errors: int | None = None
+        self._some_error = False
 
     @property
     def pending(self) -> bool:
-        """True while a block is begun."""
-        return bool(self._block)
+        """True while a block is begun, or while silence would tell which replies answer."""
+        return bool(self._block) or self._answered_by_silence
 
     @property
     def expecting(self) -> bool:
@@ -77,8 +91,20 @@ class EscposStatus:
         return ask(numbers)
 
     def stop_expecting(self) -> None:
-        """The replies asked for did not come: do not take a later one for them."""
+        """The replies asked for did not come: do not take a later one for an answer to the next question."""
+        self._late = min(LATE_LIMIT, max(0, self._late + len(self._asked) - len(self._replies)))
         self._asked.clear()
+        self._replies.clear()
+
+    def port(self, status: int) -> Sequence[Event]:
+        """Take the status byte of a USB port (printing class 1.1, 4.2.2) of a printer that says nothing else.
+
+        b5 paper empty, b4 selected, b3 no error. Only bad news counts: a printer that cannot tell says 0x18, and 0 is
+        what some say that have never heard of it.
+        """
+        self._paper_end = True if status & 0x20 else None
+        self._online = False if status and status & 0x18 != 0x18 else None
+        return [self._whole(bytes((status & 0xFF,)))]
 
     def receive(self, data: bytes) -> Sequence[Event]:
         """Take a chunk; return what it completed."""
@@ -95,25 +121,29 @@ class EscposStatus:
         return events
 
     def idle(self) -> Sequence[Event]:
-        """Silence within a block."""
+        """Silence within a block, or after replies."""
+        events = self._cut_block()
+        if self._answered_by_silence:
+            self._answer(events)
+        return events
+
+    def cut_off(self) -> Sequence[Event]:
+        """Forget everything: a printer that comes back may be another, or in another state."""
+        events = self._cut_block()
+        self._forget()
+        return events
+
+    def _cut_block(self) -> list[Event]:
         raw = bytes(self._block)
         self._block.clear()
         return [Noise(raw, "cut off")] if raw else []
 
-    def cut_off(self) -> Sequence[Event]:
-        """Forget everything: a printer that comes back may be another, or in another state."""
-        events = self.idle()
-        self._forget()
-        return events
-
     def _forget(self) -> None:
         self._asked.clear()
-        self._online: bool | None = None
-        self._cover_open: bool | None = None
-        self._feeding: bool | None = None
-        self._paper_end: bool | None = None
-        self._near_end: bool | None = None
-        self._errors: int | None = None
+        self._replies.clear()
+        self._late = 0
+        self._online = self._cover_open = self._feeding = self._paper_end = self._near_end = None
+        self._errors = None
         self._some_error = False
 
     def _first(self, byte: int, events: list[Event]) -> None:
@@ -155,7 +185,31 @@ class EscposStatus:
         self._paper_end = bool(paper & 0x0C)
         events += (self._whole(raw), DrawerStatus(bool(first & 0x04)))
 
+    @property
+    def _answered_by_silence(self) -> bool:
+        return self._late > 0 and len(self._replies) >= len(self._asked) > 0
+
+    def _after_late_ones(self, byte: int, events: list[Event]) -> None:
+        """One of the replies that are owed: to a question given up, or to the one that waits."""
+        if not self._asked:
+            self._late -= 1
+            return
+        self._replies.append(byte)
+        if len(self._replies) == self._late + len(self._asked):
+            self._answer(events)
+
+    def _answer(self, events: list[Event]) -> None:
+        """The question that waits is answered by the last replies."""
+        replies = self._replies[-len(self._asked) :]
+        self._replies.clear()
+        self._late = 0
+        for byte in replies:
+            self._real_time(byte, events)
+
     def _real_time(self, byte: int, events: list[Event]) -> None:
+        if self._late:
+            self._after_late_ones(byte, events)
+            return
         if not self._asked:
             events.append(Noise(bytes((byte,)), "a status that nobody asked for"))
             return

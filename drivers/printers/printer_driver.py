@@ -1,17 +1,23 @@
 """A printer: jobs in, and an honest word on what became of each.
 
-"printed" is said only when the printer itself proved it; "sent" when every byte has left and the printer
-cannot prove more. Before a job the printer is asked how it is, so that a job to a printer that is off, open
-or out of paper fails without one byte of it having left. A job that broke off may have left the printer
-waiting for the rest of a picture: after every opening it must answer from its print queue, and is fed with
-NULs (which print nothing) until it does. A picture for a display behind it that broke off may have left the printer
-deaf, so every opening selects the printer (ESC = 1) first. Every job switches automatic status on again, before and
-after: initialising and power cycles switch it off without a word.
+"printed" is said only when the printer itself proved it; "sent" when every byte has left, the printer has been heard of
+since, and it cannot prove more. A printer that says what holds it up in mid-job (no paper) keeps what it has and goes
+on when it is helped: no time runs out meanwhile, and nothing is sent again. Otherwise time counts from the last bytes
+it took, so that a slow line needs no longer limit than a fast one.
+
+Before a job the printer is asked how it is, so that a job to a printer that is off, open or out of paper fails without
+one byte of it having left. A job that broke off may have left the printer waiting for the rest of a picture: after
+every opening it must answer from its print queue, and is fed with NULs (which print nothing) until it does. A picture
+for a display behind it that broke off may have left the printer deaf, so every opening selects the printer (ESC = 1)
+first. Every job switches automatic status on again, before and after: initialising and power cycles switch it off
+without a word.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable
 from typing import Literal
 
 from drivers.displays.base import SELECT_PRINTER
@@ -21,12 +27,19 @@ from drivers.errors import DeviceLost, NotReady
 from drivers.events import DrawerStatus, Event, PrinterStatus, PrintProof
 from drivers.printers.escpos_status import EscposStatus, report_changes, request_proof
 from drivers.printers.profiles import PrinterProfile
-from drivers.transports.base import Transport
+from drivers.transports.base import TellsPort, Transport
 
 INITIALISE = b"\x1b\x40"
 CHUNK_BYTES = 2048
 ANSWER_S = 2.0
 """A printer that is on answers a real-time question at once; this leaves room for a slow network."""
+
+LOOK_EVERY_S = 1.0
+"""While a job is on its way and nothing comes of it, the printer is looked at this often."""
+SLOWEST_BYTES_PER_S = 1000
+"""9600 baud. A job that has left may stand in buffers on the way, and comes out no slower than this."""
+STUCK_S = 900.0
+"""A printer that waits for help in mid-job is waited for no longer than this."""
 
 PARSER_ANSWER_S = 1.0
 FEW_NULS, MANY_NULS, FEEDINGS = bytes(16), bytes(8192), 4
@@ -57,6 +70,14 @@ class PrinterDriver(Driver):
         self._asked_at = -float("inf")
         self._obeys: asyncio.Future[None] | None = None
         self._proofs: dict[bytes, asyncio.Future[None]] = {}
+        self._reports: asyncio.Queue[None] = asyncio.Queue()
+        self._stirred = asyncio.Event()
+        self._ended: asyncio.Future[None] | None = None
+
+    @property
+    def tells(self) -> bool:
+        """Whether it can be asked how it is: itself, or the port that it is plugged into."""
+        return self.profile.real_time_status or isinstance(self.transport, TellsPort)
 
     @property
     def status(self) -> PrinterStatus:
@@ -66,31 +87,38 @@ class PrinterDriver(Driver):
     async def ask(self, timeout_s: float = ANSWER_S) -> PrinterStatus:
         """Ask the printer how it is, in real time; raises NotReady("no_answer") or DeviceLost."""
         async with asyncio.timeout(timeout_s + 1), self._line:
-            return await self._ask(timeout_s)
+            return await self._now(timeout_s)
 
     async def send(self, job: bytes, token: bytes | None, timeout_s: float) -> Outcome:
         """Print `job`; with `token` (4 printable ASCII bytes) and a printer that can, wait for proof of it.
 
-        Raises NotReady (no_answer, cover_open, paper_out, printer_error_..., printer_offline, not_drained,
-        no_proof) or DeviceLost. `started` on both tells whether any byte may have left; only when False may
-        the job be sent again or elsewhere. A proof that comes after the time is over still arrives as a
-        `PrintProof` event.
+        `timeout_s` is how long the printer may take no byte, or give no word of the end, without saying why. While it
+        says why (no paper, cover open) the job waits in it, for `STUCK_S` at most. Raises NotReady (no_answer,
+        cover_open, paper_out, printer_error_..., printer_offline, not_drained, no_proof) or DeviceLost. `started` on
+        both tells whether any byte may have left; only when False may the job be sent again or elsewhere. A proof that
+        comes after the time is over still arrives as a `PrintProof` event.
         """
         proof = self._expect(token) if token is not None and self.profile.proves_printing else None
         data = self._framed(job, token if proof is not None else None)
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        started = False
+        started = left = False
         try:
-            async with asyncio.timeout_at(deadline), self._line:
+            async with asyncio.timeout(timeout_s) as bound, self._line:
                 await self._check()
                 started = True
-                await self._carry(data)
+                bound.reschedule(None)  # from here on only time without progress counts
+                reports, ended = asyncio.Queue[None](), self._ended
+                self._reports = reports
+                await self._carry(data, timeout_s)
+            left = True
+            limit_s = timeout_s + len(data) / SLOWEST_BYTES_PER_S
             if proof is None:
+                await self._unless(ended, self._taken(reports, limit_s))
                 return "sent"
-            async with asyncio.timeout_at(deadline):
-                await proof
+            await self._patiently(proof, limit_s, asking=self.tells)
         except TimeoutError:
-            raise self._late(started, waiting_for_proof=proof is not None) from None
+            fallback = "not_drained" if started and not left else "no_proof" if left and proof else "no_answer"
+            reason = self.protocol.status.reason or fallback
+            raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}", started=started) from None
         except DeviceLost as error:
             raise DeviceLost(str(error), started=started) from error
         finally:
@@ -141,10 +169,9 @@ class PrinterDriver(Driver):
     async def _check(self) -> None:
         if not self.is_open:
             raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
-        if self.profile.real_time_status:
-            reason = (await self._ask(ANSWER_S)).reason
-            if reason is not None:
-                raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+        reason = (await self._now(ANSWER_S)).reason if self.tells else None
+        if reason is not None:
+            raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
         if self._obeys is not None and not self._obeys.done():
             await self._end_broken_command(self._obeys)
 
@@ -156,6 +183,18 @@ class PrinterDriver(Driver):
                 return
             await self._carry(MANY_NULS + report_changes())
         self._obeys = None  # this model has no automatic status after all
+
+    async def _now(self, timeout_s: float) -> PrinterStatus:
+        """What the printer says when asked; where it says nothing, what its port says."""
+        if self.profile.real_time_status:
+            return await self._ask(timeout_s)
+        if isinstance(self.transport, TellsPort):
+            port = await self.transport.port_status()
+            if port is not None:
+                self._deliver(self.protocol.port(port))
+        if not self.is_open:
+            raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
+        return self.protocol.status
 
     async def _ask(self, timeout_s: float) -> PrinterStatus:
         if not self.is_open:
@@ -172,27 +211,84 @@ class PrinterDriver(Driver):
         self._answered.result()  # raises DeviceLost when the link went meanwhile
         return self.protocol.status
 
-    async def _carry(self, data: bytes) -> None:
+    async def _carry(self, data: bytes, limit_s: float | None = None) -> None:
+        """Send `data`; TimeoutError when for `limit_s` no byte is taken and the printer does not say why."""
         if not self.is_open:
             raise DeviceLost(f"{self.transport.name} is not connected; it is tried again by itself")
         for start in range(0, len(data), CHUNK_BYTES):
             self.transport.write(data[start : start + CHUNK_BYTES])
             try:
-                await self.transport.drain()
-            except asyncio.CancelledError:
+                if limit_s is None:
+                    await self.transport.drain()
+                else:  # a question would wait behind what the printer does not take
+                    await self._patiently(self.transport.drain(), limit_s, asking=False)
+            except (asyncio.CancelledError, TimeoutError):
                 # The rest must never follow: what comes next would be printed in the middle of this job.
                 await self.transport.close()
                 self._lost(DeviceLost(f"{self.transport.name} stopped taking a job; the link is opened anew"))
                 raise
 
-    def _late(self, started: bool, *, waiting_for_proof: bool) -> NotReady:
-        fallback = "not_drained"
-        if not started:
-            fallback = "no_answer"
-        elif waiting_for_proof and self.is_open:
-            fallback = "no_proof"
-        reason = self.protocol.status.reason or fallback
-        return NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}", started=started)
+    async def _patiently(self, work: Awaitable[None], limit_s: float, *, asking: bool) -> None:
+        """Await `work`; raises TimeoutError after `limit_s` in which the printer did not say what holds it up."""
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.ensure_future(work)
+        before, left_s, stuck_s = loop.time(), limit_s, STUCK_S
+        try:
+            while left_s > 0 and stuck_s > 0:
+                await asyncio.wait((waiting,), timeout=min(left_s, LOOK_EVERY_S))
+                if waiting.done():
+                    return waiting.result()
+                if asking:
+                    try:
+                        await self.ask()
+                    except (NotReady, TimeoutError):
+                        asking = False  # its buffer may be full, questions and all: go by what it said last
+                now = loop.time()
+                if self.protocol.status.reason is None:
+                    left_s -= now - before
+                else:
+                    stuck_s -= now - before
+                before = now
+            raise TimeoutError
+        finally:
+            waiting.cancel()
+
+    async def _unless(self, ended: asyncio.Future[None] | None, work: Awaitable[None]) -> None:
+        """Await `work`; raises DeviceLost when the link ends first, though another one may be open by then."""
+        doing = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((doing, *filter(None, (ended,))), return_when=asyncio.FIRST_COMPLETED)
+            if ended is None or ended.done():
+                raise DeviceLost(f"{self.transport.name} went away before all was printed")
+            doing.result()
+        finally:
+            doing.cancel()
+
+    async def _taken(self, reports: asyncio.Queue[None], limit_s: float) -> None:
+        """Return when a printer that proves nothing has reached the end of the job, as far as can be told.
+
+        Its automatic status is switched on at both ends of the job, in the order of printing, and each time it reports
+        at once: one report is missing where its power was cut in between. Then nothing may hold it up.
+        """
+        if self._obeys is not None and self._obeys.done():
+            for _ in range(2):
+                await self._patiently(reports.get(), limit_s, asking=False)
+        loop = asyncio.get_running_loop()
+        silent_at, stuck_at = loop.time() + limit_s, loop.time() + STUCK_S
+        while self.tells:
+            self._stirred.clear()
+            try:
+                if (await self.ask()).reason is None:
+                    return
+                silent_at = loop.time() + limit_s
+            except (NotReady, TimeoutError):
+                if self.protocol.status.reason is None and loop.time() > silent_at:
+                    raise TimeoutError from None
+            if loop.time() > stuck_at:
+                raise TimeoutError
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._stirred.wait()
 
     def _heard(self, event: Event) -> None:
         if isinstance(event, DrawerStatus):
@@ -201,13 +297,18 @@ class PrinterDriver(Driver):
             proof = self._proofs.get(event.token)
             if proof is not None and not proof.done():
                 proof.set_result(None)
-        if isinstance(event, PrinterStatus) and len(event.raw) == 4 and self._obeys and not self._obeys.done():
-            self._obeys.set_result(None)  # an automatic status: the print queue obeys
+        if isinstance(event, PrinterStatus):
+            self._stirred.set()
+            if len(event.raw) == 4:  # an automatic status
+                self._reports.put_nowait(None)
+                if self._obeys is not None and not self._obeys.done():
+                    self._obeys.set_result(None)  # the print queue obeys
         answered = self._answered
         if isinstance(event, PrinterStatus) and not self.protocol.expecting and answered and not answered.done():
             answered.set_result(None)
 
     def _opened(self) -> None:
+        self._ended = asyncio.get_running_loop().create_future()
         self._obeys = None
         if self.profile.automatic_status:
             self._obeys = asyncio.get_running_loop().create_future()
@@ -222,6 +323,8 @@ class PrinterDriver(Driver):
     def _closed(self) -> None:
         error = DeviceLost(f"{self.transport.name} went away; it is opened again by itself")
         self.drawer_status = DrawerStatus(None)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
         for future in (*self._proofs.values(), self._answered, self._obeys):
             if future is not None and not future.done():
                 future.set_exception(error)

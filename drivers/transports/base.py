@@ -8,7 +8,7 @@ backoff.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from drivers.errors import DeviceLost
 
@@ -36,3 +36,11 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Close the link and drop what has not left. Safe to call twice, or before `open`."""
+
+
+@runtime_checkable
+class TellsPort(Protocol):
+    """A transport whose port itself has a status, as USB printers have."""
+
+    async def port_status(self) -> int | None:
+        """The status byte of the printing class: b5 paper empty, b4 selected, b3 no error; None: it does not say."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _REAL_TIME_LONGEST = 5
 _OFF_MS = 300
 _PINS = (2, 5)
 """Of the drawer connector, by the number that ESC p gives them."""
+_PACE_S = 0.05
 _ERROR_BITS = {"none": 0, "cutter": 0x08, "recoverable": 0x40, "unrecoverable": 0x20}
 
 
@@ -72,9 +73,14 @@ class VirtualPrinter(Twin):
         self._cover_open = False
         self._error = "none"
         self._open_drawers: frozenset[int] = frozenset()
-        self._bytes_to_power_off: int | None = None
-        self._lines_to_paper_end: int | None = None
+        self._at_byte: tuple[int, Callable[[], None]] | None = None
+        self._at_line: tuple[int, Callable[[], None]] | None = None
         self._power_on: asyncio.Task[None] | None = None
+        self._pulling: asyncio.Task[None] | None = None
+        self._waiting = bytearray()
+        self._bytes_per_s = 0
+        self._pace: asyncio.TimerHandle | None = None
+        self.hosts = 0
         self.kicks = 0
         self.receipts = 0
         self.actions |= {
@@ -83,6 +89,7 @@ class VirtualPrinter(Twin):
             "error": self._set_error,
             "power": self._set_power,
             "drawer": self._set_drawer,
+            "pace": self._set_pace,
             "receipt": self._receipt,
             "picture": self._picture,
         }
@@ -102,7 +109,13 @@ class VirtualPrinter(Twin):
         """Take the printer away."""
         if self._power_on is not None:
             self._power_on.cancel()
+        if self._pace is not None:
+            self._pace.cancel()
         await super().close()
+
+    def connected(self) -> None:
+        """Count the hosts that have come (sockets only)."""
+        self.hosts += 1
 
     def state(self) -> Table:
         """Adds paper, cover, error, power, the drawer and what has been printed."""
@@ -118,7 +131,7 @@ class VirtualPrinter(Twin):
             "receipts": self.receipts,
             "last_receipt": self._last_text,
             "strip": self._strip.text(),
-            "buffered_bytes": len(self._buffer),
+            "buffered_bytes": len(self._buffer) + len(self._waiting),
             "unknown_commands": self._reader.unknown_commands,
         }
 
@@ -126,29 +139,49 @@ class VirtualPrinter(Twin):
 
     def received(self, data: bytes) -> None:
         """Take bytes from the host."""
-        if not self._on:
+        if not self._on or self._pulling is not None:
             return
-        if self._bytes_to_power_off is not None:
-            if len(data) >= self._bytes_to_power_off:
-                self._obey(data[: self._bytes_to_power_off])
-                self._switch_off()
+        if self._at_byte is not None:
+            left, then = self._at_byte
+            if len(data) >= left:
+                self._at_byte = None
+                self._obey(data[:left])
+                then()
                 return
-            self._bytes_to_power_off -= len(data)
+            self._at_byte = (left - len(data), then)
         self._obey(data)
 
     def _obey(self, data: bytes) -> None:
         self._obey_real_time(data)
-        self._buffer += data
+        if self._bytes_per_s:
+            self._waiting += data
+            self._keep_pace()
+        else:
+            self._buffer += data
         self._go_on()
-        if len(self._buffer) >= self._buffer_bytes and self.stuck() and not self._full:
-            self._full = True
-            self.wire.pause()
 
     def _go_on(self) -> None:
         self._reader.read(self._buffer)
-        if self._full and len(self._buffer) < self._buffer_bytes:
-            self._full = False
-            self.wire.resume()
+        held = len(self._waiting) + (len(self._buffer) if self.stuck() else 0)
+        if self._full != (held >= self._buffer_bytes):
+            self._full = not self._full
+            if self._full:
+                self.wire.pause()
+            else:
+                self.wire.resume()
+
+    def _keep_pace(self) -> None:
+        if self._pace is None and self._waiting:
+            self._pace = asyncio.get_running_loop().call_later(_PACE_S, self._next_piece)
+
+    def _next_piece(self) -> None:
+        self._pace = None
+        if not self.stuck():
+            piece = max(1, int(self._bytes_per_s * _PACE_S)) if self._bytes_per_s else len(self._waiting)
+            self._buffer += self._waiting[:piece]
+            del self._waiting[:piece]
+        self._keep_pace()
+        self._go_on()
 
     def _obey_real_time(self, data: bytes) -> None:
         if b"\x10" not in data and not self._tail:
@@ -164,6 +197,7 @@ class VirtualPrinter(Twin):
                 self.kick(command[3], command[4] * 100)
             elif command[2] == 0x02 and self._error == "cutter":  # DLE ENQ 2: recover, dropping what is buffered
                 self._buffer.clear()
+                self._waiting.clear()
                 self._change(error="none")
         rest = stream[max(end, len(stream) - _REAL_TIME_LONGEST + 1) :]
         start = rest.find(b"\x10")
@@ -178,11 +212,12 @@ class VirtualPrinter(Twin):
     def put(self, item: Item) -> None:
         """Print one item."""
         self._strip.items.append(item)
-        if self._lines_to_paper_end is not None and isinstance(item, Line):
-            self._lines_to_paper_end -= 1
-            if self._lines_to_paper_end <= 0:
-                self._lines_to_paper_end = None
-                self._change(paper="end")
+        if self._at_line is not None and isinstance(item, Line):
+            left, then = self._at_line
+            self._at_line = (left - 1, then)
+            if left <= 1:
+                self._at_line = None
+                then()
 
     def cut(self) -> None:
         """Cut: the strip becomes a receipt."""
@@ -280,9 +315,10 @@ class VirtualPrinter(Twin):
 
     def _switch_off(self, off_ms: int | None = _OFF_MS) -> None:
         self._on = False
-        self._bytes_to_power_off = None
+        self._at_byte = None
         self._mask = 0
         self._buffer.clear()
+        self._waiting.clear()
         self._tail = b""
         self._full = False
         self._reader.reset()
@@ -303,16 +339,38 @@ class VirtualPrinter(Twin):
 
     async def _set_paper(self, arguments: Mapping[str, Any]) -> None:
         to = one_of(arguments, "to", ("ok", "near_end", "out"))
+        self._at_line = None
         if "after_lines" in arguments:
-            self._lines_to_paper_end = get(arguments, "after_lines", int)
+            self._at_line = (get(arguments, "after_lines", int), lambda: self._change(paper="end"))
             return
-        self._lines_to_paper_end = None
         self._change(paper="end" if to == "out" else to)
         self._go_on()
 
     async def _set_cover(self, arguments: Mapping[str, Any]) -> None:
-        self._change(cover=one_of(arguments, "to", ("open", "closed")) == "open")
+        to = one_of(arguments, "to", ("open", "closed"))
+        self._at_line = None
+        if "after_lines" in arguments:
+            self._at_line = (get(arguments, "after_lines", int), lambda: self._change(cover=True))
+            return
+        self._change(cover=to == "open")
         self._go_on()
+
+    async def _cable(self, arguments: Mapping[str, Any]) -> None:
+        """Also in mid-job: what comes after `after_bytes` is lost on the way."""
+        if "after_bytes" in arguments and one_of(arguments, "to", ("pull",)):
+            self._at_byte = (get(arguments, "after_bytes", int), self._pull)
+        else:
+            await super()._cable(arguments)
+
+    def _pull(self) -> None:
+        def pulled(_: object) -> None:
+            self._pulling = None
+
+        self._pulling = asyncio.create_task(self.wire.pull(), name=f"{self.name} cable")
+        self._pulling.add_done_callback(pulled)
+
+    async def _set_pace(self, arguments: Mapping[str, Any]) -> None:
+        self._bytes_per_s = get(arguments, "bytes_per_s", int)
 
     async def _set_error(self, arguments: Mapping[str, Any]) -> None:
         self._change(error=one_of(arguments, "to", tuple(_ERROR_BITS)))
@@ -325,8 +383,9 @@ class VirtualPrinter(Twin):
             self._power_on = None
         if to == "on":
             await self._switch_on()
-        elif to == "cycle" and "after_bytes" in arguments:
-            self._bytes_to_power_off = get(arguments, "after_bytes", int)
+        elif "after_bytes" in arguments:
+            off_ms = None if to == "off" else _OFF_MS
+            self._at_byte = (get(arguments, "after_bytes", int), lambda: self._switch_off(off_ms))
         else:
             self._switch_off(None if to == "off" else _OFF_MS)
 

@@ -25,7 +25,7 @@ from edge.journal.store import StorageFull, Store
 log = logging.getLogger(__name__)
 
 SEND_S = 30.0
-"""A job has this long to be taken and proved; a proof that comes later still counts."""
+"""A printer may take no byte of a job, and give no word of its end, for this long without saying why (`send`)."""
 LOST_GRACE_S = 1.0
 """A link that is just being opened is not yet reported as lost."""
 RECHECK_S = 3.0
@@ -106,7 +106,7 @@ class PrinterQueue:
             return ProblemError(Code.DEVICE_LOST, f"{self.device.id} is not connected; check its cable and power")
         if self.hold is not None or self.driver.status.reason is not None:
             try:
-                reason = (await self.driver.ask()).reason if self.driver.profile.real_time_status else None
+                reason = (await self.driver.ask()).reason if self.driver.tells else None
             except (NotReady, TimeoutError):
                 return ProblemError(Code.DEVICE_LOST, f"{self.device.id} does not answer; check its cable and power")
             except DeviceLost as error:

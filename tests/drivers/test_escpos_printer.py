@@ -109,15 +109,23 @@ async def test_no_paper_before_the_job_nothing_starts(bench: Bench) -> None:
     assert bench.twin.receipts == 1
 
 
-async def test_paper_that_ends_in_mid_job_is_told_and_the_proof_comes_after_the_new_roll(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "bench", [{"line": "tcp"}, {"line": "serial"}, {"model": "TM-T88III", "proof": False}], indirect=True
+)
+@pytest.mark.parametrize("lines", [8, 2000])
+@pytest.mark.parametrize(("what", "wrong", "right"), [("paper", "out", "ok"), ("cover", "open", "closed")])
+async def test_help_in_mid_job_and_the_job_goes_on(bench: Bench, what: str, wrong: str, right: str, lines: int) -> None:
+    """A job that fits into the printer's buffer, and one that does not: it stays under way, and comes out once."""
     async with bench.printer() as (printer, _):
-        await bench.twin.do("paper", {"to": "out", "after_lines": 2})
-        with pytest.raises(NotReady) as caught:
-            await printer.send(receipt(1), b"A001", 1.0)
-        assert (caught.value.reason, caught.value.started) == ("paper_out", True)
-        await bench.twin.do("paper", {"to": "ok"})
-        assert [proof.token for proof in await bench.heard.of(PrintProof)] == [b"A001"]
-    assert bench.twin.receipts == 1
+        await bench.twin.do(what, {"to": wrong, "after_lines": 2})
+        job = asyncio.create_task(printer.send(receipt(1, lines), b"A001", 1.0), name="a job")
+        await bench.heard.until(lambda: printer.status.reason is not None)
+        await asyncio.wait((job,), timeout=1.5)  # longer than a printer may take without a word: this one has said why
+        assert not job.done()
+        await bench.twin.do(what, {"to": right})
+        assert await job == ("printed" if printer.profile.proves_printing else "sent")
+        await until(lambda: bench.twin.receipts == 1)
+    assert (bench.paper / "0001.txt").read_text().count("Item") == lines
 
 
 async def test_cover_and_errors_have_their_reasons(bench: Bench) -> None:
@@ -165,11 +173,56 @@ async def test_a_dead_serial_printer_is_no_answer_and_nothing_starts(tmp_path: P
 @pytest.mark.parametrize("bench", [{"line": "serial"}], indirect=True)
 async def test_a_printer_that_takes_no_more_bytes_does_not_hold_up_anything(bench: Bench) -> None:
     async with bench.printer() as (printer, run):
-        await bench.twin.do("paper", {"to": "out", "after_lines": 1})
+        await bench.heard.until(lambda: any(len(status.raw) == 4 for status in bench.heard.now(PrinterStatus)))
+        await bench.twin.do("pace", {"bytes_per_s": 1})
         with pytest.raises(NotReady) as caught:
             await printer.send(receipt(1, lines=2000), b"A001", 1.0)
-        assert (caught.value.reason, caught.value.started) == ("paper_out", True)
+        assert (caught.value.reason, caught.value.started) == ("not_drained", True)
         assert isinstance(await run.ended(), DeviceLost)  # the rest must not follow the next opening
+
+
+@on_both_lines
+async def test_a_slow_printer_has_the_time_that_its_job_needs(bench: Bench) -> None:
+    """60 KB at 9600 baud take a minute, here three seconds: the limit counts from the last bytes it took."""
+    band = b"\x1d\x76\x30\x00\x40\x00\x80\x00" + b"\xaa" * (64 * 128)
+    async with bench.printer() as (printer, _):
+        await bench.twin.do("pace", {"bytes_per_s": 20_000})
+        assert await printer.send(b"Begin\n" + 7 * band + b"End\n\x1dV\x00", b"A001", 1.0) == "printed"
+    assert bench.twin.receipts == 1
+    assert bench.twin.state()["unknown_commands"] == 0
+
+
+@on_both_lines
+async def test_the_first_job_after_a_power_cycle_is_printed(bench: Bench) -> None:
+    """escpos-php#57: it vanished; python-escpos#437, #720, #387: the printer could not be opened again."""
+    for number in (1, 2):
+        async with bench.printer() as (printer, run):
+            assert await printer.send(receipt(number), b"A001", PATIENCE_S) == "printed"
+            await bench.twin.do("power", {"to": "off"})
+            if isinstance(bench.twin.wire, TcpWire):
+                assert isinstance(await run.ended(), DeviceLost)
+                await bench.twin.do("power", {"to": "on"})
+                continue
+            with pytest.raises(NotReady) as caught:  # a serial line does not tell that nobody is there
+                await printer.send(receipt(number), b"A002", PATIENCE_S)
+            assert (caught.value.reason, caught.value.started) == ("no_answer", False)
+            await bench.twin.do("power", {"to": "on"})
+            assert await printer.send(receipt(number), b"A003", PATIENCE_S) == "printed"
+    assert bench.twin.receipts == (2 if isinstance(bench.twin.wire, TcpWire) else 4)
+
+
+@pytest.mark.parametrize(
+    "bench", [{"line": line, "model": "TM-T88III", "proof": False} for line in ("tcp", "serial")], indirect=True
+)
+async def test_without_proof_a_power_cycle_in_mid_job_is_no_success(bench: Bench) -> None:
+    """odoo#208611, esc_pos_printer#198: success was assumed because every byte had left."""
+    async with bench.printer() as (printer, _):
+        await bench.heard.until(lambda: printer.status.paper == "ok")
+        await bench.twin.do("power", {"to": "cycle", "after_bytes": 200})
+        with pytest.raises((DeviceLost, NotReady)) as caught:
+            await printer.send(receipt(1, lines=50), b"A001", 1.0)
+        assert caught.value.started  # type: ignore[attr-defined]
+    assert bench.twin.receipts == 0
 
 
 async def test_a_pulled_cable_in_mid_job_says_that_it_had_started(bench: Bench) -> None:

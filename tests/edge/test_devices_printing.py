@@ -284,10 +284,10 @@ async def test_paper_out_in_mid_job_goes_on_with_a_new_roll(tmp_path: Path) -> N
 async def test_a_proof_that_comes_late_still_counts(tmp_path: Path) -> None:
     async with Counter(tmp_path, send_s=1.0) as counter:
         await counter.ready()
-        await counter.printer.do("paper", {"to": "ok", "after_lines": 5})
+        await counter.printer.do("pace", {"bytes_per_s": 150})  # it prints, and says nothing until it has printed
         problem = await counter.problem("print", {"job": "a-1"} | receipt("Sale 1", lines=30))
         assert problem.code is Code.UNKNOWN_OUTCOME
-        await counter.printer.do("paper", {"to": "ok"})
+        await counter.printer.do("pace", {"bytes_per_s": 0})
         facts = await counter.until_facts(FINISHED, 2)
         assert [fact["state"] for fact in facts] == ["unknown", "printed"]
         assert (await counter.ask("print.state", {"job": "a-1"}))["proven"] is True
