@@ -30,11 +30,11 @@ class Label:
 
     def read(self, text: str, raw: bytes) -> Scan | Noise:
         """Judge a whole frame without its end; `raw` is the frame as it came."""
-        if _CONTROL.search(text):
-            return Noise(raw, "control characters in a code", "control_characters")
         if not text.startswith(self.prefix):
             return Noise(raw, "the configured prefix is missing", "prefix_missing")
-        text = text[len(self.prefix) :]
+        text = text[len(self.prefix) :]  # which may be a control character: STX
+        if _CONTROL.search(text):
+            return Noise(raw, "control characters in a code", "control_characters")
         aim = None
         if self.aim != "never" and (match := _AIM.match(text)):
             aim, text = match[1], text[3:]

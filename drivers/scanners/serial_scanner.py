@@ -3,7 +3,7 @@ r"""Serial (and TCP) barcode scanners: text, ended by a suffix or by silence.
 A frame, field by field; only the data and its end are always there:
 
     [prefix] [ ] c m ] data ... suffix
-             AIM identifier     CR, CR LF, LF, TAB or nothing
+             AIM identifier     CR, CR LF, LF, TAB, ETX or nothing
 
 Usually 9600 8N1. `]cm` is the AIM symbology identifier of ISO/IEC 15424: `]E0` EAN-13 and UPC-A, `]C1`
 GS1-128, `]e0` GS1 DataBar, `]d2` GS1 DataMatrix, `]Q3` GS1 QR. GS (0x1D) separates GS1 elements and may stand
@@ -16,7 +16,6 @@ The strategy: collect bytes in one bounded buffer, split at the suffix, judge ea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,15 +26,14 @@ from drivers.scanners.label import FRAME_LIMIT_BYTES, Aim, Label
 GAP_ENDS_CODE_MS = 300
 GAP_CUTS_CODE_MS = 1000
 
-_SUFFIXES = {"cr": b"\r", "crlf": b"\r\n", "lf": b"\n", "tab": b"\t", "none": b""}
-_CONTROL = re.compile(rb"[\x00-\x1c\x1e\x1f\x7f]")
+_SUFFIXES = {"cr": b"\r", "crlf": b"\r\n", "lf": b"\n", "tab": b"\t", "etx": b"\x03", "none": b""}
 
 
 @dataclass(frozen=True, slots=True)
 class SerialScannerOptions:
     """How the scanner was programmed. `prefix` and `aim` as in `Label`."""
 
-    suffix: Literal["cr", "crlf", "lf", "tab", "none"] = "cr"
+    suffix: Literal["cr", "crlf", "lf", "tab", "etx", "none"] = "cr"
     prefix: str = ""
     aim: Aim = "auto"
 
@@ -94,14 +92,16 @@ class SerialScanner:
         raw, skipping = bytes(self._buffer), self._skipping
         self._buffer.clear()
         self._skipping = False
-        return [Noise(raw, "cut off", "cut_off")] if raw.strip(b"\r\n") and not skipping else []
+        return [Noise(raw, self._why_cut_off(raw), "cut_off")] if raw.strip(b"\r\n") and not skipping else []
+
+    def _why_cut_off(self, raw: bytes) -> str:
+        other = next((name for name, end in _SUFFIXES.items() if end and raw.endswith(end)), None)
+        return f'cut off; or it ends with {other}: set suffix = "{other}"' if other else "cut off"
 
     def _judge(self, raw: bytes, body: bytes) -> Event | None:
         body = body.lstrip(b"\r\n")  # a scanner set to CR LF on a line configured for CR
         if not body:
             return None
-        if _CONTROL.search(body):
-            return Noise(raw, "control bytes in a code", "control_characters")
         try:
             return self._label.read(body.decode("utf-8"), raw)
         except UnicodeDecodeError:

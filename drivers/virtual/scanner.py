@@ -8,7 +8,7 @@ from typing import Any
 from drivers.virtual.twin import Table, Twin, get, get_hex
 from drivers.virtual.wire import Wire
 
-SUFFIXES = {"cr": b"\r", "crlf": b"\r\n", "lf": b"\n", "tab": b"\t", "none": b""}
+SUFFIXES = {"cr": b"\r", "crlf": b"\r\n", "lf": b"\n", "tab": b"\t", "etx": b"\x03", "none": b""}
 
 
 class VirtualScanner(Twin):

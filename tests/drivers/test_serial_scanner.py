@@ -84,11 +84,11 @@ async def test_rubbish_is_noise_and_the_next_scan_is_whole(path: Path) -> None:
     twin, heard = VirtualScanner("scanner-1", PtyWire(path)), Heard()
     await twin.open()
     async with running(scanner_at(path, heard)):
-        await twin.do("noise", {"hex": "00 ff 80 0d"})
+        await twin.do("noise", {"hex": "00 01 07 0d"})
         await twin.do("scan", {"raw": "63 61 66 e9 0d"})
         twin.scan("4006381333931")
         assert [scan.text for scan in await heard.of(Scan)] == ["4006381333931"]
-    assert [noise.reason for noise in heard.now(Noise)] == ["control bytes in a code", "not UTF-8"]
+    assert [noise.reason for noise in heard.now(Noise)] == ["control characters in a code", "not UTF-8"]
     await twin.close()
 
 
@@ -149,6 +149,21 @@ def test_the_buffer_is_bounded_and_the_tail_of_rubbish_is_not_a_scan() -> None:
     events += protocol.receive(b"123\r4006381333931\r")
     assert [type(event) for event in events] == [Noise, Scan]
     assert events[1].text == "4006381333931"  # type: ignore[union-attr]
+
+
+def test_another_end_than_configured_is_never_delivered_and_says_what_to_set() -> None:
+    protocol = SerialScanner(SerialScannerOptions(suffix="crlf"))
+    assert not protocol.receive(b"4006381333931\r")
+    (noise,) = protocol.idle()
+    assert isinstance(noise, Noise)
+    assert (noise.code, noise.reason) == ("cut_off", 'cut off; or it ends with cr: set suffix = "cr"')
+
+
+def test_a_prefix_may_be_a_control_character() -> None:
+    protocol = SerialScanner(SerialScannerOptions(prefix="\x02", suffix="etx"))
+    (scan,) = protocol.receive(b"\x02]E04006381333931\x03")
+    assert isinstance(scan, Scan)
+    assert (scan.text, scan.aim) == ("4006381333931", "E0")
 
 
 def test_prefix_and_identifier_are_taken_off_and_missed_when_missing() -> None:
