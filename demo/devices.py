@@ -26,9 +26,9 @@ from drivers.virtual.wire import PtyWire, TcpWire
 class RecordedPrinter(VirtualPrinter):
     """A virtual printer whose drawer writes down when it opens, and what opened it."""
 
-    def __init__(self, name: str, state: Path, port: int | None) -> None:
+    def __init__(self, name: str, state: Path, port: int | None, display: str) -> None:
         wire = PtyWire(state / f"tty{name}") if port is None else TcpWire(port)
-        super().__init__(name, wire, state / name)
+        super().__init__(name, wire, state / name, display=display)
         self._record = state / name / "drawer.jsonl"
         self._set_by_hand = self.actions["drawer"]
         self.actions["drawer"] = self._by_hand
@@ -61,14 +61,15 @@ def build_recorded(spec: str, state: Path) -> Twin:
     if kind != "escpos-printer":
         return build(spec, state)
     name, *parts = rest.split(":")
-    return RecordedPrinter(name, state, int(parts[1]) if parts[:1] == ["tcp"] else None)
+    options = dict(part.partition("=")[::2] for part in parts)
+    return RecordedPrinter(name, state, int(parts[1]) if parts[:1] == ["tcp"] else None, options.get("display", ""))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.devices", description="The demo store's virtual devices.")
     parser.add_argument("--state", type=Path, required=True, help="directory for ptys, sockets and paper")
     parser.add_argument("--control", type=Path, required=True, help="unix socket that takes requests")
-    parser.add_argument("device", nargs="+", help="KIND:NAME[:tcp:PORT], as for drivers.virtual")
+    parser.add_argument("device", nargs="+", help="KIND:NAME[:tcp:PORT][:key=value...], as for drivers.virtual")
     given = parser.parse_args()
     given.state.mkdir(parents=True, exist_ok=True)
     asyncio.run(serve([build_recorded(spec, given.state) for spec in given.device], given.control))

@@ -30,6 +30,7 @@ KEYS = (
     ("q", "quit"),
 )
 RECEIPT_LINES = 16
+DISPLAY_COLUMNS = 20
 EVENTS_SHOWN = 6
 
 
@@ -78,10 +79,18 @@ class View:
         scan = cashier.last_scan
         lines.add_row(f"last scan {scan.text} {scan.symbology or ''}" if scan else "no scan yet", "", style="dim")
         lines.add_row(f"{cashier.sales} sales; {cashier.doing or 'next customer'}", "", style="cyan")
+        for text in self._customer_reads(cashier):
+            lines.add_row(Text(text.ljust(DISPLAY_COLUMNS), style="bold bright_cyan on grey7"), "")
         where = "" if cashier.till.gateway_online else "  gateway away, selling on"
         chosen = self._cashiers[self.chosen] is cashier
         title = f"{'> ' if chosen else ''}{cashier.lane.id} {cashier.lane.name}{where}"
         return Panel(lines, title=title, border_style="bold cyan" if chosen else "red" if where else "green")
+
+    def _customer_reads(self, cashier: Cashier) -> list[str]:
+        """What stands on the customer display: of its own, or behind the printer."""
+        lane = cashier.lane
+        shown = (self.twins.get(lane.display) or self.twins.get(lane.printer) or {}).get("lines")
+        return [str(line) for line in shown or ()]
 
     def _devices(self) -> Panel:
         table = Table.grid(padding=(0, 2))

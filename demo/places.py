@@ -65,7 +65,8 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One lane: odd ones have a serial scanner and a network printer, even ones a keyboard scanner and a serial one.
+    """One lane: odd ones have a serial scanner, a network printer and a customer display on a line of its own, even
+    ones a keyboard scanner, a serial printer and a display behind that.
 
     Number 0 is the lane called ``mine``, which no cashier works at: it waits for a till of one's own.
     """
@@ -111,6 +112,11 @@ class Lane:
     def scale(self) -> str:
         """Its scale's id."""
         return f"scale-{self.tag}"
+
+    @property
+    def display(self) -> str:
+        """Its customer display's id."""
+        return f"display-{self.tag}"
 
 
 def log_to(places: Places) -> None:
@@ -216,9 +222,11 @@ class Places:
             port = f":tcp:{self._printer_port(lane)}" if lane.networked else ""
             specs += [
                 f"{scanner}:{lane.scanner}",
-                f"escpos-printer:{lane.printer}{port}",
+                f"escpos-printer:{lane.printer}{port}" + ("" if lane.networked else ":display=escpos"),
                 f"toledo-8217:{lane.scale}:unit=kg",
             ]
+            if lane.networked:
+                specs.append(f"cd5220-display:{lane.display}:page=cp858")
         return specs
 
     def _printer_port(self, lane: Lane) -> int:
@@ -232,6 +240,13 @@ class Places:
         else:
             scanner = ("keyboard-scanner", f'{{ kind = "event-socket", path = "{devices}/{lane.scanner}.events" }}')
             printer = f'{{ kind = "serial", path = "{devices}/tty{lane.printer}" }}'
+        idle = f'idle = ["Welcome", "Lane {lane.tag}"]'
+        if lane.networked:
+            link = f'transport = {{ kind = "serial", path = "{devices}/tty{lane.display}" }}'
+            display = ("cd5220-display", f'{link}\noptions = {{ code_page = "cp858", {idle} }}')
+        else:
+            options = f'{{ printer = "{lane.printer}", code_page = "cp858", {idle} }}'
+            display = ("printer-display", f"options = {options}")
         return {
             "lane": lane.id,
             "tag": lane.tag,
@@ -240,6 +255,8 @@ class Places:
             "scanner_protocol": scanner[0],
             "scanner_transport": scanner[1],
             "printer_transport": printer,
+            "display_protocol": display[0],
+            "display_link": display[1],
             "printer_model": "TM-T88V" if lane.networked else "generic-80",  # with and without proof of printing
         }
 

@@ -23,6 +23,7 @@ from typing import Any
 from demo import receipt
 from demo.catalogue import Item, amount_minor, label
 from demo.places import STORE_ID, Lane, Places
+from demo.pole import Pole
 from drivers.virtual.control import Control
 from edge.bus.envelope import new_id
 from edge.bus.messages.facts import MeasuredWeight, SaleCompleted, SaleLine, TenderTaken
@@ -110,6 +111,7 @@ class Cashier:
         self._patience_s = patience_s
         self._moment = moment
         self._notes = Notes(places.notes(lane))
+        self._pole = Pole(till)
 
     async def open_lane(self) -> None:
         """Ask the price of everything once, as a till does in the morning: it can then sell without the gateway."""
@@ -119,16 +121,24 @@ class Cashier:
 
     async def sell(self) -> Sale:
         """One customer, from the first scan to the closed drawer."""
+        try:
+            return await self._serve()
+        finally:
+            await self._pole.close()
+
+    async def _serve(self) -> Sale:
         self.basket = []
         self.till.discard_scans()
         for item in self._goods():
             await self._step("scanning")
             self.basket.append(await (self._weigh(item) if item.how == "scale" else self._scan(item)))
+            self._pole.item(self.basket[-1])
             self._moment(self.lane, "in the basket")
         sale = await self._take_money()
         await self._print(sale)
         if sale.cash:
             await self._open_drawer(sale)
+        self._pole.thanks()
         self.last_sale = sale
         self.sales += 1
         self.doing = ""
@@ -225,6 +235,7 @@ class Cashier:
         sale = Sale(number, total, lines, cash)
         day = datetime.now(UTC).date().isoformat()
         operator = f"cashier-{self.lane.number}"
+        self._pole.total(total, given - total)
         self._moment(self.lane, "taking money")
         await self.till.fact(
             TenderTaken(

@@ -133,6 +133,7 @@ class VirtualPrinter(Twin):
             "strip": self._strip.text(),
             "buffered_bytes": len(self._buffer) + len(self._waiting),
             "unknown_commands": self._reader.unknown_commands,
+            "lines": self.screen.lines() if self.screen is not None else None,
         }
 
     # --- what arrives -------------------------------------------------------------------------------
