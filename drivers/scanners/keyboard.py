@@ -88,6 +88,10 @@ class KeyboardScanner:
         options = options or KeyboardScannerOptions()
         layout = load_layout(options.layout, options.variant)
         self._characters, self._dead_keys, self._has_altgr = layout.characters, layout.dead, layout.altgr
+        if not options.variant and (windows := keys.WINDOWS_DEAD.get(options.layout)):
+            dead = {code * 8 + ALTGR + caps: accent for code, accent in windows.items() for caps in (0, CAPS)}
+            self._dead_keys = {**layout.dead, **dead}
+            self._characters = {place: text for place, text in layout.characters.items() if place not in dead}
         self._ends = _ENDS[options.suffix]
         self._label = Label(options.prefix, options.aim)
         self._records = bytearray()

@@ -18,6 +18,14 @@ CTRL_PLACES: Mapping[int, str] = {26: "\x1b", 43: "\x1c", 27: "\x1d"}
 """Ctrl with the keys that are [ \\ ] on a US keyboard types ESC, FS and GS on national ones too (Microsoft's layouts),
 unless the key's own character has a control character."""
 
+WINDOWS_DEAD: Mapping[str, Mapping[int, str]] = {
+    "fr": {3: "\u0303", 8: "\u0300"},
+    "es": {5: "\u0303"},
+}
+"""Keys that with AltGr are dead on Windows and plain in xkb: ~ and the grave accent. Scanners imitate Windows: they
+strike space after them, which would otherwise become part of the code. (The tables of us, gb, de, fr, es and it were
+compared; with a variant of xkb, xkb's word stands.)"""
+
 
 def control_character(character: str) -> str | None:
     """What Ctrl with this character types (Ctrl+] is GS), or None."""

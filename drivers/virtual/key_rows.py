@@ -1,9 +1,7 @@
 """National keyboards as their makers draw them: what each key types alone, with Shift and with AltGr.
 
 Source: the layouts KBDUS, KBDUK, KBDGR, KBDFR, KBDSP and KBDIT of Windows, which scanners imitate (those of Britain,
-Germany, France and Italy compared with ReactOS's tables in dll/keyboard). What Windows and xkb disagree about is left
-out: ~ and the grave accent are dead keys on French and Spanish keyboards there and plain ones here, so a scanner had
-better type them by Alt and the number.
+Germany, France, Spain and Italy compared with ReactOS's tables in dll/keyboard).
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ class Keyboard:
 
 
 def _keyboard(plain: tuple[str, ...], shifted: tuple[str, ...], altgr: Mapping[str, int], dead: str = "") -> Keyboard:
-    """`plain` and `shifted` are the four rows; a character of `dead` is a dead key wherever it stands in them."""
+    """`plain` and `shifted` are the four rows; a character of `dead` is a dead key wherever it stands."""
     strokes: dict[str, tuple[int, Held]] = {" ": (57, ())}
     waiting: dict[str, tuple[int, Held]] = {}
     for rows, held in ((plain, ()), (shifted, (_SHIFT,))):
@@ -40,7 +38,7 @@ def _keyboard(plain: tuple[str, ...], shifted: tuple[str, ...], altgr: Mapping[s
                 if character != _NOTHING:
                     (waiting if character in dead else strokes).setdefault(character, (code, held))
     for character, code in altgr.items():
-        strokes.setdefault(character, (code, (_ALTGR,)))
+        (waiting if character in dead else strokes).setdefault(character, (code, (_ALTGR,)))
     return Keyboard(strokes, waiting)
 
 
@@ -64,14 +62,14 @@ KEYBOARDS: Mapping[str, Keyboard] = {
     "fr": _keyboard(
         ("²&é\"'(-è_çà)=", "azertyuiop^$", "qsdfghjklmù*", "<wxcvbn,;:!"),
         ("\0001234567890°+", "AZERTYUIOP¨£", "QSDFGHJKLM%µ", ">WXCVBN?./§"),
-        {"#": 4, "{": 5, "[": 6, "|": 7, "\\": 9, "@": 11, "]": 12, "}": 13, "€": 18},
-        dead="^¨",
+        {"~": 3, "#": 4, "{": 5, "[": 6, "|": 7, "`": 8, "\\": 9, "@": 11, "]": 12, "}": 13, "€": 18},
+        dead="^¨~`",
     ),
     "es": _keyboard(
         ("º1234567890'¡", "qwertyuiop`+", "asdfghjklñ´ç", "<zxcvbnm,.-"),
         ('ª!"·$%&/()=?¿', "QWERTYUIOP^*", "ASDFGHJKLÑ¨Ç", ">ZXCVBNM;:_"),
-        {"\\": 41, "|": 2, "@": 3, "#": 4, "¬": 7, "€": 18, "[": 26, "]": 27, "{": 40, "}": 43},
-        dead="`^´¨",
+        {"\\": 41, "|": 2, "@": 3, "#": 4, "~": 5, "¬": 7, "€": 18, "[": 26, "]": 27, "{": 40, "}": 43},
+        dead="`^´¨~",
     ),
     "it": _keyboard(
         ("\\1234567890'ì", "qwertyuiopè+", "asdfghjklòàù", "<zxcvbnm,.-"),

@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 
 RECENT_PER_LANE = 100
 REJECTED = "scan.rejected"
-REJECTIONS_QUIET_S = 0.2
-"""A scanner that rattles is told to its lane this often."""
+REJECTIONS_PER_S = 5
+"""A scanner that rattles is told to its lane no more often; a person does not scan as fast."""
 
 
 class Scanning:
@@ -74,7 +74,7 @@ class Scanning:
         self._library = False
         self._held: dict[str, list[tuple[Attached, Scan]]] = {}
         self._loading: asyncio.Task[None] | None = None
-        self._told_s: dict[str, float] = {}
+        self._told_s: dict[str, deque[float]] = {}
         registry.subscribe(Scan, self.scanned)
         registry.subscribe(Noise, self._discarded)
 
@@ -155,9 +155,10 @@ class Scanning:
     def _tell(self, device: Attached, lane: str, code: str, reason: str) -> None:
         """Let the lane hear that something was scanned and is not delivered."""
         now_s = time.monotonic()
-        if now_s - self._told_s.get(device.id, -REJECTIONS_QUIET_S) < REJECTIONS_QUIET_S:
+        told_s = self._told_s.setdefault(device.id, deque(maxlen=REJECTIONS_PER_S))
+        if len(told_s) == REJECTIONS_PER_S and now_s - told_s[0] < 1.0:
             return
-        self._told_s[device.id] = now_s
+        told_s.append(now_s)
         payload = orjson.dumps(
             {
                 "code": code,

@@ -12,7 +12,7 @@ from drivers.catalog import build_driver, build_transport, read_device, read_tra
 from drivers.driver import Driver
 from drivers.errors import BadOption, DeviceLost, WrongDevice
 from drivers.events import Noise, Scan
-from drivers.scanners.keyboard import KeyboardScanner
+from drivers.scanners.keyboard import KeyboardScanner, KeyboardScannerOptions
 from drivers.virtual.key_rows import KEYBOARDS
 from drivers.virtual.keyboard import VirtualKeyboard
 from drivers.virtual.twin import BadRequest
@@ -102,6 +102,26 @@ async def test_without_an_end_key_a_pause_ends_the_code(twin: VirtualKeyboard) -
         assert len(await heard.of(Scan, 2)) == 2
     assert not heard.now(Noise)
     await twin.close()
+
+
+def test_a_tilde_that_is_dead_on_windows_is_never_a_tilde_and_a_space() -> None:
+    record = struct.Struct("llHHi")
+    altgr_2, space, n, digit_1 = ((100, 3), (57,), (49,), (42, 2))
+
+    def struck(*keys: tuple[int, ...]) -> bytes:
+        return b"".join(
+            record.pack(0, 0, 1, code, value)
+            for key in keys
+            for value, codes in ((1, key), (0, key[::-1]))
+            for code in codes
+        )
+
+    french = KeyboardScanner(KeyboardScannerOptions(layout="fr"))
+    for keys, text in (((altgr_2, space), "~"), ((altgr_2, n), "ñ"), ((altgr_2, digit_1), None), ((altgr_2,), None)):
+        (event,) = french.receive(struck(*keys, (28,)))
+        assert getattr(event, "text", None) == text
+    plain = KeyboardScanner(KeyboardScannerOptions(layout="fr", variant="oss"))
+    assert [event.text for event in plain.receive(struck(altgr_2, n, (28,))) if isinstance(event, Scan)] == ["~n"]
 
 
 def test_a_layout_that_cannot_be_had_is_refused_with_what_to_do() -> None:

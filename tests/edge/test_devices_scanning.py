@@ -87,6 +87,16 @@ async def test_rubbish_and_cut_off_scans_never_become_scans(tmp_path: Path) -> N
         assert [told.code for told in rejections(counter)] == ["control_characters", "cut_off"]
 
 
+async def test_a_line_that_rattles_does_not_flood_the_till(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        device = counter.registry.all("scanner")[0]
+        for _ in range(100):  # all at once: no time passes in between
+            counter.scans.scanned(device, Scan("4006381333930", b"", "E0"))
+        assert len(counter.quarantined) == 100
+        assert 5 <= len(rejections(counter)) < 100
+
+
 async def test_a_scanner_unplugged_in_mid_scan_comes_back(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await counter.ready()
