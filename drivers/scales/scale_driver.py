@@ -143,7 +143,7 @@ class Scale:
         return answer
 
     def _not_ready(self, reason: str) -> NotReady:
-        return NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+        return NotReady(reason, f"{self.transport.name}: {ADVICE[reason]}")
 
     def _no_sense(self, last: Answer | None) -> NotReady | Garbled:
         if isinstance(last, Noise):
@@ -261,7 +261,7 @@ def _seen(weight: Weight) -> ScaleStatus:
     return ScaleStatus(weight.raw, motion=not weight.stable, under_zero=value < 0, centre_of_zero=value == 0, net=tared)
 
 
-_ADVICE = {
+ADVICE = {
     "in_motion": "still moving; let it come to rest and weigh again",
     "over": "too much on it; take something off",
     "under_zero": "below zero; clear the plate and zero it",
@@ -280,3 +280,4 @@ _ADVICE = {
     "device_fault": "a fault; switch it off and on, then call service",
     "refused": "refused the command; clear the plate, let it come to rest and try again",
 }
+"""What a person should do, by reason of NotReady; the name of the scale stands before it."""

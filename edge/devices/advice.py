@@ -20,10 +20,13 @@ _PLEASE = {
     "busy": "Wait a moment; the scale is busy",
     "no_weight": "Clear the plate and weigh again",
     "below_minimum": "Put more on the scale",
+    "out_of_range": "Clear the plate and zero the scale: there is too much on it, or less than nothing",
     "not_moved": "Lift the goods and put them back",
     "unchanged": "Lift the goods and put them back",
     "needs_zero": "Clear the plate and zero the scale",
     "needs_calibration": "Call service: the scale must be calibrated",
+    "needs_price": "Set unit_price of the scale to a price that it takes",
+    "needs_checksum": "Set polynomial of the scale to the constant that its maker gives",
     "device_fault": "Switch the scale off and on; call service if that does not help",
     "refused": "Clear the plate, let it come to rest and try again",
     "unsupported": "Use the scale's own keys: it does not do this from here",
@@ -37,7 +40,18 @@ _AT_DEVICE = {
     "lost": "Check the cable and power of {device}",
 }
 
-SCALE_STUCK = frozenset({"over", "under_zero", "needs_zero", "needs_calibration", "device_fault"})
+SCALE_STUCK = frozenset(
+    {
+        "over",
+        "under_zero",
+        "out_of_range",
+        "needs_zero",
+        "needs_calibration",
+        "needs_price",
+        "needs_checksum",
+        "device_fault",
+    }
+)
 """What keeps a scale from weighing until a person does something; all else passes by itself or with the next goods."""
 
 
