@@ -29,7 +29,8 @@ from drivers.scales.base import ScaleProtocol, plain_decimal
 
 PRINTOUT_LIMIT_BYTES = 1024
 
-_LINE = re.compile(r"(?P<word>[A-Za-z/.: ]*?)(?P<value>\d{1,4}(?:\.\d{1,4})?) ?(?P<unit>kg|lb) ?", re.IGNORECASE)
+_WORD = r"(?P<word>(?:[A-Za-z/.: ]*?[: ])??)"  # a letter right before the number may be a digit that noise spoilt
+_LINE = re.compile(_WORD + r"(?P<value>\d{1,4}(?:\.\d{1,4})?) ?(?P<unit>kg|lb) ?", re.IGNORECASE)
 _KINDS = {"net": r"(net|nt|n/?w)\b", "gross": r"(gross|gs|g/?w)\b", "tare": r"(tare|t/?w)\b"}
 _UNITS: Mapping[str, Unit] = {"kg": "kg", "lb": "lb"}
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from drivers.catalog import DEVICES
 from drivers.events import Event, Noise, Weight
 from drivers.scales.toledo_8217 import Toledo8217
+from tests.fuzz.oracles import ORACLES
 from tests.fuzz.runner import Fuzzer
 from tests.fuzz.targets import Setup, Target, targets
 
@@ -28,6 +30,11 @@ def test_nothing_is_found_in(kind: str) -> None:
     assert explored.ways > 10
     assert tally.inputs >= INPUTS
     assert tally.events.total() > INPUTS / 20
+
+
+def test_every_scale_is_read_twice() -> None:
+    scales = {kind for kind, one in DEVICES.items() if one.category == "scale" and one.build is not None}
+    assert scales <= set(ORACLES)
 
 
 # -- parsers with one thing wrong: each must be found ------------------------------------------------------------------
