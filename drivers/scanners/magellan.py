@@ -112,7 +112,7 @@ class Magellan(ScaleProtocol):
             match = _IDENTIFIED.fullmatch(content.decode("utf-8"))
         except UnicodeDecodeError:
             return Noise(raw, "not UTF-8", "not_text")
-        if match is None:
+        if match is None or not (match[1] or match[2]):
             return Noise(raw, "an unknown label identifier")
         identifier, aim, data = match.groups()
         label = _DATA.read(data, raw)
