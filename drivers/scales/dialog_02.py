@@ -60,7 +60,10 @@ _CODES: Mapping[bytes, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Dialog02Options:
-    """`unit_price` is what the scale is told before it weighs, six digits; it prices nothing for us."""
+    """`unit_price` is what the scale is told before it weighs, six digits; it prices nothing for us.
+
+    A scale that takes no price of zero says 11 or, some do, 22 for as long as it is told one: choose another then.
+    """
 
     unit_price: str = "000000"
 
