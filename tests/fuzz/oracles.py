@@ -105,7 +105,7 @@ def _mt_sics(raw: bytes, options: Mapping[str, Any]) -> Said:
 
 def _azextra(raw: bytes, options: Mapping[str, Any]) -> Said:
     lines = [line.removesuffix("\r") for line in raw.decode("latin-1").split("\n")]
-    pattern = r"\s*(?:[a-z.:]+\s+)*([0-9]+(?:\.[0-9]+)?) *(kg|g|lb|oz) *"
+    pattern = r"\s*(?:[a-z.:]+\s+)*([0-9]+(?:\.[0-9]+)?) *(kg|lb) *"
     found = [(line, match) for line in lines if (match := re.fullmatch(pattern, line, re.I))]
     net = [(line, match) for line, match in found if re.match(r"\s*net", line, re.I)]
     chosen = net or found
