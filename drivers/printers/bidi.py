@@ -1,8 +1,8 @@
 """The order in which mixed left-to-right and right-to-left text stands on a line.
 
 Unicode Standard Annex 9 (bidirectional algorithm), revision 50: paragraph level P2-P3, weak types W1-W7, neutral types
-N1-N2, implicit levels I1-I2, reordering L1-L2. Left out, because receipts do not need them: explicit embeddings and
-isolates (dropped before: they would let a text show another than it holds) and paired brackets (N0).
+N0-N2, implicit levels I1-I2, reordering L1-L2. Left out: explicit embeddings and isolates (dropped before they get
+here: they would let a text show another than it holds) and brackets other than ( ) [ ] { }.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from unicodedata import bidirectional
 
 _RIGHT = frozenset(("R", "AL"))
+_OPENING, _CLOSING = "([{", ")]}"
 _NEUTRAL = frozenset(("B", "S", "WS", "ON", "BN", "ES", "ET", "CS"))
 
 
@@ -64,6 +65,7 @@ def _levels(text: str, base: int) -> list[int]:
     original = [bidirectional(one) or "L" for one in text]
     embedding = "R" if base & 1 else "L"
     kinds = _weak(list(original), embedding)
+    _brackets(text, kinds, embedding)
     _neutral(kinds, embedding)
     if base & 1:
         levels = [base if kind == "R" else base + 1 for kind in kinds]
@@ -106,6 +108,40 @@ def _weak(kinds: list[str], embedding: str) -> list[str]:
         elif kind == "EN" and strong == "L":
             kinds[at] = "L"
     return kinds
+
+
+def _brackets(text: str, kinds: list[str], embedding: str) -> None:
+    """N0: both brackets of a pair take the direction of what they hold."""
+    for opening, closing in _pairs(text):
+        inside = {_side(kind) for kind in kinds[opening + 1 : closing]} - {""}
+        if not inside:
+            continue
+        side = embedding
+        if embedding not in inside:
+            before = next((one for kind in reversed(kinds[:opening]) if (one := _side(kind))), embedding)
+            if before in inside:
+                side = before
+        kinds[opening] = kinds[closing] = side
+
+
+def _pairs(text: str) -> list[tuple[int, int]]:
+    pairs: list[tuple[int, int]] = []
+    opened: list[tuple[str, int]] = []
+    for at, one in enumerate(text):
+        if one in _OPENING:
+            opened.append((_CLOSING[_OPENING.index(one)], at))
+        elif one in _CLOSING:
+            for depth in range(len(opened) - 1, -1, -1):
+                if opened[depth][0] == one:
+                    pairs.append((opened[depth][1], at))
+                    del opened[depth:]
+                    break
+    return sorted(pairs)
+
+
+def _side(kind: str) -> str:
+    """The direction of a strong kind, numbers among them (N0, N1); empty for neutral ones."""
+    return "L" if kind == "L" else "R" if kind in ("R", "EN", "AN") else ""
 
 
 def _neutral(kinds: list[str], embedding: str) -> None:
