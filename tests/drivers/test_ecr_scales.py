@@ -91,6 +91,8 @@ async def test_cas_a_weight_on_hold_is_not_sold_by(path: Path) -> None:
 def test_cas_10_must_be_told_its_unit() -> None:
     with pytest.raises(BadOption, match="unit"):
         read_device("cas-10", {})
+    with pytest.raises(BadOption, match="from 2 to 100"):
+        read_device("cas-10", {"unit": "kg", "same": 1})
 
 
 async def test_dibal_the_frames_in_print(path: Path) -> None:
