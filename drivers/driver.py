@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import NoReturn
 
 from drivers.errors import DeviceLost
@@ -43,6 +44,7 @@ class Driver:
         self._on_open = on_open
         self._silence: asyncio.TimerHandle | None = None
         self._gone: asyncio.Future[DeviceLost] | None = None
+        self._guard = _Guard(self)
 
     async def run(self) -> NoReturn:
         """Open and serve the device until it is gone; raises DeviceLost or WrongDevice, or is cancelled."""
@@ -77,10 +79,11 @@ class Driver:
         """See an event before the owner does; for subclasses."""
 
     def _receive(self, data: bytes) -> None:
-        if self.tap is not None:
-            self.tap(data)
-        self._deliver(self.protocol.receive(data))
-        self._watch_silence()
+        with self._guard:
+            if self.tap is not None:
+                self.tap(data)
+            self._deliver(self.protocol.receive(data))
+            self._watch_silence()
 
     def _watch_silence(self) -> None:
         self._stop_silence()
@@ -95,7 +98,8 @@ class Driver:
 
     def _silent(self) -> None:
         self._silence = None
-        self._deliver(self.protocol.idle())
+        with self._guard:
+            self._deliver(self.protocol.idle())
 
     def _deliver(self, events: Sequence[Event]) -> None:
         now_ns = time.monotonic_ns()
@@ -108,6 +112,28 @@ class Driver:
             self._heard(event)
             self._on_event(event)
 
+    def fail(self, bug: Exception) -> None:
+        """End `run` with a bug that was met in a callback of the event loop, where nobody would hear of it."""
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_exception(bug)
+            self._gone.exception()  # marked as seen: `run` may be about to end otherwise
+
     def _lost(self, error: DeviceLost) -> None:
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(error)
+
+
+class _Guard:
+    """A bug in what it guards ends the driver's `run`: whoever awaits that deals with bugs."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._driver.fail(error)
+        return True

@@ -45,8 +45,11 @@ async def keep_running(
     expected: tuple[type[Exception], ...] = (),
     on_state: Callable[[State], None] | None = None,
     pauses: Pauses = Pauses(),
+    pause: Callable[[float], Awaitable[bool | None]] = asyncio.sleep,
 ) -> NoReturn:
     """Run ``work()`` again and again until cancelled.
+
+    `pause` waits so many seconds; where it returns True, what was waited for is there, and pauses begin short again.
 
     `expected` are losses that are no bugs. `on_state` hears "lost" and "faulted" when they begin and "running" when a
     life after them has lasted `good_life_s` or ended by itself.
@@ -88,7 +91,8 @@ async def keep_running(
         else:
             settle("running")
         attempt = 1 if time.monotonic() - started > pauses.good_life_s else attempt + 1
-        await asyncio.sleep(pauses.before(attempt))
+        if await pause(pauses.before(attempt)):
+            attempt = 0
 
 
 async def _watched(work: Callable[[], Awaitable[object]], good_life_s: float, good: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ opened, on a thread: reading sysfs may wait for a device that is just going away
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from drivers.transports.usb_identity import UsbDevice, UsbFound, UsbPresent, find
@@ -27,7 +28,10 @@ class Place:
     A transport that has one calls it `place` and asks for the `node` at each opening. `subsystem` is the kernel's name
     for the kind of node: tty, input, hidraw, usbmisc (printers) or usb (the whole device). The owner may fill in
     `others` and `last_port` (see `usb_identity.find`); `found` is what was found last, None where there is a path.
+    `read` tells what is plugged in.
     """
+
+    read: Callable[[UsbDevice, str], list[UsbPresent]]
 
     def __init__(self, path: str, usb: UsbDevice | None = None, subsystem: str = "") -> None:
         self.path = path
@@ -36,6 +40,7 @@ class Place:
         self.others: frozenset[str] = frozenset()
         self.last_port: str | None = None
         self.found: UsbFound | None = None
+        self.read = plugged_in
 
     def __str__(self) -> str:
         """As people read it in logs."""
@@ -45,7 +50,7 @@ class Place:
         """The path to open now; raises DeviceLost (not plugged in) or WrongDevice (several would fit)."""
         if self.usb is None:
             return self.path
-        present = await asyncio.to_thread(plugged_in, self.usb, self.subsystem)
+        present = await asyncio.to_thread(self.read, self.usb, self.subsystem)
         self.found = find(self.usb, present, last_port=self.last_port, others=self.others)
         return self.found.path
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
 from drivers import catalog
@@ -27,10 +28,11 @@ from edge.bus.messages.facts import DeviceSwapped
 from edge.bus.messages.replies import Code, ProblemError
 from edge.config import Device as DeviceConfig
 from edge.devices.attached import Attached, Category
+from edge.devices.hotplug import Hotplug, Plug
 from edge.devices.leases import Leases
 from edge.devices.places import Places, Seen
 from edge.devices.statuses import Report, Statuses
-from edge.supervisor import keep_running
+from edge.supervisor import Pauses, keep_running
 
 __all__ = ["Attached", "Category", "Quarantine", "Registry", "Report"]
 
@@ -40,6 +42,9 @@ Quarantine = Callable[[str, str | None, str, str, bytes], None]
 """Keep bad input: origin, lane, code, reason, payload."""
 
 GARBLED = "scan.garbled"
+EVENTFUL_PAUSE_S = 15.0
+"""Where an event tells when a device is back, looking without one is only for what events do not tell: a busy port."""
+PAUSES = Pauses()
 
 E = TypeVar("E", bound=Event)
 
@@ -59,8 +64,12 @@ class Registry(Statuses):
         quarantine: Quarantine,
         leases: Leases,
         places: Places,
+        *,
+        pauses: Pauses = PAUSES,
     ) -> None:
         super().__init__({}, publish, report, leases)
+        self._pauses = pauses
+        self._hotplug = Hotplug()
         self._quarantine = quarantine
         self._places = places
         self._subscribers: dict[type[Any], list[Callable[[Attached, Any], None]]] = {}
@@ -198,21 +207,29 @@ class Registry(Statuses):
     async def run(self) -> None:
         """Run every driver until cancelled."""
         self.publish_all()
+        running = [(device, device.driver) for device in self._devices.values() if device.driver is not None]
+        plugs = {device: self._hotplug.plug(place_of(driver.transport)) for device, driver in running}
+        self._hotplug.start()
         try:
             async with asyncio.TaskGroup() as group:
-                for device in self._devices.values():
-                    if device.driver is not None:
-                        group.create_task(self._kept(device, device.driver), name=f"device {device.id}")
+                for device, driver in running:
+                    group.create_task(self._kept(device, driver, plugs[device]), name=f"device {device.id}")
         finally:
+            self._hotplug.close()
             self._leases.close()
             self._stop_telling()
 
-    async def _kept(self, device: Attached, driver: Driver) -> None:
+    async def _kept(self, device: Attached, driver: Driver, plug: Plug) -> None:
+        pauses = self._pauses
+        if plug.eventful:
+            pauses = replace(pauses, longest_s=max(pauses.longest_s, EVENTFUL_PAUSE_S))
         await keep_running(
             f"device {device.id}",
-            lambda: self._once(device, driver),
+            lambda: self._once(device, driver, plug),
             expected=(DeviceLost,),
             on_state=lambda state: self._supervised(device, state),
+            pauses=pauses,
+            pause=plug.wait,
         )
 
     def _supervised(self, device: Attached, state: str) -> None:
@@ -229,23 +246,27 @@ class Registry(Statuses):
                 if isinstance(device.driver, PrinterDriver):
                     self.printer_said(device, device.driver.status)
 
-    async def _once(self, device: Attached, driver: Driver) -> NoReturn:
-        try:
-            await driver.run()
-        except WrongDevice as error:
-            log.error("%s is stopped: %s", device.id, error)
-            device.fault = str(error)
-            self._set(device, "faulted", {}, f"Correct the configuration of {device.id}: {error}")
-            self._down(device)
-            await asyncio.get_running_loop().create_future()  # stopped: only a new configuration helps
-            raise
-        except DeviceLost as error:
-            self._offline(device, device, error)
-            raise
-        finally:
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():  # stopping is no loss
-                self._down(device)
+    async def _once(self, device: Attached, driver: Driver, plug: Plug) -> NoReturn:
+        told = ""
+        while True:
+            plug.clear()
+            try:
+                await driver.run()
+            except WrongDevice as error:
+                device.fault = str(error)
+                self._set(device, "faulted", {}, f"Correct the configuration of {device.id}: {error}")
+                if device.fault != told:
+                    log.error("%s is stopped: %s", device.id, error)
+                told = device.fault
+            except DeviceLost as error:
+                self._offline(device, device, error)
+                raise
+            finally:
+                task = asyncio.current_task()
+                if task is None or not task.cancelling():  # stopping is no loss
+                    self._down(device)
+            await plug.wait(None)  # a new configuration helps, or that something else is plugged in
+            device.fault = ""
 
     def _opened(self, device: Attached) -> None:
         """The link is up: remember where it was found, and say what is known."""

@@ -30,7 +30,7 @@ from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
 from edge.devices.leases import LEASES_SCHEMA, Leases
 from edge.devices.places import PLACES_SCHEMA, Places
 from edge.devices.printing import PRINTING_SCHEMA, Printing
-from edge.devices.registry import Registry
+from edge.devices.registry import PAUSES, Registry
 from edge.devices.scanning import Scanning as Scans
 from edge.devices.watching import Watching
 from edge.devices.weighing import Weighing
@@ -38,6 +38,7 @@ from edge.journal.clock import Clock
 from edge.journal.store import Store
 from edge.services.facts import Reporter
 from edge.services.requests import Asked
+from edge.supervisor import Pauses
 
 BOUND_S = 20.0
 AWAY_S = 0.2
@@ -71,6 +72,7 @@ class Counter:
         drawer: Mapping[str, Any] | None = None,
         printer: Mapping[str, Any] | None = None,
         scale_kind: str = "toledo-8217",
+        pauses: Pauses = PAUSES,
     ) -> None:
         """`drawer` are options of drawer-1, `printer` are options of the virtual printer."""
         self.directory = directory
@@ -78,6 +80,7 @@ class Counter:
         self.open_when = open_when
         self.send_s = send_s
         self.drawer_options = dict(drawer or {})
+        self.pauses = pauses
         wire = PtyWire(directory / "ttyprinter") if serial_printer else TcpWire(0)
         self.scanner = VirtualScanner("scanner-1", PtyWire(directory / "ttyscanner"))
         scale = TWINS[scale_kind].twin("scale-1", PtyWire(directory / "ttyscale"))
@@ -148,7 +151,8 @@ class Counter:
         self.leases, self.places = Leases(self.store, self.clock, report, away_s=AWAY_S), Places(self.store)
         await self.leases.open()
         await self.places.open()
-        self.registry = Registry(self.devices(), self.publish, report, self.quarantine, self.leases, self.places)
+        kept = (self.leases, self.places)
+        self.registry = Registry(self.devices(), self.publish, report, self.quarantine, *kept, pauses=self.pauses)
         self.claiming = Claiming(self.registry, self.leases)
         self.cards = LaneCards("s1", ("lane-1", "lane-2"), self.registry, self.store, report)
         scanning = Scanning(variable_measure=MEASURES)
