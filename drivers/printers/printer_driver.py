@@ -143,19 +143,20 @@ class PrinterDriver(Driver):
     async def pass_through(self, data: bytes, timeout_s: float = 5.0) -> None:
         """Carry `data` (at most 2048 bytes) between two jobs, in one piece, to what hangs behind the printer.
 
-        It must end with the printer selected again (ESC = 1). A printer that is known to be stuck gets nothing: what
-        waits in its buffer would come late. Raises NotReady (as `send`) or DeviceLost.
+        It must end with the printer selected again (ESC = 1). A job in hand is waited for. A printer that is known to
+        be stuck gets nothing: what waits in its buffer would come late. Raises NotReady (as `send`) or DeviceLost.
         """
         if len(data) > CHUNK_BYTES:
             raise ValueError(f"{len(data)} bytes are more than one piece of {CHUNK_BYTES}")
-        try:
-            async with asyncio.timeout(timeout_s), self._line:
-                reason = self.protocol.status.reason
-                if reason is not None:
-                    raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
-                await self._carry(data)
-        except TimeoutError:
-            raise NotReady("not_drained", f"{self.transport.name}: {_ADVICE['not_drained']}") from None
+        async with self._line:
+            reason = self.protocol.status.reason
+            if reason is not None:
+                raise NotReady(reason, f"{self.transport.name}: {_ADVICE[reason]}")
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._carry(data)
+            except TimeoutError:
+                raise NotReady("not_drained", f"{self.transport.name}: {_ADVICE['not_drained']}") from None
 
     def _framed(self, job: bytes, token: bytes | None) -> bytes:
         status = report_changes() if self.profile.automatic_status else b""
@@ -310,9 +311,10 @@ class PrinterDriver(Driver):
     def _opened(self) -> None:
         self._ended = asyncio.get_running_loop().create_future()
         self._obeys = None
+        self.transport.write(FEW_NULS + SELECT_PRINTER)
         if self.profile.automatic_status:
             self._obeys = asyncio.get_running_loop().create_future()
-            self.transport.write(FEW_NULS + SELECT_PRINTER + report_changes())
+            self.transport.write(report_changes())
         if self.profile.real_time_status:
             self._question()
 

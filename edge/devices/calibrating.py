@@ -1,13 +1,14 @@
-"""Calibrating a cash drawer: a technician at the drawer, two steps, and what was learnt is in force at once.
+"""Calibrating a cash drawer: a technician at the drawer, three steps, and what was learnt is in force at once.
 
-    the person closes it
-    device.calibrate open    reads the level, opens the drawer (a recorded opening, reason "calibration"), reads again
-    the person closes it
+    device.calibrate begin   asks the person to close the drawer
+    device.calibrate open    reads the level, opens the drawer (a recorded opening, reason "calibration"), reads again,
+                             asks the person to close it
     device.calibrate judge   reads once more, judges, keeps the verdict on disk (`drawer_ledger`)
 
-Between the steps the level has no meaning, so the drawer's state is unknown; a calibration that nobody ends is
-forgotten. What the configuration says is never overridden: where it says the opposite, the verdict is kept, the answer
-and the drawer's status complain, and the state stays unknown until a person corrects one of the two.
+Each answer says what the person does (`text`) and which step follows (`next`), until `done`. From "open" on the level
+has no meaning, so the drawer's state is unknown; a calibration that nobody ends is forgotten. What the configuration
+says is never overridden: where it says the opposite, the verdict is kept, the answer and the drawer's status complain,
+and the state stays unknown until a person corrects one of the two.
 
 Source: design page "Devices" (cash drawers).
 """
@@ -42,11 +43,11 @@ REASON = "calibration"
 
 
 class Calibrate(Message):
-    """One step. `it_opened`, with "judge": whether the person saw the drawer open."""
+    """One step. A contact that did not change is only believed to tell nothing when `it_opened`."""
 
     device: Id
-    step: Literal["open", "judge"]
-    it_opened: bool = Field(default=True, description="with judge: whether the drawer sprang open")
+    step: Literal["begin", "open", "judge"]
+    it_opened: bool = Field(default=False, description="with judge: the person saw the drawer spring open")
 
 
 @dataclass(slots=True)
@@ -74,12 +75,19 @@ class Calibrating:
         self._begun.clear()
 
     async def calibrate(self, asked: Asked, parameters: Calibrate) -> dict[str, Any]:
-        """Open: ``{"closed", "opened", "please"}``; judge: ``{"open_when", "why", "saved", "complaint"}``."""
+        """``{"done", "text", "next"}``; the last one also ``{"open_when", "saved", "complaint", ...the readings}``."""
         drawer = self._drawers.named(parameters.device)
         if drawer is None:
             raise ProblemError(Code.NOT_FOUND, f"there is no drawer {parameters.device!r} in this store")
         try:
-            return await (self._open(asked, drawer) if parameters.step == "open" else self._judge(drawer, parameters))
+            match parameters.step:
+                case "begin":
+                    _printer(drawer)  # complains now where nothing can come of it
+                    return {"done": False, "next": "open", "text": f"Close {drawer.device.id}"}
+                case "open":
+                    return await self._open(asked, drawer)
+                case "judge":
+                    return await self._judge(drawer, parameters)
         except NotReady as error:
             raise ProblemError(Code.NOT_READY, f"{error.reason}: {error}") from error
         except DeviceLost as error:
@@ -105,10 +113,11 @@ class Calibrating:
             raise
         begun.readings = Readings(closed, opened)
         return {
-            "device": drawer.device.id,
+            "done": False,
+            "next": "judge",
+            "text": f"{drawer.device.id} was told to open. Close it again",
             "closed": named(closed),
             "opened": named(opened),
-            "please": f"Close {drawer.device.id}, then go on",
         }
 
     async def _judge(self, drawer: Drawer, parameters: Calibrate) -> dict[str, Any]:
@@ -123,13 +132,14 @@ class Calibrating:
         if saved:
             await drawer.learn(Learnt(verdict.open_when, self._clock.now().wall))
         self._forget(drawer)
+        found = f"open when {verdict.open_when}" if verdict.open_when else "nothing learnt"
         return {
-            "device": drawer.device.id,
+            "done": True,
+            "text": drawer.complaint or f"{drawer.device.id}: {found}; {verdict.why}",
             "open_when": verdict.open_when,
             "closed": named(readings.closed),
             "opened": named(readings.opened),
             "closed_again": named(readings.closed_again),
-            "why": verdict.why,
             "saved": saved,
             "complaint": drawer.complaint,
         }

@@ -274,3 +274,20 @@ async def test_a_capture_is_played_to_the_gateway(tmp_path: Path) -> None:
             code, out, err = await playing
             assert code == 0, err
             assert "played as scanner-1" in out
+
+
+async def test_a_drawer_is_calibrated_by_hand(tmp_path: Path) -> None:
+    async with open_shop(tmp_path) as shop:
+        process = await terminal(shop.at.config.file, "calibrate", "drawer-1")
+        assert process.stdin is not None
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            assert b"Close drawer-1" in await process.stdout.readuntil(b"press Enter ")
+            process.stdin.write(b"\n")
+            assert b"Close it again" in await process.stdout.readuntil(b"press Enter ")
+            assert shop.printer.state()["drawer_open"]
+            await shop.printer.do("drawer", {"to": "closed"})
+            process.stdin.write(b"\n")
+            out, err = await process.communicate()
+        assert (process.returncode, err) == (0, b"")
+        assert b"drawer-1: open when high" in out
