@@ -29,7 +29,7 @@ from drivers.scales.base import ScaleProtocol, plain_decimal
 FRAME_LIMIT_BYTES = 40
 
 _NUMBER = rb"(-? *\d{1,8}(?:\.\d{1,5})?)"
-_KDE = re.compile(rb"[ M]{1,2} *" + _NUMBER + rb"(?: (kg|g|lb|oz) {1,2}| *)\r\n")
+_KDE = re.compile(rb"(?: ?M)? *" + _NUMBER + rb"(?: (kg|g|lb|oz) {1,2}| *)\r\n")
 _KDE_BYTES = (18, 19)
 _KDE_ERROR = re.compile(rb" *Error *\r\n")
 _KFB = re.compile(rb"(ST|US),(GS|NT),? *" + _NUMBER + rb" *(kg|g|lb|oz) *\r\n", re.IGNORECASE)

@@ -65,8 +65,9 @@ class Till:
     `tls` names the PEM files for TLS: with it, the till never speaks to a gateway that has none.
     `secret` is the lane's password where the store has given it one. `on_gateway` is called when the gateway comes or
     goes, `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
-    never take, `on_rejected_scan` when something was scanned that cannot be delivered ("Scan it again"). WrongLedger
-    when the ledger's file is another lane's or already in use.
+    never take, `on_rejected_scan` when something was scanned that cannot be delivered ("Scan it again"), `on_weight`
+    with each live weight while the till watches a scale (`scale.watch`). WrongLedger when the ledger's file is another
+    lane's or already in use.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Till:
         on_store: Callable[[str, bytes], None] | None = None,
         on_refused: Callable[[Refused], None] | None = None,
         on_rejected_scan: Callable[[Rejection], None] | None = None,
+        on_weight: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.store = store
         self.lane = lane
@@ -104,6 +106,7 @@ class Till:
         self._on_gateway = on_gateway
         self._on_store = on_store
         self._on_refused = on_refused
+        self._on_weight = on_weight
         self._on_rejected_scan = on_rejected_scan
         self._client: Client | None = None
         self._was_online = False
@@ -267,6 +270,8 @@ class Till:
         client.on_message(topics.lane_scans(self.lane), self._scan_came, qos=1)
         client.on_message(topics.lane_rejected(self.lane), self._rejection_came, qos=1)
         client.on_message(topics.lane_replies(self.lane), self._reply_came, qos=1)
+        if self._on_weight is not None:
+            client.on_message(topics.lane_weights(self.lane), self._weight_came, qos=0)
         client.on_message(topics.GATEWAY_STATUS, self._status_came, qos=1)
         client.on_message(topics.STORE_ANY, self._store_came, qos=1)
         client.on_connect.append(self._linked)
@@ -328,6 +333,10 @@ class Till:
         rejection = self._inbox.receive_rejected(message.payload)
         if rejection is not None and self._on_rejected_scan is not None:
             self._on_rejected_scan(rejection)
+
+    def _weight_came(self, message: Message) -> None:
+        if self._on_weight is not None:
+            self._on_weight(_table(message))
 
     def _reply_came(self, message: Message) -> None:
         message.ack()
