@@ -96,6 +96,8 @@ class Device(Section):
     lanes: tuple[Id, ...] = Field(min_length=1, description="the lanes that use it; the first is its home")
     transport: dict[str, Any] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    failover: Id | None = Field(default=None, description="of a printer: the one of the same model that stands in")
+    failover_after_s: float = Field(default=5.0, ge=0, le=3600, description="how long this one must have been unfit")
 
 
 class VariableMeasure(Section):
@@ -273,6 +275,7 @@ def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
             if lane_id not in lanes:
                 wrong.append((("devices", index, "lanes"), f"there is no lane {lane_id!r}; lanes: {', '.join(lanes)}"))
         wrong += [(("devices", index, *place), what) for place, what in _driver(device)] + _behind(config, index)
+        wrong += [(("devices", index, "failover"), what) for what in _failover(config, device)]
     wrong += _same_usb(config)
     if config.cloud and config.cloud.wire == "single" and config.cloud.confirm == "hq":
         wrong.append((("cloud", "wire"), 'single events carry no chain for HQ to confirm; set confirm = "broker" too'))
@@ -329,6 +332,27 @@ def _behind(config: StoreConfig, index: int) -> list[tuple[Place, str]]:
         return []
     what = f"there is no {kind.through} {carrier!r} that could carry it; devices that can: {', '.join(able) or 'none'}"
     return [(("devices", index, "options", kind.through), what)]
+
+
+def _failover(config: StoreConfig, device: Device) -> list[str]:
+    """What keeps one printer from standing in for another: a job is made for one model, and belongs to a lane."""
+    from drivers import catalog
+
+    if device.failover is None:
+        return []
+    kind = catalog.DEVICES.get(device.protocol)
+    if kind is None or kind.category != "printer" or kind.build is None:
+        return ["only a printer can have another one that stands in for it; leave it out"]
+    other = next((one for one in config.devices if one.id == device.failover and one.id != device.id), None)
+    if other is None or other.protocol != device.protocol:
+        return [f"there is no other {device.protocol} {device.failover!r} in this store"]
+    wrong = []
+    if other.options != device.options:
+        wrong.append(f"{other.id} has other options; receipts are made for one model, so both must be alike")
+    missing = [lane for lane in device.lanes if lane not in other.lanes]
+    if missing:
+        wrong.append(f"{other.id} does not serve lanes {', '.join(missing)}; add them to its lanes")
+    return wrong
 
 
 def _same_usb(config: StoreConfig) -> list[tuple[Place, str]]:

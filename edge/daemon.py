@@ -39,7 +39,7 @@ from edge.devices.displays import Displays
 from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
 from edge.devices.leases import LEASES_SCHEMA, Leases
 from edge.devices.places import PLACES_SCHEMA, Places
-from edge.devices.printing import PRINTING_SCHEMA, Printing
+from edge.devices.printing import PRINTING_SCHEMAS, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
 from edge.devices.watching import Watching
@@ -74,7 +74,7 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
     clock = Clock()
     schemas = [
         ("requests-1", REQUESTS_SCHEMA),
-        ("printing-1", PRINTING_SCHEMA),
+        *PRINTING_SCHEMAS,
         *DRAWERS_SCHEMAS,
         ("leases-1", LEASES_SCHEMA),
         ("places-1", PLACES_SCHEMA),

@@ -28,6 +28,9 @@ class Attached:
     options: Any = None
     driver: Driver | None = None
     through: Attached | None = None
+    failover: str | None = None
+    """The printer that stands in for this one."""
+    failover_after_s: float = 0.0
     state: DeviceState = "unknown"
     detail: Detail = field(default_factory=dict)
     please: str = ""

@@ -5,7 +5,7 @@
        |         |         +--> (ends as sent where the printer cannot prove printing)
        |         +--> unknown                   it had started, and its end was not seen: a person looks at the paper
        |         +--> queued                    not one byte had left
-       +--> expired, failed, cancelled          certainly not printed
+       +--> expired, failed, cancelled          certainly not printed (cancelled: the till took it back)
 
 Strategy: a row is on disk before its handler may answer, and says ``sending`` on disk before the first byte leaves. So
 after a crash a row tells what may have happened: ``queued`` has certainly not started, ``sending`` may have. The row
@@ -28,7 +28,7 @@ State = Literal["queued", "sending", "sent", "printed", "unknown", "failed", "ex
 KEEP_DAYS = 7
 """How long an ended job can still be asked for or printed again."""
 
-PRINTING_SCHEMA = """
+_JOBS = """
 CREATE TABLE print_jobs (
     row            INTEGER PRIMARY KEY,  -- order of arrival
     lane           TEXT    NOT NULL,
@@ -55,11 +55,18 @@ CREATE TABLE print_jobs (
 CREATE INDEX print_jobs_open ON print_jobs (row) WHERE ended = 0;
 CREATE INDEX print_jobs_by_age ON print_jobs (ended_at) WHERE ended = 1;
 """
+_FAILOVER = """
+ALTER TABLE print_jobs ADD COLUMN asked_device TEXT;  -- where it was to be printed, when another printer stood in
+"""
+PRINTING_SCHEMAS = (("printing-1", _JOBS), ("printing-2", _FAILOVER))
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One row of the ledger. `content` is what the printer gets; `token` is 4 printable ASCII bytes."""
+    """One row of the ledger. `content` is what the printer gets; `token` is 4 printable ASCII bytes.
+
+    `device` is the printer that prints it, `asked_device` the one it waited for before, if another stood in.
+    """
 
     lane: str
     job: str
@@ -78,6 +85,7 @@ class Job:
     proven: bool = False
     reason: str = ""
     attempts: int = 0
+    asked_device: str | None = None
 
     def result(self) -> dict[str, Any]:
         """What a till is told of it."""
@@ -93,6 +101,8 @@ class Job:
             result["replaced"] = self.replaced
         if self.original is not None:
             result["original"] = self.original
+        if self.asked_device is not None:
+            result["instead_of"] = self.asked_device
         return result
 
     def insert(self) -> Statement:
@@ -135,10 +145,17 @@ class Job:
             ),
         )
 
+    def moved(self) -> Statement:
+        """Note that another printer prints it."""
+        return (
+            "UPDATE print_jobs SET device = ?, asked_device = ? WHERE lane = ? AND job = ?",
+            (self.device, self.asked_device, self.lane, self.job),
+        )
+
 
 _COLUMNS = (
     "lane, job, device, digest, content, token, boot, expires_ms, created_at, replaced, original, reprint_reason,"
-    " state, ended, proven, reason, attempts"
+    " state, ended, proven, reason, attempts, asked_device"
 )
 
 

@@ -28,6 +28,8 @@ SEND_S = 30.0
 """A printer may take no byte of a job, and give no word of its end, for this long without saying why (`send`)."""
 LOST_GRACE_S = 1.0
 """A link that is just being opened is not yet reported as lost."""
+WAITING_LIMIT = 200
+"""Jobs that may wait for one printer; more are refused."""
 RECHECK_S = 3.0
 """A printer that is not ready, and for which a job waits, is asked again this often."""
 
@@ -50,7 +52,7 @@ class PrinterQueue:
         self.hold: ProblemError | None = None
         """Why nothing is printed at the moment; waiting requests are answered with it."""
         self.changed = asyncio.Event()
-        """Set, and replaced by a new one, whenever a job or `hold` changes."""
+        """Set, and replaced by a new one, whenever a job, `hold` or the printer changes."""
         self._ledger = ledger
         self._report = report
         self._clock = clock
@@ -59,20 +61,54 @@ class PrinterQueue:
         self._current: Job | None = None
         self._awaiting: bytes | None = None
         self._late: set[bytes] = set()
+        self._unfit_since: float | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether as many jobs wait as may."""
+        return len(self.jobs) >= WAITING_LIMIT
+
+    @property
+    def fit(self) -> bool:
+        """Whether nothing known keeps the printer from printing; a full disk of ours is not its fault."""
+        holds = self.hold is not None and self.hold.code is not Code.STORAGE_FULL
+        stopped = self.device.fault or not self.driver.is_open or self.driver.status.reason is not None
+        return not (holds or stopped)
+
+    @property
+    def unfit_s(self) -> float | None:
+        """How long the printer has not been fit; None while it is."""
+        since = self._unfit_since
+        return asyncio.get_running_loop().time() - since if since is not None else None
 
     def add(self, job: Job) -> None:
         """Let the worker print `job`, whose row is on disk."""
         self.jobs.append(job)
         self._wake.set()
+        self.tell()
 
     def stir(self) -> None:
         """Something about the printer has changed: look again."""
         self._wake.set()
+        self._note_fitness()
+
+    def _note_fitness(self) -> None:
+        if self.fit and self._unfit_since is not None:
+            self._unfit_since = None
+            self.tell()
+        elif not self.fit and self._unfit_since is None:
+            self._unfit_since = asyncio.get_running_loop().time()
+            self.tell()
+
+    async def cancel(self, job: Job) -> None:
+        """Take a job back that waits here: not one byte of it has left."""
+        await self._end(job, "cancelled", "the till took it back")
 
     async def run(self) -> NoReturn:
         """Print what waits, in order, until cancelled."""
         if self._current is not None:  # a fault of ours ended the worker in the middle of this job
             await self._end(self._current, "unknown", "the gateway had a fault while it was printed")
+        self._note_fitness()
         while True:
             self._wake.clear()
             await self._expire()
@@ -82,7 +118,7 @@ class PrinterQueue:
                 continue
             problem = await self._obstacle()
             self._held(problem)
-            if problem is None:
+            if problem is None and self.jobs:  # the last one may have been taken back, or have gone elsewhere
                 problem = await self._print(self.jobs[0])
                 self._held(problem)
             if problem is not None:
@@ -93,6 +129,8 @@ class PrinterQueue:
     async def _expire(self) -> None:
         now_ms = self._clock.now().mono_ms
         for job in [job for job in self.jobs if job.expires_ms <= now_ms]:
+            if job not in self.jobs or job.ended:
+                continue  # it went while another one's end was written
             reason = self.hold.detail if self.hold is not None else "its time to live was over before its turn came"
             await self._end(job, "expired", reason)
 
@@ -169,8 +207,9 @@ class PrinterQueue:
         await end_job(job, self._ledger.store, self._report, self._clock)
         if job in self.jobs:
             self.jobs.remove(job)
-        self._current = None
-        self._tell()
+        if self._current is job:
+            self._current = None
+        self.tell()
         if job.token in self._late:
             self._late.discard(job.token)
             if job.state == "unknown":
@@ -194,9 +233,11 @@ class PrinterQueue:
         told = self.hold is not None and problem is not None and str(self.hold) == str(problem)
         if problem is not self.hold and not told:
             self.hold = problem
-            self._tell()
+            self._note_fitness()
+            self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake whoever waits for a change."""
         before, self.changed = self.changed, asyncio.Event()
         before.set()
 

@@ -4,7 +4,8 @@ Strategy: the ledger (`print_ledger.py`) decides. A request adds a row and waits
 order of arrival, and a job that failed never holds up the next one. What has certainly not started waits for paper,
 cover or cable until its time to live is over; what may have started is never sent again by itself. A till that asks
 for the same job id once more gets the same job. The answer leaves when the printer has proved the job, or has taken all
-of it and cannot prove more; while the printer is not ready it leaves at once and says that the job waits.
+of it and cannot prove more; while the printer is not ready it leaves at once and says that the job waits, unless
+another printer is about to stand in (`failover.py`).
 
 Source: design pages "Devices" (receipt printers, ledger) and "Architecture" (print job -> paper).
 """
@@ -24,10 +25,11 @@ import orjson
 from drivers.events import PrinterStatus, PrintProof
 from drivers.printers.printer_driver import PrinterDriver
 from edge.bus.messages.replies import Code, ProblemError
-from edge.bus.messages.requests import Print, PrintReprint, PrintState
+from edge.bus.messages.requests import Print, PrintCancel, PrintReprint, PrintState
 from edge.devices import print_ledger
-from edge.devices.print_ledger import PRINTING_SCHEMA, Job, PrintLedger, State
-from edge.devices.print_queue import SEND_S, PrinterQueue, end_job
+from edge.devices.failover import Failover
+from edge.devices.print_ledger import PRINTING_SCHEMAS, Job, PrintLedger, State
+from edge.devices.print_queue import SEND_S, WAITING_LIMIT, PrinterQueue, end_job
 from edge.devices.receipts import Encoder
 from edge.devices.registry import Attached, Registry, Report
 from edge.journal.clock import Clock
@@ -35,21 +37,19 @@ from edge.journal.store import StorageFull, Store
 from edge.services.requests import Asked, Handler
 from edge.supervisor import keep_running
 
-__all__ = ["PRINTING_SCHEMA", "Printing"]
+__all__ = ["PRINTING_SCHEMAS", "Printing"]
 
 log = logging.getLogger(__name__)
 
 ANSWER_BEFORE_DEADLINE_S = 0.1
 """What is left of a deadline for the answer itself."""
-WAITING_LIMIT = 200
-"""Jobs that may wait for one printer; more are refused."""
 PRELOAD_AFTER_S = 2.0
 """The encoder's library is loaded this long after the start, so that it does not delay the first scan."""
 TRIM_EVERY_S = 6 * 3600.0
 
 
 class Printing:
-    """Serves `print`, `print.state` and `print.reprint`. `open` first, then `run` beside everything else.
+    """Serves `print` and its kin. `open` first, then `run` beside everything else.
 
     `report` records a fact of the gateway, with the keyword `also`; `send_s` is how long a printer may take to take a
     job and prove it.
@@ -72,6 +72,11 @@ class Printing:
         for device in registry.all("printer"):
             if isinstance(device.driver, PrinterDriver):
                 self._queues[device.id] = PrinterQueue(device, device.driver, self._ledger, report, clock, send_s)
+        self._failovers: dict[str, Failover] = {}
+        for queue in self._queues.values():
+            second = self._queues.get(queue.device.failover or "")
+            if second is not None:
+                self._failovers[queue.device.id] = self._failover(queue, second)
         registry.subscribe(PrinterStatus, self._stirred)
         registry.subscribe(PrintProof, self._proved)
         registry.watch_links(self._stirred)
@@ -105,6 +110,9 @@ class Printing:
                 for queue in self._queues.values():
                     name = f"printing {queue.device.id}"
                     group.create_task(keep_running(name, queue.run, expected=(StorageFull,)), name=name)
+                for device, failover in self._failovers.items():
+                    name = f"failover {device}"
+                    group.create_task(keep_running(name, failover.run), name=name)
                 if self._queues:
                     name = "printing housekeeping"
                     group.create_task(keep_running(name, self._keep_house, expected=(StorageFull,)), name=name)
@@ -117,6 +125,7 @@ class Printing:
         await self._encoder.preload()
         while True:
             before = datetime.now(UTC) - timedelta(days=print_ledger.KEEP_DAYS)
+            self._open = {key: job for key, job in self._open.items() if not job.ended}
             await self._store.write([print_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
             await asyncio.sleep(TRIM_EVERY_S)
 
@@ -146,11 +155,16 @@ class Printing:
 
     def operations(self) -> Mapping[str, Handler]:
         """What tills may ask of printers."""
-        return {"print": self._print, "print.state": self._state, "print.reprint": self._reprint}
+        return {
+            "print": self._print,
+            "print.state": self._state,
+            "print.cancel": self._cancel,
+            "print.reprint": self._reprint,
+        }
 
     def recoveries(self) -> Mapping[str, Handler]:
         """A request that a crash interrupted: its job tells; without one, nothing had been printed yet."""
-        return {"print": self._print, "print.reprint": self._reprint}
+        return {"print": self._print, "print.cancel": self._cancel, "print.reprint": self._reprint}
 
     async def _print(self, asked: Asked, parameters: Print) -> dict[str, Any]:
         """``{"job", "state": "printed" | "sent", "proven", "device"}``, with `replaced` characters where any were."""
@@ -174,6 +188,22 @@ class Printing:
         job = await self._find(asked.lane, parameters.job)
         if job is None:
             raise await self._absent(parameters.job)
+        return job.result()
+
+    async def _cancel(self, asked: Asked, parameters: PrintCancel) -> dict[str, Any]:
+        """The job as it ended: not printed. Conflict when it is too late: a byte of it may have left."""
+        async with self._turn(asked.lane):
+            job = await self._find(asked.lane, parameters.job)
+            if job is None:
+                raise await self._absent(parameters.job)
+            queue = self._queues.get(job.device)
+            if job.state == "queued" and queue is not None:
+                try:
+                    await queue.cancel(job)
+                except StorageFull as error:
+                    raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+            if job.state not in ("cancelled", "expired", "failed"):
+                raise ProblemError(Code.CONFLICT, f"too late: {job.job} is {job.state}; it stays what it is")
         return job.result()
 
     async def _reprint(self, asked: Asked, parameters: PrintReprint) -> dict[str, Any]:
@@ -206,11 +236,21 @@ class Printing:
         """One request of a lane at a time makes jobs, so that one name never makes two."""
         return self._intake.setdefault(lane, asyncio.Lock())
 
+    def _failover(self, first: PrinterQueue, second: PrinterQueue) -> Failover:
+        def usable(lane: str) -> bool:
+            try:
+                self._registry.device_for(lane, "printer", second.device.id)
+            except ProblemError:
+                return False
+            return True
+
+        return Failover(first, second, first.device.failover_after_s, usable, self._store)
+
     def _queue(self, device: Attached) -> PrinterQueue:
         queue = self._queues.get(device.id)
         if queue is None:
             raise ProblemError(Code.FAULTED, f"{device.id} has no driver that prints")
-        if len(queue.jobs) >= WAITING_LIMIT:
+        if queue.full:
             raise ProblemError(Code.NOT_READY, f"{WAITING_LIMIT} jobs wait for {device.id} already; help it first")
         return queue
 
@@ -254,16 +294,17 @@ class Printing:
         return ProblemError(Code.NOT_FOUND, f"there is no print job {name!r}; ended ones are kept for a week")
 
     async def _outcome(self, job: Job, deadline_s: float) -> dict[str, Any]:
-        """Wait for the end of the job, or for the reason why it has to wait."""
-        queue = self._queues.get(job.device)
+        """Wait for the end of the job, or for the reason why it has to wait; `job.device` may change meanwhile."""
         try:
             async with asyncio.timeout_at(deadline_s - ANSWER_BEFORE_DEADLINE_S):
-                while not job.ended and queue is not None:
-                    if queue.hold is not None and job.state == "queued":
+                while not job.ended and (queue := self._queues.get(job.device)) is not None:
+                    failover = self._failovers.get(job.device)
+                    moves = failover is not None and failover.takes(job)
+                    if queue.hold is not None and job.state == "queued" and not moves:
                         raise self._waits(job, queue.hold)
                     await queue.changed.wait()
         except TimeoutError:
-            raise self._unfinished(job, queue) from None
+            raise self._unfinished(job, self._queues.get(job.device)) from None
         self._open.pop((job.lane, job.job), None)
         if job.state in ("printed", "sent"):
             return job.result()
@@ -275,9 +316,13 @@ class Printing:
         return ProblemError(hold.code, detail)
 
     def _unfinished(self, job: Job, queue: PrinterQueue | None) -> ProblemError:
+        if queue is not None and queue.hold is not None and job.state == "queued":
+            return self._waits(job, queue.hold)
         reason = queue.driver.status.reason if queue is not None else None
         if job.state == "sending" and reason is not None:
             return ProblemError(Code.NOT_READY, f"{reason}: in the middle of the job; ask print.state before repeating")
+        if reason is not None:
+            return ProblemError(Code.NOT_READY, f"{reason}: in the middle of another job; this one waits")
         return ProblemError(Code.TIMED_OUT, f"the job is {job.state}; ask print.state before repeating")
 
 

@@ -91,6 +91,7 @@ class Registry(Statuses):
         kind = catalog.DEVICES[row.protocol]
         device = Attached(row.id, kind.category, row.lanes)
         device.options = catalog.read_device(row.protocol, row.options)
+        device.failover, device.failover_after_s = row.failover, row.failover_after_s
         if kind.through is not None:
             return device
         line = dict(row.transport or {})

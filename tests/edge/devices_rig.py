@@ -29,7 +29,7 @@ from edge.devices.displays import Displays
 from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
 from edge.devices.leases import LEASES_SCHEMA, Leases
 from edge.devices.places import PLACES_SCHEMA, Places
-from edge.devices.printing import PRINTING_SCHEMA, Printing
+from edge.devices.printing import PRINTING_SCHEMAS, Printing
 from edge.devices.registry import PAUSES, Registry
 from edge.devices.scanning import Scanning as Scans
 from edge.devices.watching import Watching
@@ -73,8 +73,12 @@ class Counter:
         printer: Mapping[str, Any] | None = None,
         scale_kind: str = "toledo-8217",
         pauses: Pauses = PAUSES,
+        failover_after_s: float | None = None,
     ) -> None:
-        """`drawer` are options of drawer-1, `printer` are options of the virtual printer."""
+        """`drawer` are options of drawer-1, `printer` are options of the virtual printer.
+
+        With `failover_after_s` there is printer-2, at home at lane-2, which then stands in for printer-1.
+        """
         self.directory = directory
         self.model = model
         self.open_when = open_when
@@ -89,6 +93,9 @@ class Counter:
         self.printer = VirtualPrinter(
             "printer-1", wire, directory / "paper", **{"drawer_open": open_when or "high"} | dict(printer or {})
         )
+        self.failover_after_s = failover_after_s
+        self.second = VirtualPrinter("printer-2", TcpWire(0), directory / "paper-2", **dict(printer or {}))
+        self.twins = [self.scanner, self.scale, self.printer, *([self.second] if failover_after_s is not None else [])]
         self.published: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         self.quarantined: list[tuple[str, str | None, str, str, bytes]] = []
         self.bus_full = False
@@ -97,14 +104,14 @@ class Counter:
         self._running: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        for twin in (self.scanner, self.scale, self.printer):
+        for twin in self.twins:
             await twin.open()
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
-        for twin in (self.scanner, self.scale, self.printer):
+        for twin in self.twins:
             await twin.close()
 
     def devices(self) -> list[Device]:
@@ -135,14 +142,30 @@ class Counter:
                 lanes=("lane-1", "lane-2"),
                 transport=link,
                 options={"model": self.model},
+                **({"failover": "printer-2", "failover_after_s": self.failover_after_s} if self._has_second else {}),
             ),
+            *([self._second()] if self._has_second else []),
             Device(id="drawer-1", protocol="printer-drawer", lanes=("lane-1",), options=drawer),
         ]
+
+    @property
+    def _has_second(self) -> bool:
+        return self.failover_after_s is not None
+
+    def _second(self) -> Device:
+        assert isinstance(self.second.wire, TcpWire)
+        return Device(
+            id="printer-2",
+            protocol="escpos-printer",
+            lanes=("lane-2", "lane-1"),
+            transport={"kind": "tcp", "host": "127.0.0.1", "port": self.second.wire.port},
+            options={"model": self.model},
+        )
 
     async def start(self, clock: Clock | None = None) -> None:
         """Begin a life of the gateway on the counter's store.db."""
         self.clock = clock or Clock()
-        schemas = [("printing-1", PRINTING_SCHEMA), *DRAWERS_SCHEMAS]
+        schemas = [*PRINTING_SCHEMAS, *DRAWERS_SCHEMAS]
         schemas += [("leases-1", LEASES_SCHEMA), ("places-1", PLACES_SCHEMA), ("lane-cards-1", LANE_CARDS_SCHEMA)]
         self.store = await Store.open(
             self.directory / "store.db", "s1", clock=self.clock, schemas=schemas, free_bytes=lambda: self.free_bytes
@@ -236,16 +259,16 @@ class Counter:
 
     # -- what there is to count ------------------------------------------------------------------------------------
 
-    def receipts(self) -> list[str]:
-        """The texts of all receipts that came out of the printer."""
-        record = self.directory / "paper" / "paper.jsonl"
+    def receipts(self, folder: str = "paper") -> list[str]:
+        """The texts of all receipts that came out of the printer; `folder` "paper-2": of printer-2."""
+        record = self.directory / folder / "paper.jsonl"
         if not record.exists():
             return []
         return [orjson.loads(line)["text"] for line in record.read_bytes().splitlines()]
 
-    def on_paper(self, text: str) -> int:
+    def on_paper(self, text: str, folder: str = "paper") -> int:
         """How many receipts hold this line."""
-        return sum(text in receipt.splitlines() for receipt in self.receipts())
+        return sum(text in receipt.splitlines() for receipt in self.receipts(folder))
 
     async def facts(self, type_: str) -> list[dict[str, Any]]:
         """The data of every fact of this type that is on disk."""

@@ -179,3 +179,39 @@ def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "good" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "missing.toml")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("second", "complaint"),
+    [
+        ('id = "p2"\nlanes = ["1", "2"]', None),
+        ('id = "p3"\nlanes = ["1", "2"]', "there is no other escpos-printer 'p2' in this store"),
+        ('id = "p2"\nlanes = ["2"]', "p2 does not serve lanes 1; add them to its lanes"),
+        ('id = "p2"\nlanes = ["1", "2"]\noptions = { model = "TM-T20II" }', "both must be alike"),
+    ],
+)
+def test_a_printer_stands_in_only_for_one_of_its_kind(tmp_path: Path, second: str, complaint: str | None) -> None:
+    text = f"""
+[store]
+id = "S1"
+[[lanes]]
+id = "1"
+[[lanes]]
+id = "2"
+[[devices]]
+id = "p1"
+protocol = "escpos-printer"
+lanes = ["1"]
+transport = {{ kind = "tcp", host = "192.0.2.1" }}
+failover = "p2"
+[[devices]]
+protocol = "escpos-printer"
+transport = {{ kind = "tcp", host = "192.0.2.2" }}
+{second}
+"""
+    if complaint is None:
+        assert load(written(tmp_path, text)).devices[0].failover_after_s == 5.0
+        return
+    with pytest.raises(BadConfig, match=r"devices.0..failover: ") as caught:
+        load(written(tmp_path, text))
+    assert complaint in str(caught.value)

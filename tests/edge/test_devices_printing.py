@@ -164,6 +164,74 @@ async def test_a_printer_switched_off_in_mid_job_leaves_an_unknown_and_blocks_no
         assert [fact["state"] for fact in await counter.facts(FINISHED)] == ["unknown", "printed"]
 
 
+async def test_a_job_that_waits_is_taken_back_and_never_printed(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        await counter.printer.do("paper", {"to": "out"})
+        await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
+        for number in (1, 2):
+            await counter.problem("print", {"job": f"a-{number}"} | receipt(f"Sale {number}"))
+        cancelled = await counter.ask("print.cancel", {"job": "a-1"})
+        assert (cancelled["state"], cancelled["reason"]) == ("cancelled", "the till took it back")
+        assert await counter.ask("print.cancel", {"job": "a-1"}) == cancelled
+        assert (await counter.problem("print.cancel", {"job": "a-1"}, lane="lane-2")).code is Code.NOT_YOURS
+        assert (await counter.problem("print.cancel", {"job": "nothing"})).code is Code.NOT_FOUND
+        await counter.stop()
+        await counter.printer.do("paper", {"to": "ok"})
+        await counter.start()
+        facts = await counter.until_facts(FINISHED, 2)
+        assert [(fact["job"], fact["state"]) for fact in facts] == [("a-1", "cancelled"), ("a-2", "printed")]
+        assert [counter.on_paper("Sale 1"), counter.on_paper("Sale 2")] == [0, 1]
+        too_late = await counter.problem("print.cancel", {"job": "a-2"})
+        assert (too_late.code, too_late.detail[:8]) == (Code.CONFLICT, "too late")
+
+
+async def test_a_job_that_has_started_is_not_taken_back(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        await counter.printer.do("paper", {"to": "out", "after_lines": 3})
+        asking = asyncio.ensure_future(counter.ask("print", {"job": "a-1"} | receipt("Sale 1", lines=10)))
+        await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
+        other = await counter.problem("print", {"job": "a-2"} | receipt("Sale 2"), deadline_s=0.5)
+        assert (other.code, other.detail[:9]) == (Code.NOT_READY, "paper_out")
+        problem = await counter.problem("print.cancel", {"job": "a-1"})
+        assert (problem.code, "sending" in problem.detail) == (Code.CONFLICT, True)
+        assert (await counter.ask("print.cancel", {"job": "a-2"}))["state"] == "cancelled"
+        await counter.printer.do("paper", {"to": "ok"})
+        assert (await asking)["state"] == "printed"
+        assert [counter.on_paper("Sale 1"), counter.on_paper("Sale 2")] == [1, 0]
+
+
+async def test_the_same_receipt_under_a_new_id_is_a_new_job(tmp_path: Path) -> None:
+    """odoo#263487: a dedupe swallowed a legitimate retry. odoo#240253: a retry under the same id printed twice."""
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        for job in ("a-1", "a-1", "a-2"):
+            assert (await counter.ask("print", {"job": job} | receipt("Sale 1")))["job"] == job
+        assert counter.on_paper("Sale 1") == 2
+
+
+async def test_a_clock_that_jumps_neither_expires_nor_revives_a_job(tmp_path: Path) -> None:
+    """kura#2563: boxes jump to 2036; pos-addons#682: last night's tickets are printed in the morning."""
+    days = [0]
+    clock = Clock(wall_ms=lambda: 1_800_000_000_000 + days[0] * 86_400_000)
+    async with Counter(tmp_path) as counter:
+        await counter.stop()
+        await counter.start(clock)
+        await counter.ready()
+        await counter.printer.do("paper", {"to": "out"})
+        await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
+        await counter.problem("print", {"job": "a-1"} | receipt("Sale 1"))
+        await counter.problem("print", {"job": "a-2", "ttl_ms": 1000} | receipt("Sale 2"))
+        days[0] = 3650
+        (fact,) = await counter.until_facts(FINISHED, 1)
+        assert (fact["job"], fact["state"]) == ("a-2", "expired")
+        days[0] = -3650
+        await counter.printer.do("paper", {"to": "ok"})
+        await counter.until_facts(FINISHED, 2)
+        assert [counter.on_paper("Sale 1"), counter.on_paper("Sale 2")] == [1, 0]
+
+
 async def test_a_reprint_is_a_job_of_its_own_marked_duplicate(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await counter.ready()

@@ -118,6 +118,10 @@ class PrintState(Message):
     job: Id
 
 
+class PrintCancel(Message):
+    job: Id
+
+
 class PrintReprint(Message):
     job: Id
     reason: str = Field(min_length=1, max_length=200)
@@ -241,6 +245,7 @@ OPERATIONS: dict[str, Operation] = {
     for row in (
         Operation("print", Print, "Print a document or raw bytes, once.", remembered=True),
         Operation("print.state", PrintState, "What became of a print job."),
+        Operation("print.cancel", PrintCancel, "Take a job back that has not started.", remembered=True),
         Operation("print.reprint", PrintReprint, "Print a job again, marked DUPLICATE.", remembered=True),
         Operation("drawer.open", DrawerOpen, "Open the cash drawer.", remembered=True),
         Operation("drawer.state", DrawerState, "Whether the drawer is open."),
