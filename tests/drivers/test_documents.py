@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image as Picture
 from drivers.errors import BadDocument
 from drivers.printers.document import (
     Barcode,
+    Columns,
     Cut,
     Element,
     Feed,
@@ -123,6 +125,40 @@ def test_characters_are_printed_from_their_code_page_or_replaced_and_reported() 
     assert printed(document).strip.text() == "Žluťoučký kůň, Привет, €5, ? and ? and ?"
 
 
+def test_columns_wrap_within_their_widths_and_small_letters_make_more_of_them() -> None:
+    table = Columns(
+        ("2 x", "Textmarker gelb, breite Spitze, nachfüllbar", "12.58"), (4, 0, 8), ("left", "left", "right")
+    )
+    lines = ["2 x  Textmarker gelb, breite" + " " * 9 + "12.58", " " * 5 + "Spitze, nachfüllbar"]
+    assert printed([table]).strip.text() == "\n".join(lines)
+    small = printed([replace(table, font="B")]).strip
+    assert len(small.text().splitlines()[0]) == 56
+    assert all(style.small for item in small.items if isinstance(item, Line) for _, style in item.runs)
+    with pytest.raises(BadDocument, match="do not fit into 42"):
+        encode([replace(table, widths=(40, 0, 8))], PROFILES["TM-T88V"])
+
+
+def test_long_text_wraps_by_words_and_a_long_right_part_keeps_all_of_its_letters() -> None:
+    long = "one two three four five six seven eight nine ten eleven"
+    assert printed([Text(long)]).strip.text() == "one two three four five six seven eight\nnine ten eleven"
+    assert printed([Text("x" * 50)]).strip.text() == "x" * 42 + "\n" + "x" * 8
+    assert printed([Text(long, width=2)]).strip.text().splitlines()[0] == "one two three four"
+    right = "a reference number of thirty-nine signs"
+    assert printed([Row("Left", right)]).strip.text() == "Left\n" + right.rjust(42)
+    assert "".join(printed([Row("Left", "9" * 60)]).strip.text().split()) == "Left" + "9" * 60
+
+
+@pytest.mark.parametrize("model", PROFILES)
+@pytest.mark.parametrize("text", ["牛奶 Milk 1.29", "שלום", "น้ำดื่ม"])
+def test_every_model_prints_every_script_within_its_paper(model: str, text: str) -> None:
+    paper = printed([Text(text), Row(text, "1.29"), Text(text, align="right", width=2, height=2)], model)
+    pictures = [item for item in paper.strip.items if isinstance(item, Raster)]
+    assert pictures
+    assert all(picture.width_bytes * 8 <= PROFILES[model].width_dots for picture in pictures)
+    scales = {picture.scale for picture in pictures}
+    assert scales == ({(2, 3)} if model.startswith("TM-U220") else {(1, 1)})
+
+
 def test_a_document_cannot_smuggle_commands() -> None:
     document: list[Element] = [Text("a\x1bp\x00\x32\x32b\x10\x14\x01\x00\x01c\x1dV\x00"), Row("\x1b@", "\x07")]
     paper = printed(document)
@@ -152,12 +188,27 @@ def test_pictures_hold_no_real_time_commands_and_come_out_as_drawn() -> None:
     assert quiet_picture(b"\x10\x10\x04\x10\x14") == b"\x10\x18\x04\x18\x14"
 
 
+def test_what_is_transparent_is_white_grey_is_a_pattern_and_wide_pictures_shrink() -> None:
+    picture = Picture.new("RGBA", (1024, 16), (0, 0, 0, 0))
+    picture.paste((128, 128, 128, 255), (512, 0, 1024, 16))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    (raster,) = (item for item in printed([Image(file.getvalue())]).strip.items if isinstance(item, Raster))
+    assert (raster.width_bytes, raster.height_dots) == (64, 8)
+    rows = [raster.data[at : at + 64] for at in range(0, len(raster.data), 64)]
+    assert all(not any(row[:32]) for row in rows)
+    black = sum(byte.bit_count() for row in rows for byte in row[32:])
+    assert 0.4 < black / (256 * 8) < 0.6
+
+
 @pytest.mark.parametrize(
     ("element", "message"),
     [
         (Barcode("12345", "EAN13"), "'12345' is not 13 digits"),
         (Image(b"no picture"), "no PNG"),
         (Image(png(10, 5000)), "10 x 5000 dots"),
+        (Image(png(10, 10)[:60]), "no PNG"),
+        (Image(png(10, 10)[:16] + b"\xff" * 8 + png(10, 10)[24:]), "4294967295 x 4294967295 dots"),
     ],
 )
 def test_what_cannot_be_printed_names_its_element(element: Element, message: str) -> None:

@@ -52,6 +52,7 @@ class Text(Message):
     invert: bool = False
     width: Multiple = 1
     height: Multiple = 1
+    font: Literal["A", "B"] = Field(default="A", description="B: the printer's small letters")
 
 
 class Row(Message):
@@ -63,6 +64,19 @@ class Row(Message):
     height: Multiple = 1
 
 
+class Columns(Message):
+    kind: Literal["columns"]
+    texts: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=8)
+    widths: list[Annotated[int, Field(ge=0, le=80)]] = Field(
+        min_length=1, max_length=8, description="in characters, one for each text; one of them may be 0: the rest"
+    )
+    aligns: list[Literal["left", "center", "right"]] = Field(
+        default_factory=list, max_length=8, description="one for each text; all left when left out"
+    )
+    bold: bool = False
+    font: Literal["A", "B"] = "A"
+
+
 class Rule(Message):
     kind: Literal["rule"]
     character: str = Field(default="-", min_length=1, max_length=1)
@@ -71,7 +85,9 @@ class Rule(Message):
 class Barcode(Message):
     kind: Literal["barcode"]
     data: str = Field(min_length=1, max_length=80)
-    symbology: Literal["EAN13", "EAN8", "UPC-A", "CODE39", "CODE128", "ITF"] = "CODE128"
+    symbology: Literal[
+        "EAN13", "EAN8", "UPC-A", "UPC-E", "CODE39", "CODE93", "CODE128", "GS1-128", "ITF", "ITF14", "CODABAR"
+    ] = Field(default="CODE128", description="GS1-128 data is written (01)09506000134352(10)ABC")
     height_dots: int = Field(default=64, ge=1, le=255)
     width: int = Field(default=2, ge=2, le=6)
     text: Literal["below", "above", "none"] = "below"
@@ -100,7 +116,7 @@ class Cut(Message):
     partial: bool = True
 
 
-Element = Annotated[Text | Row | Rule | Barcode | Qr | Image | Feed | Cut, Field(discriminator="kind")]
+Element = Annotated[Text | Row | Columns | Rule | Barcode | Qr | Image | Feed | Cut, Field(discriminator="kind")]
 
 
 class Print(Message):
