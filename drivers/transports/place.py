@@ -26,7 +26,8 @@ class Place:
     """Where a transport's device is: a path that stays, or a USB device wherever it is plugged in.
 
     A transport that has one calls it `place` and asks for the `node` at each opening. `subsystem` is the kernel's name
-    for the kind of node: tty, input, hidraw, usbmisc (printers) or usb (the whole device). The owner may fill in
+    for the kind of node: tty, input, hidraw, usbmisc (printers) or usb (the whole device). `path` may be a pattern
+    where the transport chooses; neither path nor `usb`: the transport finds it by itself. The owner may fill in
     `others` and `last_port` (see `usb_identity.find`); `found` is what was found last, None where there is a path.
     `read` tells what is plugged in.
     """

@@ -21,6 +21,7 @@ from typing import Any
 
 from drivers.errors import DeviceLost
 from drivers.transports.base import Lost, Receive
+from drivers.transports.place import Place
 
 READ_LIMIT_MS = 500
 WRITE_LIMIT_MS = 500
@@ -60,6 +61,7 @@ class UsbTransport:
     def __init__(self, options: UsbOptions, backend: Any = None) -> None:
         parts = [text for text in (options.device, options.serial, options.port) if text]
         self.name = " ".join(["usb", *parts])
+        self.place = Place("", subsystem="usb")
         self.options = options
         self._backend = backend
         self._link: _Link | None = None

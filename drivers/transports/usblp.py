@@ -24,10 +24,13 @@ from dataclasses import dataclass
 from drivers.errors import DeviceLost
 from drivers.transports.base import Lost, Receive
 from drivers.transports.descriptor import DescriptorTransport
+from drivers.transports.place import Place, check_place
+from drivers.transports.usb_identity import UsbDevice
 
 EMPTY_PAUSE_S = 0.05
 """Some printers answer every read at once with nothing; asking them without a pause would take a whole core."""
 
+FIRST = "/dev/usb/lp0"
 LPGETSTATUS = 0x060B
 _DEVICE_ID_BYTES = 1024
 GET_DEVICE_ID = 2 << 30 | _DEVICE_ID_BYTES << 16 | ord("P") << 8 | 1
@@ -39,18 +42,25 @@ class UsblpOptions:
     """`path` is /dev/usb/lpN, a link to it, or a pattern; the numbers follow the order of plugging in.
 
     Where there are several printers, write ``path = "/dev/usb/lp*"`` and as `device_id` a part of what the printer says
-    it is ("MDL:TM-T88V", "SN:J4XF012345"): the one that says so is taken, and no other.
+    it is ("MDL:TM-T88V", "SN:J4XF012345"): the one that says so is taken, and no other. Or `usb` names the device.
     """
 
-    path: str = "/dev/usb/lp0"
+    path: str = ""
     device_id: str | None = None
+    usb: UsbDevice | None = None
+
+    def __post_init__(self) -> None:
+        """One way of naming it, not two."""
+        if self.path and self.usb is not None:
+            check_place(self.path, self.usb)
 
 
 class UsblpTransport(DescriptorTransport):
     """One /dev/usb/lpN."""
 
     def __init__(self, options: UsblpOptions) -> None:
-        super().__init__(options.path)
+        self.place = Place(options.path or ("" if options.usb else FIRST), options.usb, "usbmisc")
+        super().__init__(str(self.place))
         self.options = options
         self._pause: asyncio.TimerHandle | None = None
         self._in_flight = False
@@ -58,7 +68,7 @@ class UsblpTransport(DescriptorTransport):
     async def open(self, receive: Receive, lost: Lost) -> None:
         """Open the first that fits; raises DeviceLost (absent, in use, not allowed, another printer)."""
         why = DeviceLost(f"{self.name} is not there; plug the printer in, switch it on, or correct its path")
-        for path in sorted(glob.glob(self.options.path)):
+        for path in sorted(glob.glob(await self.place.node())):
             try:
                 fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             except OSError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fnmatch
 import logging
 import os
 import struct
@@ -28,13 +29,17 @@ _READ_BYTES = 16 * 1024
 
 
 class Directories:
-    """Calls `appeared` with each of `paths` that came, or became another. `start` within a running event loop."""
+    """Calls `appeared` with each of `paths` that came, or became another; the last part of a path may be a pattern.
+
+    `start` within a running event loop.
+    """
 
     def __init__(self, paths: Iterable[str], appeared: Callable[[str], None]) -> None:
         self._paths = {os.path.abspath(path): path for path in paths}
         self._appeared = appeared
         self._fd = -1
-        self._awaited: dict[tuple[int, str], list[str]] = {}
+        self._awaited: dict[int, dict[str, set[str]]] = {}
+        """Watch -> name or pattern that is awaited there -> paths."""
         self._nearest: dict[str, tuple[str, int]] = {}
         """Path -> the directory that it is watched in, and the watch on that."""
 
@@ -58,7 +63,7 @@ class Directories:
 
     def _look(self) -> set[str]:
         """Watch each path in the nearest directory that is there; returns the paths for which that is another now."""
-        before, old = dict(self._nearest), {watch for watch, _ in self._awaited}
+        before, old = dict(self._nearest), set(self._awaited)
         self._awaited.clear()
         for path in self._paths:
             directory, name = os.path.split(path)
@@ -67,8 +72,8 @@ class Directories:
                 directory, name = os.path.split(directory)
                 watch = self._add(directory)
             self._nearest[path] = directory, watch
-            self._awaited.setdefault((watch, name), []).append(path)
-        for watch in old - {watch for watch, _ in self._awaited}:
+            self._awaited.setdefault(watch, {}).setdefault(name, set()).add(path)
+        for watch in old - set(self._awaited):
             self._libc.inotify_rm_watch(self._fd, watch)
         return {path for path in self._paths if before.get(path) != self._nearest[path]}
 
@@ -85,7 +90,11 @@ class Directories:
         anew = False
         for watch, mask, name in _events(data):
             anew = anew or bool(mask & _GONE)
-            paths.update(self._paths if mask & _IN_Q_OVERFLOW else self._awaited.get((watch, name), ()))
+            if mask & _IN_Q_OVERFLOW:
+                paths.update(self._paths)
+            for awaited, those in self._awaited.get(watch, {}).items():
+                if fnmatch.fnmatchcase(name, awaited):
+                    paths |= those
         if anew or any(self._nearest[path][0] != os.path.dirname(path) for path in paths):
             paths |= self._look()
         for path in paths:

@@ -62,10 +62,10 @@ class Hotplug:
     def plug(self, place: Place | None) -> Plug:
         """What a device at `place` waits for; without a place (on a network) no event ever comes."""
         plug = Plug()
-        if place is not None and place.usb is not None:
-            self._by_identity.append(plug)
-        elif place is not None:
+        if place is not None and place.path:
             self._by_path.setdefault(place.path, []).append(plug)
+        elif place is not None:
+            self._by_identity.append(plug)
         return plug
 
     def start(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from drivers.transports.place import Place, place_of
+from drivers.transports.usb import UsbOptions, UsbTransport
 from drivers.transports.usb_identity import UsbDevice, UsbNode, UsbPresent
 from edge.devices.directories import Directories
 from edge.devices.hotplug import Hotplug
@@ -54,6 +55,16 @@ async def test_a_path_that_appears_or_is_allowed_is_told(tmp_path: Path) -> None
         (tmp_path / "somebody-else").touch()
         node.chmod(0o600)
         await watched.tells(node)
+
+
+async def test_a_pattern_is_told_whichever_of_it_comes(tmp_path: Path) -> None:
+    printers = tmp_path / "usb" / "lp*"
+    with Watched(printers) as watched:
+        printers.parent.mkdir()
+        await watched.tells(printers)
+        for number in (0, 3):
+            (tmp_path / "usb" / f"lp{number}").touch()
+            await watched.tells(printers)
 
 
 async def test_a_directory_that_comes_and_goes_is_followed(tmp_path: Path) -> None:
@@ -129,13 +140,16 @@ async def test_a_wrong_device_is_tried_again_when_another_is_plugged_in(tmp_path
 async def test_the_kernel_s_events_wake_who_waits_for_a_usb_device() -> None:
     hotplug = Hotplug()
     mine = hotplug.plug(Place("", UsbDevice("0403", "6001"), "tty"))
+    printer = hotplug.plug(place_of(UsbTransport(UsbOptions())))
     networked = hotplug.plug(None)
     hotplug.start()
     try:
         assert mine.eventful
+        assert printer.eventful
         assert not networked.eventful
         UEVENT.write_text("change")
         assert await mine.wait(BOUND_S)
+        assert await printer.wait(BOUND_S)
         mine.clear()
         UEVENT.write_text("add")
         assert await mine.wait(BOUND_S)
