@@ -104,12 +104,15 @@ def _mt_sics(raw: bytes, options: Mapping[str, Any]) -> Said:
 
 
 def _azextra(raw: bytes, options: Mapping[str, Any]) -> Said:
-    lines = [line.removesuffix("\r") for line in raw.decode("latin-1").split("\n")]
-    pattern = r"\s*(?:[a-z.:]+\s+)*([0-9]+(?:\.[0-9]+)?) *(kg|lb) *"
-    found = [(line, match) for line in lines if (match := re.fullmatch(pattern, line, re.I))]
-    net = [(line, match) for line, match in found if re.match(r"\s*net", line, re.I)]
-    chosen = net or found
-    return _says(chosen[0][1][1], chosen[0][1][2].lower()) if len(chosen) == 1 else None
+    found: dict[str, list[Said]] = {}
+    for line in raw.decode("latin-1").split("\n"):
+        match = re.fullmatch(r"\s*((?:[a-z./: ]*[: ])?)([0-9]+(?:\.[0-9]+)?) *(kg|lb)[ \r]*", line, re.I)
+        if match is not None:
+            word = match[1].strip().lower()
+            name = "net" if re.search(r"\bn(et|t|/?w)\b", word) else "other"
+            found.setdefault(name, []).append(_says(match[2], match[3].lower()))
+    chosen = found.get("net") or found.get("other", [])
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def _cpwplus(raw: bytes, options: Mapping[str, Any]) -> Said:
@@ -137,7 +140,7 @@ def _digi(raw: bytes, options: Mapping[str, Any]) -> Said:
 def _kern(raw: bytes, options: Mapping[str, Any]) -> Said:
     if options.get("form") == "kfb":
         return _read(r"(?i)(ST|US),(GS|NT),? *(?P<w>-? *[0-9.]+) *(?P<u>[A-Za-z]+) *\r\n", raw)
-    return _read(r"[M ]?[M ](?P<w>[ -][ 0-9.-]{10,11}) (?P<u>[A-Za-z]+) *\r\n", raw)
+    return _read(r"(?=.{18,19}$)[M ]*(?P<w>[ -][ 0-9.-]+) (?P<u>[A-Za-z]+) *\r\n", raw)
 
 
 # -- Dini Argeo: standard, extended and AF strings; the weight is the first one. ---------------------------------------
