@@ -16,8 +16,9 @@ STX and ETX; `08` is address and function of a label). Line: 9600 7O1.
 
 The strategy: split at the end, judge each message whole. S has no meaning as a start (it stands in codes, too); STX
 does. The scale is asked with S14, which is always answered, so that a weighing knows why there is no weight. An AIM
-identifier is told where the label identifier tells it: of Code 128 it does not say whether it is GS1-128. A label
-identifier that is not in the table is Noise, for its data cannot be told from it.
+identifier is told where the label identifier tells it: of Code 128 it does not say whether it is GS1-128, and UPC
+codes without their check digit are plain text (set the scanner to send UPC-E with number system and check digit). A
+label identifier that is not in the table is Noise, for its data cannot be told from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Report descriptors as devices publish them, read by hand; and hidraw as far as a machine without HID goes.
+"""Report descriptors as devices publish them, read by hand; and hidraw as far as a machine without HID goes (with it:
+test_hidraw.py).
 
 Vectors: a Pitney Bowes postal scale, as its owners published it; the layout of Hand Held Products' HID POS report.
 """
