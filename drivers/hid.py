@@ -24,6 +24,8 @@ DESCRIPTOR_LIMIT_BYTES = 4096
 """More, the kernel does not keep (HID_MAX_DESCRIPTOR_SIZE)."""
 _REPORT_LIMIT_BITS = 8 * 16384
 _DEPTH_LIMIT = 64
+_FIELDS_LIMIT = 4096
+_RANGES_LIMIT = 64
 _KINDS: dict[int, ReportKind] = {0x8: "input", 0x9: "output", 0xB: "feature"}
 _COLLECTION, _END_COLLECTION = 0xA, 0xC
 _APPLICATION = 0x01
@@ -199,6 +201,8 @@ class _Walk:
             place = Field(kind, now.report_id, named, begin, now.size_bits, now.count, now.minimum, array=True)
             self._fields.append(place)
             return
+        if len(self._fields) + min(len(named), now.count) > _FIELDS_LIMIT:
+            raise BadDescriptor(f"more than {_FIELDS_LIMIT} fields")
         for index in range(min(len(named), now.count)):
             last = index == len(named) - 1  # what is left over belongs to the last usage
             count = now.count - index if last else 1
@@ -246,6 +250,8 @@ class _Walk:
             if first is not None and last is not None:
                 if last < first or last - first > 0xFFFF:
                     raise BadDescriptor("a usage maximum below its minimum")
+                if len(self._ranges) >= _RANGES_LIMIT:
+                    raise BadDescriptor(f"more than {_RANGES_LIMIT} ranges of usages in one item")
                 self._ranges.append(range(first, last + 1))
                 self._range = [None, None]
 

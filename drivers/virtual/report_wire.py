@@ -59,7 +59,7 @@ class ReportWire(Wire):
 
     def _accept(self) -> None:
         assert self._door is not None
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # it may have gone again already
             host, _ = self._door.accept()
             self._hang_up()
             host.setblocking(False)

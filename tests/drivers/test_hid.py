@@ -6,7 +6,9 @@ Vectors: a Pitney Bowes postal scale, as its owners published it; the layout of 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -105,11 +107,28 @@ def test_push_and_pop_long_items_and_whole_usages() -> None:
         ("7740420f00 970000ffff 0901 8102", "longer than"),
         ("a101" * 65, "within each other"),
         ("00" * 4097, "longer than 4096"),
+        ("1900290f" * 65 + "8102", "ranges"),
+        ("75019640 1f 0902" + "1a00002affff" + "8102", "more than 4096 fields"),
     ],
 )
 def test_what_is_no_descriptor_says_where(descriptor: str, what: str) -> None:
     with pytest.raises(BadDescriptor, match=what):
         parse(bytes.fromhex(descriptor))
+
+
+def test_disturbed_descriptors_are_read_or_refused_and_nothing_else() -> None:
+    random = Random(20_261_124)
+    for _ in range(3000):
+        descriptor = bytearray(random.choice((PITNEY_BOWES, BARE_SCANNER, KEYBOARD)))
+        for _ in range(random.randint(1, 4)):
+            descriptor[random.randrange(len(descriptor))] = random.randrange(256)
+        del descriptor[random.randrange(len(descriptor)) : random.choice((0, len(descriptor)))]
+        with suppress(BadDescriptor):
+            found = parse(bytes(descriptor))
+            assert all(
+                one.first_bit + one.count * one.size_bits <= 8 * found.sizes[one.kind, one.report_id]
+                for one in found.fields
+            )
 
 
 def test_the_requests_are_those_of_the_kernel() -> None:

@@ -95,6 +95,25 @@ async def test_one_that_is_a_keyboard_is_the_wrong_device(path: Path) -> None:
     await twin.close()
 
 
+@pytest.mark.parametrize(
+    ("introduction", "error", "what"),
+    [
+        (b"D\x2e\x0c\x81\x0b\x27\xff", WrongDevice, "makes no sense: cut off"),
+        (b"I\x02", DeviceLost, "does not say who it is"),
+    ],
+)
+async def test_who_does_not_say_what_it_is_is_not_believed(
+    path: Path, introduction: bytes, error: type[Exception], what: str
+) -> None:
+    twin = VirtualHidScanner("scanner-1", wire := ReportWire(path))
+    wire.introduction = introduction
+    await twin.open()
+    with pytest.raises(error, match=what):
+        async with running(scanner_at(path, Heard())):
+            pass
+    await twin.close()
+
+
 async def test_a_last_part_that_never_comes_is_noise_and_the_next_scan_is_whole(path: Path) -> None:
     async with scanner_and_twin(path) as (_, twin, heard):
         await twin.do("cut_scan", {"text": LONG, "aim": "Q1"})
