@@ -54,12 +54,12 @@ class Leases:
     """Who has which device. `open` first. `on_change` hears the id of a device whose lease began, moved or ended."""
 
     def __init__(
-        self, store: Store, clock: Clock, report: Callable[..., Awaitable[Any]], *, away_s: float = AWAY_S
+        self, store: Store, clock: Clock, report: Callable[..., Awaitable[Any]], *, away_s: float | None = None
     ) -> None:
         self._store = store
         self._clock = clock
         self._report = report
-        self._away_s = away_s
+        self._away_s = AWAY_S if away_s is None else away_s
         self._leases: dict[str, Lease] = {}
         self._tokens: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
