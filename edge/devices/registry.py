@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
-from drivers import catalog
 from drivers.driver import Driver
-from drivers.errors import BadOption, DeviceLost, Garbled, NotReady, WrongDevice
+from drivers.errors import DeviceLost, Garbled, NotReady, WrongDevice
 from drivers.events import Event, Noise, PrinterStatus, ScaleStatus, Weight
 from drivers.printers.printer_driver import PrinterDriver
 from drivers.transports.place import Place, place_of
@@ -27,6 +26,7 @@ from drivers.transports.usb_identity import UsbFound
 from edge.bus.messages.facts import DeviceSwapped
 from edge.bus.messages.replies import Code, ProblemError
 from edge.config import Device as DeviceConfig
+from edge.devices.assembly import assembled, usb_place, usb_places
 from edge.devices.attached import Attached, Category
 from edge.devices.hotplug import Hotplug, Plug
 from edge.devices.leases import Leases
@@ -74,54 +74,13 @@ class Registry(Statuses):
         self._places = places
         self._subscribers: dict[type[Any], list[Callable[[Attached, Any], None]]] = {}
         self._link_watchers: list[Callable[[Attached, bool], None]] = []
-        configured = tuple(devices)
-        for row in configured:
-            self._devices[row.id] = self._built(row)
-        for row in configured:
-            self._join(row, self._devices[row.id], {other.id: other.protocol for other in configured})
+        self._devices.update(assembled(tuple(devices), self._heard, self._opened))
         self._behind = {
             device: [one for one in self._devices.values() if one.through is device]
             for device in self._devices.values()
         }
-        self._tell_apart()
-
-    # -- building --------------------------------------------------------------------------------------------------
-
-    def _built(self, row: DeviceConfig) -> Attached:
-        kind = catalog.DEVICES[row.protocol]
-        device = Attached(row.id, kind.category, row.lanes)
-        device.options = catalog.read_device(row.protocol, row.options)
-        device.failover, device.failover_after_s = row.failover, row.failover_after_s
-        if kind.through is not None:
-            return device
-        line = dict(row.transport or {})
-        transport = catalog.build_transport(catalog.read_transport(row.protocol, line.pop("kind"), line))
-        device.driver = catalog.build_driver(
-            row.protocol,
-            device.options,
-            transport,
-            lambda event: self._heard(device, event),
-            lambda: self._opened(device),
-        )
-        return device
-
-    def _join(self, row: DeviceConfig, device: Attached, kinds: dict[str, str]) -> None:
-        """Join a device without a link of its own to the one that carries it."""
-        through = catalog.DEVICES[row.protocol].through
-        if through is None:
-            return
-        carrier = getattr(device.options, through)
-        if kinds.get(carrier) not in catalog.carriers(row.protocol):
-            raise BadOption(through, f"is {carrier!r}; expected the id of a {through} of this store that can carry it")
-        device.through = self._devices[carrier]
-
-    def _tell_apart(self) -> None:
-        """Tell every device that is found by its identity where it was last, and which numbers are those of others."""
-        placed = {device.id: place for device in self._devices.values() if (place := _usb_place(device)) is not None}
-        for device_id, place in placed.items():
-            numbers = (other.usb.serial for name, other in placed.items() if name != device_id and other.usb)
-            place.others = frozenset(number for number in numbers if number is not None)
-            seen = self._places.last(device_id)
+        for device_id, place in usb_places(self._devices.values()).items():
+            seen = places.last(device_id)
             place.last_port = seen.port if seen is not None else None
 
     # -- who gets what ---------------------------------------------------------------------------------------------
@@ -151,6 +110,11 @@ class Registry(Statuses):
             raise ProblemError(Code.FAULTED, f"{device.id} is stopped: {device.fault}")
         self._leases.check(device.id, lane, lease)
         return device
+
+    def may_use(self, lane: str, device: Attached) -> bool:
+        """Whether the device is the lane's, and no other lane has leased it; for what goes on for longer."""
+        lease = self._leases.of(device.id)
+        return lane in device.lanes and (lease is None or lease.lane == lane)
 
     def find(self, lane: str, category: Category, device_id: str | None = None) -> Attached:
         """The same for somebody who only wants to know something of it: faulted or leased, it is found.
@@ -271,7 +235,7 @@ class Registry(Statuses):
 
     def _opened(self, device: Attached) -> None:
         """The link is up: remember where it was found, and say what is known."""
-        place = _usb_place(device)
+        place = usb_place(device)
         if place is not None and place.found is not None:
             self._found(device, place, place.found)
         self._up(device)
@@ -352,9 +316,3 @@ class Registry(Statuses):
         self.count_garbled(device)
         code = GARBLED if device.category == "scanner" else f"{device.category}.garbled"
         self._quarantine(device.id, device.lanes[0], code, noise.reason, noise.raw)
-
-
-def _usb_place(device: Attached) -> Place | None:
-    """The place of a device that is found by its identity."""
-    place = place_of(device.driver.transport) if device.driver is not None else None
-    return place if place is not None and place.usb is not None else None

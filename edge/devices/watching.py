@@ -74,6 +74,7 @@ class Watching:
             if watch is not None:
                 self._leave(watch, asked.lane)
             return {"watching": False, "device": device.id}
+        self._registry.device_for(asked.lane, "scale", device.id, parameters.lease)
         if watch is None:
             watch = self._watches[device.id] = _Watch(device, _watchable(device))
         watch.lanes[asked.lane] = asyncio.get_running_loop().time() + parameters.for_ms / 1000
@@ -120,8 +121,11 @@ class Watching:
 
     def _is_watched(self, watch: _Watch) -> bool:
         now = asyncio.get_running_loop().time()
-        for lane in [lane for lane, until_s in watch.lanes.items() if until_s <= now]:
-            self._leave(watch, lane)
+        for lane, until_s in tuple(watch.lanes.items()):
+            if until_s <= now:
+                self._leave(watch, lane)
+            elif not self._registry.may_use(lane, watch.device):
+                self._leave(watch, lane, "leased")
         return bool(watch.lanes)
 
     def _leave(self, watch: _Watch, lane: str, reason: str = "not_watched") -> None:

@@ -101,6 +101,23 @@ async def test_a_supervisor_takes_a_device_over_and_that_is_recorded(tmp_path: P
         await counter.until_facts("tillgate.device.taken_over.v1", 1)
 
 
+async def test_who_watches_a_scale_stops_when_another_lane_leases_it(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await on_plate(counter)
+        await counter.ask("scale.watch", SCALE, lane="lane-2")
+        await claimed(counter, "lane-1")
+
+        def last() -> dict[str, Any]:
+            sent = [payload for topic, payload, _ in counter.published if topic == "tg/v1/lanes/lane-2/weights"]
+            return sent[-1] if sent else {}
+
+        await until(lambda: last().get("watching") is False, "the end of the watch")
+        assert last()["reason"] == "leased"
+        assert (await counter.problem("scale.watch", SCALE, lane="lane-2")).code is Code.NOT_READY
+        assert (await counter.ask("scale.watch", {**SCALE, "for_ms": 0}, lane="lane-2"))["watching"] is False
+        assert (await counter.ask("scale.watch", SCALE, lane="lane-1"))["watching"] is True
+
+
 async def test_a_lease_runs_out(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await on_plate(counter)

@@ -220,6 +220,7 @@ class ScaleTare(Message):
 class ScaleWatch(Message):
     device: Id | None = None
     for_ms: int = Field(default=30_000, ge=0, le=MAX_WATCH_MS, description="watching again prolongs; 0 ends it at once")
+    lease: LeaseToken = None
 
 
 class ScanRecent(Message):

@@ -96,7 +96,7 @@ class LiveWeight(Message):
     reason: str | None = Field(
         default=None,
         description="why this could not be sold by: in_motion, over, under_zero, no_answer, garbled, ...; null: nothing"
-        " is known against it. In the last message: not_watched or device_lost",
+        " is known against it. In the last message: not_watched, leased (to another lane) or device_lost",
     )
     watching: bool = Field(default=True, description="false: the last message of this watch")
     read_at: str
