@@ -142,7 +142,9 @@ class PrinterQueue:
             return ProblemError(Code.FAULTED, f"{self.device.id} is stopped: {self.device.fault}")
         if not self.driver.is_open:
             return ProblemError(Code.DEVICE_LOST, f"{self.device.id} is not connected; check its cable and power")
-        if self.hold is not None or self.driver.status.reason is not None:
+        status = self.driver.status
+        if self.hold is not None or status.reason is not None or status.online is None:
+            # Asked before the job is said to be under way, which after a crash would mean that it may be on paper.
             try:
                 reason = (await self.driver.ask()).reason if self.driver.tells else None
             except (NotReady, TimeoutError):
