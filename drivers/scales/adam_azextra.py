@@ -29,10 +29,10 @@ from drivers.scales.base import ScaleProtocol, plain_decimal
 
 PRINTOUT_LIMIT_BYTES = 1024
 
-_WORD = r"(?P<word>(?:[A-Za-z/.: ]*?[: ])??)"  # a letter right before the number may be a digit that noise spoilt
+_WORD = r"(?P<word>(?:[A-Za-z.: ]*? )??)"  # a letter right before the number may be a digit that noise spoilt
 _LINE = re.compile(_WORD + r"(?P<value>\d{1,4}(?:\.\d{1,4})?) ?(?P<unit>kg|lb) ?", re.IGNORECASE)
 _LIKE_A_WEIGHT = re.compile(r"\d[^/]{0,2}(?:kg|lb)$", re.IGNORECASE)
-_KINDS = {"net": r"(net|nt|n/?w)\b", "gross": r"(gross|gs|g/?w)\b", "tare": r"(tare|t/?w)\b"}
+_KINDS = {"net": r"(net|nt)\b", "gross": r"(gross|gs)\b", "tare": r"tare\b"}
 _UNITS: Mapping[str, Unit] = {"kg": "kg", "lb": "lb"}
 
 
@@ -90,7 +90,9 @@ def _read(raw: bytes) -> Event:
         return Noise(raw, "a printout that does not end with a line")
     if any(byte > 0x7E or (byte < 0x20 and byte not in b"\r\n") for byte in raw):
         return Noise(raw, "no text")
-    lines = [line.strip("\r ") for line in raw.decode("ascii").split("\n")]
+    lines = [line.removesuffix("\r").strip(" ") for line in raw.decode("ascii").split("\n")]
+    if any("\r" in line for line in lines):
+        return Noise(raw, "a line that is broken")
     found = [(_kind(match["word"]), match) for line in lines if (match := _LINE.fullmatch(line))]
     if sum(bool(_LIKE_A_WEIGHT.search(line)) for line in lines) > len(found):
         return Noise(raw, "a weight in the printout that cannot be read")

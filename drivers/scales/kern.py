@@ -4,15 +4,16 @@ Documents: Kern KDE-T operating instructions (KDE-T-BA_IA-e-1210), 9.3.4 "rE Cr"
 page 37: small letters; Kern KFB/KFN-TM (KFB/KFN-TM-BA_IA-e-1323), 10.3 and 10.4 (page 49), and SFB (SFB-BA-e-1324),
 page 51: capitals. Line: 9600 8N1. Commands are single letters; no CR, no LF.
 
-    form "kde"    w    M S n10 blank u3 CR LF      at rest: M or blank, sign, ten characters, unit (18 bytes; FKB 19)
-                       M S n10 [4 blanks] CR LF    moving: no unit
+    form "kde"    w    M S n10 blank u3 CR LF      at rest: M or blank, minus or blank, number to the right, unit
+                       blank M n11 blank u3 CR LF  the same as FKB draws it, with the minus among the eleven
+                       ... without u3 CR LF        moving
                        ... Error CR LF             over, under or a fault: it does not say which
                   t    (no answer) tare
     form "kfb"    W    ST,GS 1.000KG CR LF         ST at rest, US moving; GS gross, NT net
                   T    (no answer) tare            Z   (no answer) zero
 
-Whether a weight of form "kde" is net is not said. Kern scales that are set to KCP speak `mt-sics`. The strategy:
-`Frames` to LF, judged whole.
+Whether a weight of form "kde" is net is not said. Kern scales that are set to KCP take the commands of `mt-sics`. The
+strategy: `Frames` to LF, judged whole.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from drivers.scales.base import ScaleProtocol, plain_decimal
 FRAME_LIMIT_BYTES = 40
 
 _NUMBER = rb"(-? *\d{1,8}(?:\.\d{1,5})?)"
-_KDE = re.compile(rb"(?: ?M)? *" + _NUMBER + rb"(?: (kg|g|lb|oz) {1,2}| *)\r\n")
-_KDE_BYTES = (18, 19)
+_KDE_UNIT = rb"(?: (kg |g  |lb |oz )| *)\r\n"
+_KDE = re.compile(rb"[M ]([ -][ \d.]{10})" + _KDE_UNIT)
+_FKB = re.compile(rb" [M ]([ -][- \d.]{10})" + _KDE_UNIT)
 _KDE_ERROR = re.compile(rb" *Error *\r\n")
 _KFB = re.compile(rb"(ST|US),(GS|NT),? *" + _NUMBER + rb" *(kg|g|lb|oz) *\r\n", re.IGNORECASE)
 _UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
@@ -70,15 +72,13 @@ class Kern(ScaleProtocol):
     def _small_answer(self, raw: bytes) -> Event:
         if _KDE_ERROR.fullmatch(raw):
             return ScaleStatus(raw, fault="no_weight")
-        match = _KDE.fullmatch(raw)
-        value = plain_decimal(match[1].decode("ascii")) if match else None
+        match = _KDE.fullmatch(raw) or _FKB.fullmatch(raw)
+        value = plain_decimal(match[1].decode("ascii")) if match and not match[1].endswith(b" ") else None
         if match is None or value is None:
             return Noise(raw, "neither a weight nor an error")
         if match[2] is None:
             return ScaleStatus(raw, motion=True)
-        if len(raw) not in _KDE_BYTES:
-            return Noise(raw, "too short or too long for a weight")
-        return Weight(value, _UNITS[match[2].decode("ascii")], stable=True, net=None, tare=None, raw=raw)
+        return Weight(value, _UNITS[match[2].decode("ascii").strip()], stable=True, net=None, tare=None, raw=raw)
 
     def _capital_answer(self, raw: bytes) -> Event:
         match = _KFB.fullmatch(raw)

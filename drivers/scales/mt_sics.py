@@ -30,7 +30,7 @@ from drivers.scales.base import ScaleProtocol, plain_decimal, tare_decimal
 
 FRAME_LIMIT_BYTES = 80
 
-_WEIGHT = re.compile(rb"(S S|S D|T S|TA A) ([-0-9. ]{10}) (\S{1,5}) ?\r\n")
+_WEIGHT = re.compile(rb"(S S|S D|T S|TA A) ([-0-9. ]{10}) (\S{1,5})\r\n")
 _WORD = re.compile(rb"(S|Z|T|TA|TAC) ([A-Z+-])\r\n")
 _ERRORS = (b"ES\r\n", b"EL\r\n")
 _SWITCHED_ON = re.compile(rb'I4 A "[\x20-\x7e]*"\r\n')
