@@ -23,6 +23,8 @@ from drivers.options import read_options
 from drivers.printers.escpos_status import EscposStatus
 from drivers.printers.printer_driver import PrinterDriver
 from drivers.printers.profiles import PROFILES
+from drivers.printers.zpl_driver import ZplDriver
+from drivers.printers.zpl_status import ZplStatus
 from drivers.scales.adam_azextra import AdamAzextra, AdamAzextraOptions
 from drivers.scales.adam_cpwplus import AdamCpwplus, AdamCpwplusOptions
 from drivers.scales.base import ScaleProtocol
@@ -100,6 +102,11 @@ class EscposOptions:
             raise ValueError(f"model: is {self.model!r}; expected one of {', '.join(PROFILES)}")
 
 
+@dataclass(frozen=True, slots=True)
+class ZplOptions:
+    """A label printer has none: its jobs come ready-made."""
+
+
 def _serial_scanner(
     options: SerialScannerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None
 ) -> Driver:
@@ -124,6 +131,10 @@ def _hid_scale(options: UsbHidScaleOptions, transport: Transport, event: OnEvent
 
 def _escpos(options: EscposOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
     return PrinterDriver(transport, EscposStatus(), event, opened, profile=PROFILES[options.model])
+
+
+def _zpl(options: ZplOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return ZplDriver(transport, ZplStatus(), event, opened)
 
 
 def _scale(
@@ -154,6 +165,7 @@ def _display(display: Callable[[Any], Display], options: type) -> DeviceKind:
 
 _7E1 = {"data_bits": 7, "parity": "even"}
 _7O1 = {"data_bits": 7, "parity": "odd"}
+_ESCPOS = ("escpos-printer",)
 _REPORTS = ("hidraw", "report-socket")
 
 TRANSPORTS: Mapping[str, TransportKind] = {
@@ -171,6 +183,7 @@ DEVICES: Mapping[str, DeviceKind] = {
     "serial-scanner": DeviceKind("scanner", SerialScannerOptions, ("serial", "tcp"), _serial_scanner),
     "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
     "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "usb", "usblp", "serial"), _escpos),
+    "zpl-printer": DeviceKind("printer", ZplOptions, ("tcp", "usb", "usblp", "serial"), _zpl),
     "hid-pos-scanner": DeviceKind("scanner", HidPosScannerOptions, _REPORTS, _hid_pos),
     "magellan": DeviceKind("scanner", MagellanOptions, ("serial", "tcp"), _magellan, {"serial": _7O1}),
     "toledo-8217": _scale(Toledo8217, Toledo8217Options, serial=_7E1),
@@ -193,10 +206,10 @@ DEVICES: Mapping[str, DeviceKind] = {
     "dibal": _scale(Dibal, DibalOptions),
     "usb-hid-scale": DeviceKind("scale", UsbHidScaleOptions, _REPORTS, _hid_scale),
     "magellan-scale": DeviceKind("scale", MagellanScaleOptions, (), None, through="scanner", carriers=("magellan",)),
-    "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer"),
+    "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer", carriers=_ESCPOS),
     "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
     "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),
-    "printer-display": DeviceKind("display", PrinterDisplayOptions, (), None, through="printer"),
+    "printer-display": DeviceKind("display", PrinterDisplayOptions, (), None, through="printer", carriers=_ESCPOS),
 }
 
 

@@ -27,9 +27,9 @@ class NotReady(DriverError):
 
     `reason` is a stable code. Of scales: "in_motion", "over", "under_zero", "no_answer", "unchanged" (it says nothing
     while the weight stays the same), "unsupported" (it has no such command), and those of `events.ScaleFault`. Of
-    printers: "no_answer", "cover_open", "paper_out", "printer_error_cutter", "printer_error_recoverable",
-    "printer_error_unrecoverable", "printer_offline", "not_drained" (it takes no more bytes), "no_proof" (everything
-    left, nothing came back). `started` as in `DeviceLost`.
+    printers: "no_answer", "cover_open", "paper_out", "printer_error_cutter", "printer_error_ribbon",
+    "printer_error_recoverable", "printer_error_unrecoverable", "printer_offline", "not_drained" (it takes no more
+    bytes), "no_proof" (everything left, nothing came back). `started` as in `DeviceLost`.
     """
 
     def __init__(self, reason: str, message: str, *, started: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 Unit = Literal["kg", "g", "lb", "oz"]
 Paper = Literal["ok", "near_end", "end", "unknown"]
-PrinterError = Literal["cutter", "recoverable", "unrecoverable", "unknown"]
+PrinterError = Literal["cutter", "ribbon", "recoverable", "unrecoverable", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)

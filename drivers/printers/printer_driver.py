@@ -25,7 +25,8 @@ from drivers.drawers.pulse import PrinterDrawer
 from drivers.driver import Driver, OnEvent, OnOpen
 from drivers.errors import DeviceLost, NotReady
 from drivers.events import DrawerStatus, Event, PrinterStatus, PrintProof
-from drivers.printers.escpos_status import EscposStatus, report_changes, request_proof
+from drivers.printers.base import PrinterProtocol
+from drivers.printers.escpos_status import report_changes, request_proof
 from drivers.printers.profiles import PrinterProfile
 from drivers.transports.base import TellsPort, Transport
 
@@ -51,12 +52,12 @@ Outcome = Literal["printed", "sent"]
 class PrinterDriver(Driver):
     """One receipt printer and the drawer connector on its back."""
 
-    protocol: EscposStatus
+    protocol: PrinterProtocol
 
     def __init__(
         self,
         transport: Transport,
-        protocol: EscposStatus,
+        protocol: PrinterProtocol,
         on_event: OnEvent,
         on_open: OnOpen | None = None,
         *,
@@ -338,6 +339,7 @@ _ADVICE = {
     "cover_open": "the cover is open; close it",
     "paper_out": "no paper; put in a new roll",
     "printer_error_cutter": "the knife is stuck; open the cover, clear the paper, close it",
+    "printer_error_ribbon": "no ribbon; put in a new one",
     "printer_error_recoverable": "an error that ends by itself (a hot head); wait a little",
     "printer_error_unrecoverable": "a fault; switch it off and on, then call service",
     "printer_offline": "offline; press its feed button or switch it off and on",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from drivers.printers.pictures import PictureCommand
 
@@ -35,6 +36,7 @@ COMMON_PAGES: CodePages = (
 class PrinterProfile:
     """One model. `columns` in font A (`small_columns` in font B); `width_dots` is how wide a picture may be.
 
+    A printer of another `language` takes ready-made jobs only.
     `code_pages` None: as in python-escpos' table.
     """
 
@@ -47,6 +49,7 @@ class PrinterProfile:
     native_barcodes: bool = True
     cutter: bool = True
     picture: PictureCommand = "raster"
+    language: Literal["escpos", "zpl"] = "escpos"
     code_pages: CodePages | None = None
     real_time_status: bool = True
     automatic_status: bool = True

@@ -36,6 +36,7 @@ from drivers.virtual.scales.usb_hid_scale import VirtualUsbHidScale
 from drivers.virtual.scanner import VirtualScanner
 from drivers.virtual.twin import Twin
 from drivers.virtual.wire import PtyWire, TcpWire, UnixWire, Wire
+from drivers.virtual.zpl_printer import VirtualZplPrinter
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ TWINS: Mapping[str, TwinKind] = {
     "magellan": TwinKind(VirtualMagellan),
     "hid-pos-scanner": TwinKind(VirtualHidScanner, reports=True),
     "escpos-printer": TwinKind(VirtualPrinter, paper=True),
+    "zpl-printer": TwinKind(VirtualZplPrinter, paper=True),
     "toledo-8217": TwinKind(VirtualToledo8217),
     "toledo-8213": TwinKind(VirtualToledo8213),
     "nci-scp-01": TwinKind(VirtualNciScp01),

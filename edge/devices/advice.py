@@ -10,6 +10,7 @@ from drivers.events import PrinterStatus
 _PLEASE = {
     "paper_out": "Put in a new roll",
     "cover_open": "Close the cover",
+    "printer_error_ribbon": "Put in a new ribbon",
     "printer_error_cutter": "Open the cover, clear the knife, close the cover",
     "printer_error_recoverable": "Wait a little: the print head is too hot",
     "printer_error_unrecoverable": "Switch the printer off and on; call service if that does not help",

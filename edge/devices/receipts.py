@@ -36,8 +36,11 @@ class Encoder:
             raise ProblemError(Code.BAD_MESSAGE, "parameters: give either 'document' or 'raw'")
         if parameters.raw is not None:
             if not parameters.raw:
-                raise ProblemError(Code.BAD_MESSAGE, "parameters.raw: is empty; give ESC/POS bytes in base64")
+                raise ProblemError(Code.BAD_MESSAGE, "parameters.raw: is empty; give the printer's commands in base64")
             return Encoded(parameters.raw, "")
+        if profile.language != "escpos":
+            message = f"parameters.document: this printer takes {profile.language.upper()} only; give it as 'raw'"
+            raise ProblemError(Code.BAD_MESSAGE, message)
         elements = parameters.document or []
         if not elements:
             raise ProblemError(Code.BAD_MESSAGE, "parameters.document: is empty; give at least one element")
@@ -49,6 +52,8 @@ class Encoder:
 
     async def duplicate(self, original: str, content: bytes, profile: PrinterProfile) -> bytes:
         """The bytes of a job once more, below a line that says so."""
+        if profile.language != "escpos":
+            raise ProblemError(Code.BAD_MESSAGE, "a label cannot be marked DUPLICATE; print it again as a new job")
         head: list[doc.Element] = [
             doc.Text("DUPLICATE", align="center", bold=True, width=2, height=2),
             doc.Text(original, align="center"),

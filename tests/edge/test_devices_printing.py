@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from drivers.virtual.wire import TcpWire
+from drivers.virtual.zpl_printer import VirtualZplPrinter
 from edge.bus.messages.replies import Code, ProblemError
+from edge.config import Device
 from edge.devices.printing import WAITING_LIMIT
 from edge.journal.clock import Clock
 from tests.edge.devices_rig import Counter, receipt, until
@@ -373,3 +376,31 @@ async def test_jobs_without_end_are_refused(tmp_path: Path) -> None:
         problem = await counter.problem("print", {"job": "one-more", "raw": raw})
         assert "wait for printer-1 already" in problem.detail
         assert (await counter.problem("print.state", {"job": "one-more"})).code is Code.NOT_FOUND
+
+
+async def test_a_label_printer_takes_ready_made_labels_only(tmp_path: Path) -> None:
+    labels = VirtualZplPrinter("labels-1", TcpWire(0), tmp_path / "labels")
+
+    class WithLabels(Counter):
+        def devices(self) -> list[Device]:
+            assert isinstance(labels.wire, TcpWire)
+            link = {"kind": "tcp", "host": "127.0.0.1", "port": labels.wire.port}
+            return [
+                *super().devices(),
+                Device(id="labels-1", protocol="zpl-printer", lanes=("lane-1",), transport=link),
+            ]
+
+    await labels.open()
+    async with WithLabels(tmp_path) as counter:
+        await counter.ready()
+        label = "^XA^FO50,50^FDBananas^FS^XZ"
+        raw = base64.b64encode(label.encode()).decode()
+        result = await counter.ask("print", {"job": "l-1", "device": "labels-1", "raw": raw})
+        assert (result["state"], result["proven"]) == ("sent", False)
+        assert labels.labels == [label]
+        problem = await counter.problem("print", {"device": "labels-1", "document": [{"kind": "rule"}]})
+        assert (problem.code, "takes ZPL only" in problem.detail) == (Code.BAD_MESSAGE, True)
+        problem = await counter.problem("print.reprint", {"job": "l-1", "reason": "torn"})
+        assert (problem.code, "cannot be marked" in problem.detail) == (Code.BAD_MESSAGE, True)
+        assert labels.labels == [label]
+    await labels.close()

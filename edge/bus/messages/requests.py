@@ -124,7 +124,7 @@ class Print(Message):
     device: Id | None = Field(default=None, description="a printer of this lane; the lane's only one when left out")
     document: list[Element] | None = Field(default=None, max_length=2000)
     raw: Base64Bytes | None = Field(
-        default=None, strict=False, description="ESC/POS bytes as the till made them, in base64"
+        default=None, strict=False, description="commands of the printer's own (ESC/POS; ZPL for labels), in base64"
     )
     ttl_ms: int = Field(default=60_000, ge=1_000, le=86_400_000, description="never printed after this long")
     lease: LeaseToken = None
