@@ -44,7 +44,9 @@ def assembled(
 
 def _built(row: DeviceConfig, heard: Callable[[Attached, Event], None], opened: Callable[[Attached], None]) -> Attached:
     kind = catalog.DEVICES[row.protocol]
-    device = Attached(row.id, kind.category, row.lanes, catalog.read_device(row.protocol, row.options))
+    options = catalog.read_device(row.protocol, row.options)
+    device = Attached(row.id, kind.category, row.lanes, options)
+    device.failover, device.failover_after_s = row.failover, row.failover_after_s
     if kind.through is None:
         line = dict(row.transport or {})
         transport = catalog.build_transport(catalog.read_transport(row.protocol, line.pop("kind"), line))
