@@ -16,6 +16,7 @@ from drivers.displays.display_driver import DisplayDriver
 from drivers.displays.escpos_display import EscposDisplay, EscposDisplayOptions
 from drivers.displays.printer_display import PrinterDisplayOptions, command_set
 from drivers.drawers.pulse import PrinterDrawer, PrinterDrawerOptions
+from drivers.drawers.serial_drawer import SerialDrawer, SerialDrawerDriver, SerialDrawerOptions
 from drivers.driver import Driver, OnEvent, OnOpen
 from drivers.errors import BadOption
 from drivers.hid_drivers import HidScaleDriver, HidScannerDriver
@@ -152,6 +153,10 @@ def _scale(
     return DeviceKind("scale", options, transports, build, {"serial": serial or {}})
 
 
+def _serial_drawer(options: SerialDrawerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+    return SerialDrawerDriver(transport, options, event, opened)
+
+
 def _display(display: Callable[[Any], Display], options: type) -> DeviceKind:
     """A customer display on a line of its own."""
 
@@ -207,6 +212,7 @@ DEVICES: Mapping[str, DeviceKind] = {
     "usb-hid-scale": DeviceKind("scale", UsbHidScaleOptions, _REPORTS, _hid_scale),
     "magellan-scale": DeviceKind("scale", MagellanScaleOptions, (), None, through="scanner", carriers=("magellan",)),
     "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer", carriers=_ESCPOS),
+    "serial-drawer": DeviceKind("drawer", SerialDrawerOptions, ("serial", "tcp"), _serial_drawer),
     "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
     "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),
     "printer-display": DeviceKind("display", PrinterDisplayOptions, (), None, through="printer", carriers=_ESCPOS),
@@ -235,9 +241,9 @@ def carriers(kind: str) -> tuple[str, ...]:
     return _device(kind).carriers or tuple(name for name, other in DEVICES.items() if other.category == through)
 
 
-def build_drawer(options: PrinterDrawerOptions) -> PrinterDrawer:
-    """Build a drawer; `PrinterDriver.kick` of the printer it names carries its pulse."""
-    return PrinterDrawer(options)
+def build_drawer(options: PrinterDrawerOptions | SerialDrawerOptions) -> PrinterDrawer | SerialDrawer:
+    """Build a drawer; `kick` of its printer's driver opens it, or of its own (`SerialDrawerDriver`)."""
+    return SerialDrawer(options) if isinstance(options, SerialDrawerOptions) else PrinterDrawer(options)
 
 
 def build_display(options: PrinterDisplayOptions) -> Display:

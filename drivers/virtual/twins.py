@@ -34,6 +34,7 @@ from drivers.virtual.scales.toledo_8213 import VirtualToledo8213
 from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
 from drivers.virtual.scales.usb_hid_scale import VirtualUsbHidScale
 from drivers.virtual.scanner import VirtualScanner
+from drivers.virtual.serial_drawer import VirtualSerialDrawer
 from drivers.virtual.twin import Twin
 from drivers.virtual.wire import PtyWire, TcpWire, UnixWire, Wire
 from drivers.virtual.zpl_printer import VirtualZplPrinter
@@ -78,6 +79,7 @@ TWINS: Mapping[str, TwinKind] = {
     "dialog-04": TwinKind(VirtualDialog02),
     "dialog-06": TwinKind(VirtualDialog06),
     "dibal": TwinKind(VirtualDibal),
+    "serial-drawer": TwinKind(VirtualSerialDrawer),
     "escpos-display": TwinKind(VirtualEscposDisplay),
     "cd5220-display": TwinKind(VirtualCd5220Display),
     "usb-hid-scale": TwinKind(VirtualUsbHidScale, reports=True),

@@ -163,7 +163,7 @@ class Calibrating:
 def _printer(drawer: Drawer) -> PrinterDriver:
     carrier = drawer.device.through
     if carrier is None or not isinstance(carrier.driver, PrinterDriver):
-        raise ProblemError(Code.FAULTED, f"{drawer.device.id} has no printer whose sensor could be read")
+        raise ProblemError(Code.NOT_FOUND, f"{drawer.device.id} hangs on no printer: it has no contact to calibrate")
     if not carrier.driver.is_open:
         raise DeviceLost(f"{carrier.id} is not connected; check its cable and power")
     return carrier.driver

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from drivers.drawers.pulse import PrinterDrawer
+from drivers.drawers.serial_drawer import SerialDrawer, SerialDrawerDriver
 from drivers.errors import DeviceLost, NotReady
 from drivers.events import DrawerStatus
 from drivers.printers.printer_driver import PrinterDriver
@@ -167,11 +169,9 @@ class CashDrawers:
                 raise ProblemError(Code.TIMED_OUT, "another opening took the time; nothing was opened")
             if drawer.level:
                 return {"opened": True, "already_open": True, "device": device.id}
-            if device.through is None or not isinstance(device.through.driver, PrinterDriver):
-                raise ProblemError(Code.FAULTED, f"{device.id} has no printer that could open it")
-            printer = device.through.driver
-            if not printer.is_open:
-                raise ProblemError(Code.DEVICE_LOST, f"{device.through.id} is not connected; open it with its key")
+            carrier = _carrier(device)
+            if not device.is_open:
+                raise ProblemError(Code.DEVICE_LOST, f"{carrier.id} is not connected; open it with its key")
             opening = self._row(asked, parameters, device.id)
             try:
                 await self._store.write([opening.insert()])
@@ -180,7 +180,7 @@ class CashDrawers:
             contact.make_way(drawer)
             outcome = drawer.begin(opening)
             try:
-                await printer.kick(drawer.pulse)
+                await _kick(carrier, drawer)
             except NotReady as error:
                 if error.reason == "no_answer":  # asked before the pulse, and nothing came back
                     drawer.settle("failed", f"{NO_ANSWER}: {error}")
@@ -239,6 +239,17 @@ class CashDrawers:
 def _carrier(device: Attached) -> Attached:
     """The device whose link carries the drawer's pulse and contact."""
     return device.through or device
+
+
+async def _kick(carrier: Attached, drawer: Drawer) -> None:
+    """Have the drawer opened by whatever carries it; raises NotReady or DeviceLost."""
+    match carrier.driver, drawer.opener:
+        case PrinterDriver() as printer, PrinterDrawer() as opener:
+            await printer.kick(opener)
+        case SerialDrawerDriver() as box, SerialDrawer() as opener:
+            await box.kick(opener)
+        case _:
+            raise TypeError(f"{drawer.device.id} cannot be opened through {carrier.id}")
 
 
 def _answer(opening: Opening) -> dict[str, Any]:

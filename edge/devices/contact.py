@@ -1,4 +1,4 @@
-"""The one switch line of a printer's drawer connector, and the drawers whose switches hang on it.
+"""The one switch line of a printer's drawer connector (or of a drawer's own box), and the drawers that hang on it.
 
 With one drawer the line speaks of that drawer. Two drawers (one on pin 2, one on pin 5) share the line, and what can be
 known is less:
@@ -30,9 +30,9 @@ class Contact:
     def says(self, status: DrawerStatus) -> None:
         """Take what the printer says of its pin 3."""
         if len(self.drawers) == 1:
-            self.drawers[0].contact(self.drawers[0].pulse.is_open(status))
+            self.drawers[0].contact(self.drawers[0].opener.is_open(status))
             return
-        said = {drawer.pulse.is_open(status) for drawer in self.drawers}
+        said = {drawer.opener.is_open(status) for drawer in self.drawers}
         open_ = said.pop() if len(said) == 1 else None
         if open_:
             self._one_is_open()

@@ -18,6 +18,7 @@ from typing import Any
 
 from drivers import catalog
 from drivers.drawers.pulse import PrinterDrawer
+from drivers.drawers.serial_drawer import SerialDrawer
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import DrawerClosed, DrawerLeftOpen, DrawerOpened
 from edge.devices import drawer_ledger
@@ -53,7 +54,8 @@ class Drawer:
         tell: Callable[[Drawer], None] = lambda _: None,
     ) -> None:
         self.device = device
-        self.pulse: PrinterDrawer = catalog.build_drawer(device.options)
+        self.opener: PrinterDrawer | SerialDrawer = catalog.build_drawer(device.options)
+        """What opens it, and what its contact's level means."""
         self.level: bool | None = None
         """Open, closed, or not known at the moment."""
         self.known = known
@@ -80,7 +82,7 @@ class Drawer:
     @property
     def calibrated(self) -> bool:
         """Whether the contact's level has a meaning."""
-        return self.pulse.open_when is not None
+        return self.opener.open_when is not None
 
     @property
     def complaint(self) -> str:
@@ -120,7 +122,7 @@ class Drawer:
     def _weigh_meaning(self) -> None:
         configured = self.device.options.open_when
         learnt = self._learnt.open_when if self._learnt is not None else None
-        self.pulse.open_when = None if self._calibrating or self.complaint else configured or learnt
+        self.opener.open_when = None if self._calibrating or self.complaint else configured or learnt
 
     # -- openings ------------------------------------------------------------------------------------------------------
 
