@@ -33,6 +33,8 @@ class ScaleProtocol:
     driver asks on until two answers in succession are the same."""
     silence = "no_answer"
     """The `NotReady` reason when nothing comes: "no_answer", or "unchanged" for scales that repeat nothing."""
+    repeats = False
+    """Whether it sends its weight by itself, again and again: the first after a request may be older than that."""
     probed = True
     """Whether a weight may be asked for only to see that the scale is there."""
 

@@ -4,7 +4,7 @@ question.
 Scales do not number their answers. A command that went unanswered may be answered late, by the weight of what
 lay on the plate before; so a new request first waits until every late answer has come or can no longer come.
 A scale that sends by itself is not asked but listened to: a weight whose transmission had begun before the request
-is left out.
+is left out, and so is the first report of one that repeats itself: nobody knows how long it waited to be read.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Scale:
         self._answer: asyncio.Future[Answer] | None = None
         self._unanswered = 0
         self._stale = False
+        self._first = False
         self._last_command = -float("inf")
 
     async def weigh(self, timeout_s: float) -> Weight:
@@ -153,6 +154,7 @@ class Scale:
 
     async def _quiet(self) -> None:
         # Late answers belong to an earlier request: wait for them, or until they can no longer come.
+        self._first = self.protocol.repeats
         loop = asyncio.get_running_loop()
         while self._unanswered:
             left = self._last_command + self.protocol.late_ms / 1000 - loop.time()
@@ -183,7 +185,8 @@ class Scale:
             self._unanswered += 1
         elif not self.is_open:
             raise self._gone_away()
-        self._stale = not command and self.protocol.pending
+        self._stale = not command and (self.protocol.pending or self._first)
+        self._first = False
         self._answer = asyncio.get_running_loop().create_future()
         await asyncio.wait((self._answer,), timeout=answer_s)
         return self._answer.result() if self._answer.done() else None

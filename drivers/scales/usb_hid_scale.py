@@ -83,6 +83,7 @@ class UsbHidScale(ScaleProtocol):
 
     acknowledges = "not"
     answer_ms = 1000
+    repeats = True
 
     def __init__(self, options: UsbHidScaleOptions | None = None) -> None:
         super().__init__(Frames(end=b"\0"))  # reports are whole: nothing is ever collected

@@ -66,6 +66,15 @@ async def test_weighs_as_the_scale_resolved_it_in_its_unit(path: Path, unit: str
     assert float(empty.value) == 0
 
 
+async def test_a_report_that_waits_to_be_read_is_no_answer_to_a_later_question(path: Path) -> None:
+    async with scale_and_twin(path) as (scale, twin, heard, _):
+        for number in range(1, 6):
+            await heard.of(Weight, len(heard.now(Weight)) + 1)
+            twin.tick()  # what was on the plate before
+            twin.load(f"0.00{number}")
+            assert (await scale.weigh(PATIENCE_S)).value == f"0.00{number}"
+
+
 async def test_only_a_stable_weight_answers(path: Path) -> None:
     async with scale_and_twin(path) as (scale, twin, heard, _):
         twin.load("1.500", settle_ms=500)
