@@ -362,6 +362,11 @@ def _same_usb(config: StoreConfig) -> list[tuple[Place, str]]:
     from drivers.transports.usb_identity import UsbDevice
 
     wrong: list[tuple[Place, str]] = []
+    on_usb = [index for index, device in enumerate(config.devices) if (device.transport or {}).get("kind") == "usb"]
+    for index in on_usb if len(on_usb) > 1 else ():
+        if "usb" not in (config.devices[index].transport or {}):
+            what = "there are several printers on USB: name each with usb = { vendor, product, serial or port }"
+            wrong.append((("devices", index, "transport"), what))
     wishes: list[tuple[str, UsbDevice]] = []
     for index, device in enumerate(config.devices):
         try:

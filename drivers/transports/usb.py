@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from drivers.errors import DeviceLost
+from drivers.errors import DeviceLost, WrongDevice
 from drivers.transports.base import Lost, Receive
 from drivers.transports.place import Place
+from drivers.transports.usb_identity import UsbDevice
 
 READ_LIMIT_MS = 500
 WRITE_LIMIT_MS = 500
@@ -39,37 +40,26 @@ _GET_PORT_STATUS = 1
 
 @dataclass(frozen=True, slots=True)
 class UsbOptions:
-    """Which printer: by what it is and says, or by where it is plugged in. All left out: the only one there is.
+    """Which printer: `usb` names it by what it is, as for every USB device. Left out: the only printer there is."""
 
-    `device` is ``vendor:product`` in hexadecimal as lsusb prints it, `serial` its serial number, `port` the bus and
-    ports as the kernel writes them ("1-1.2").
-    """
-
-    device: str | None = None
-    serial: str | None = None
-    port: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse ids that cannot be read."""
-        if self.device is not None:
-            _ids(self.device)
+    usb: UsbDevice | None = None
 
 
 class UsbTransport:
     """One printer interface. `backend` is pyusb's; None takes libusb-1.0."""
 
     def __init__(self, options: UsbOptions, backend: Any = None) -> None:
-        parts = [text for text in (options.device, options.serial, options.port) if text]
-        self.name = " ".join(["usb", *parts])
-        self.place = Place("", subsystem="usb")
+        self.name = str(options.usb) if options.usb is not None else "the printer on USB"
+        self.place = Place("", options.usb, "usb")
         self.options = options
         self._backend = backend
         self._link: _Link | None = None
 
     async def open(self, receive: Receive, lost: Lost) -> None:
-        """Find and claim the printer; raises DeviceLost (none, several, in use, not allowed)."""
+        """Find and claim the printer; raises DeviceLost (none, in use, not allowed) or WrongDevice (several fit)."""
+        node = await self.place.node()
         loop = asyncio.get_running_loop()
-        claiming = loop.run_in_executor(None, _claim, self.name, self.options, self._backend)
+        claiming = loop.run_in_executor(None, _claim, self.name, node, self._backend)
         try:
             claimed = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -254,11 +244,11 @@ class _Link:
 # -- finding one -------------------------------------------------------------------------------------------------------
 
 
-def _claim(name: str, options: UsbOptions, backend: Any) -> _Claimed:
+def _claim(name: str, node: str, backend: Any) -> _Claimed:
     import usb.core
 
     try:
-        return _take(_only(name, options, backend))
+        return _take(_at(name, node, backend) if node else _only(name, backend))
     except usb.core.NoBackendError:
         raise DeviceLost(f"{name}: libusb-1.0 is not installed; install the package libusb-1.0-0") from None
     except usb.core.USBError as error:
@@ -270,30 +260,36 @@ def _let_go(claiming: asyncio.Future[_Claimed]) -> None:
         claiming.result().let_go()
 
 
-def _only(name: str, options: UsbOptions, backend: Any) -> Any:
-    """The one printer that fits; only devices that fit by all else are opened, to read their serial number."""
+def _at(name: str, node: str, backend: Any) -> Any:
+    """The device behind /dev/bus/usb/BBB/DDD."""
     import usb.core
-    import usb.util
 
-    ids = _ids(options.device) if options.device is not None else None
-    fitting = []
-    for device in usb.core.find(find_all=True, backend=backend):
-        if ids is not None and (device.idVendor, device.idProduct) != ids:
-            continue
-        if options.port is not None and _port(device) != options.port:
-            continue
-        if next(_interfaces(device, vendor_class=ids is not None), None) is None:
-            continue
-        if options.serial is not None and _serial(device) != options.serial:
-            usb.util.dispose_resources(device)
-            continue
-        fitting.append(device)
-    if not fitting:
-        raise DeviceLost(f"{name} is not there; plug the printer in, switch it on, or correct its settings")
-    if len(fitting) > 1:
-        found = ", ".join(f"{one.idVendor:04x}:{one.idProduct:04x} at port {_port(one)}" for one in fitting)
-        raise DeviceLost(f"{name}: several printers fit ({found}); tell them apart by serial or port")
-    return fitting[0]
+    bus, address = (int(number) for number in node.split("/")[-2:])
+    device = usb.core.find(bus=bus, address=address, backend=backend)
+    if device is None:
+        raise DeviceLost(f"{name} has just gone; plug it in again")
+    if next(_interfaces(device, vendor_class=True), None) is None:
+        raise WrongDevice(f"{name} has no interface that takes print data; correct vendor and product")
+    return device
+
+
+def _only(name: str, backend: Any) -> Any:
+    """The one printer that is plugged in. Nothing is opened to find it."""
+    import usb.core
+
+    found = [
+        device
+        for device in usb.core.find(find_all=True, backend=backend)
+        if next(_interfaces(device, vendor_class=False), None) is not None
+    ]
+    if not found:
+        raise DeviceLost(f"{name} is not there; plug it in, or switch it on")
+    if len(found) > 1:
+        listed = ", ".join(f"{one.idVendor:04x}:{one.idProduct:04x} in port {_port(one)}" for one in found)
+        raise DeviceLost(
+            f"there are several printers on USB ({listed}); write usb = {{ vendor, product, serial or port }}"
+        )
+    return found[0]
 
 
 def _take(device: Any) -> _Claimed:
@@ -340,27 +336,8 @@ def _endpoint(interface: Any, *, out: bool) -> Any:
     return None
 
 
-def _serial(device: Any) -> str | None:
-    """What the device says is its serial number; None where it has none or may not be asked."""
-    try:
-        text: str | None = device.serial_number
-    except ValueError:  # what pyusb raises for a device without strings, and for one that may not be opened
-        return None
-    return text
-
-
 def _port(device: Any) -> str:
     return f"{device.bus}-{'.'.join(str(number) for number in device.port_numbers or ())}"
-
-
-def _ids(text: str) -> tuple[int, int]:
-    vendor, _, product = text.partition(":")
-    try:
-        if len(vendor) == len(product) == 4:
-            return int(vendor, 16), int(product, 16)
-    except ValueError:
-        pass  # answered below, as every other wrong form is
-    raise ValueError(f"device: is {text!r}; expected vendor:product as lsusb prints it, such as 04b8:0e15")
 
 
 def _explain(name: str, error: OSError) -> DeviceLost:

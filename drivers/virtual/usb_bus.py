@@ -22,6 +22,8 @@ from types import SimpleNamespace
 import usb.backend
 from usb.core import USBError, USBTimeoutError
 
+from drivers.transports.usb_identity import UsbDevice, UsbPresent
+
 _OUT, _IN = 0x01, 0x82
 _STRINGS = ("", "Tillgate", "Virtual receipt printer")
 _BENIGN = 0x18
@@ -66,6 +68,22 @@ class VirtualUsbBus(usb.backend.IBackend):  # type: ignore[misc]  # pyusb brings
         self._detached: set[Path] = set()
         self._claimed: dict[Path, _Handle] = {}
 
+    def present(self, wish: UsbDevice, subsystem: str) -> list[UsbPresent]:
+        """What the kernel's sysfs says of the bus (`Place.read`): names, ids, serial numbers and nodes."""
+        return [
+            UsbPresent.described(
+                f"1-{'.'.join(str(port) for port in one.ports)}",
+                {
+                    "idVendor": f"{one.vendor:04x}",
+                    "idProduct": f"{one.product:04x}",
+                    **({"serial": one.serial} if one.serial is not None else {}),
+                },
+                {},
+                [(f"/dev/bus/usb/001/{self._address(one):03}", {}, {})],
+            )
+            for one in self.enumerate_devices()
+        ]
+
     # -- descriptors -----------------------------------------------------------------------------------------------
 
     def enumerate_devices(self) -> Iterator[VirtualUsbPrinter]:
@@ -93,11 +111,14 @@ class VirtualUsbBus(usb.backend.IBackend):  # type: ignore[misc]  # pyusb brings
             iSerialNumber=3 if dev.serial is not None else 0,
             bNumConfigurations=1,
             bus=1,
-            address=10 + self.plugged.index(dev) if dev in self.plugged else 127,
+            address=self._address(dev),
             port_number=dev.ports[-1],
             port_numbers=dev.ports,
             speed=2,
         )
+
+    def _address(self, printer: VirtualUsbPrinter) -> int:
+        return 10 + self.plugged.index(printer) if printer in self.plugged else 127
 
     def get_configuration_descriptor(self, dev: VirtualUsbPrinter, config: int) -> SimpleNamespace:
         """USB 2.0, table 9-10: one configuration."""

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from drivers.catalog import build_driver, build_transport, read_device, read_transport
-from drivers.errors import BadOption, DeviceLost
+from drivers.errors import DeviceLost, NotReady, WrongDevice
 from drivers.events import DrawerStatus, PrinterStatus
 from drivers.printers.printer_driver import PrinterDriver
 from drivers.transports.usb import UsbOptions, UsbTransport
+from drivers.transports.usb_identity import UsbDevice
 from drivers.transports.usblp import UsblpOptions, UsblpTransport, parse_device_id
 from drivers.virtual.printer import VirtualPrinter
 from drivers.virtual.usb_bus import VirtualUsbBus, VirtualUsbPrinter
@@ -37,17 +38,23 @@ class Plugged:
         self.bus = VirtualUsbBus(self.printer)
         self.heard = Heard()
         self.options = UsbOptions()
+        self.model = "TM-T88V"
 
     def build(self, on_open: Callable[[], None]) -> PrinterDriver:
-        options = read_device("escpos-printer", {"model": "TM-T88V"})
-        transport = UsbTransport(self.options, self.bus)
+        options = read_device("escpos-printer", {"model": self.model})
+        transport = self.transport(self.options)
         driver = build_driver("escpos-printer", options, transport, self.heard, on_open)
         assert isinstance(driver, PrinterDriver)
         return driver
 
-    async def is_refused(self, options: UsbOptions, why: str) -> None:
-        with pytest.raises(DeviceLost, match=why):
-            await UsbTransport(options, self.bus).open(lambda _: None, lambda _: None)
+    def transport(self, options: UsbOptions) -> UsbTransport:
+        transport = UsbTransport(options, self.bus)
+        transport.place.read = self.bus.present
+        return transport
+
+    async def is_refused(self, options: UsbOptions, why: str, error: type[Exception] = DeviceLost) -> None:
+        with pytest.raises(error, match=why):
+            await self.transport(options).open(lambda _: None, lambda _: None)
 
 
 @pytest.fixture
@@ -105,21 +112,25 @@ async def test_lost_once_and_reopened(plugged: Plugged, how: str) -> None:
     assert plugged.twin.receipts == 2
 
 
+def printer(product: str = "0e15", **which: str) -> UsbOptions:
+    return UsbOptions(UsbDevice("04b8", product, **which))
+
+
 async def test_which_printer_is_meant(plugged: Plugged) -> None:
     second = VirtualUsbPrinter(plugged.folder / "usb", serial="J4XF099999", ports=(1, 3))
     plugged.bus.plugged.append(second)
-    await plugged.is_refused(UsbOptions(), "several printers fit .*04b8:0e15 at port 1-1.2, 04b8:0e15 at port 1-1.3")
-    await plugged.is_refused(UsbOptions(serial="other"), "not there")
-    await plugged.is_refused(UsbOptions(device="04b8:0202"), "not there")
-    for options in (UsbOptions(serial="J4XF012345"), UsbOptions(device="04b8:0e15", port="1-1.3")):
-        transport = UsbTransport(options, plugged.bus)
+    await plugged.is_refused(UsbOptions(), "several printers .*04b8:0e15 in port 1-1.2, 04b8:0e15 in port 1-1.3")
+    await plugged.is_refused(printer(), "there are several", WrongDevice)
+    await plugged.is_refused(printer(serial="other"), "is not there, but serial J4XF012345 in port 1-1.2")
+    await plugged.is_refused(printer("0202"), "is not there")
+    for options in (printer(serial="J4XF012345"), printer(port="1-1.3")):
+        transport = plugged.transport(options)
         await transport.open(lambda _: None, lambda _: None)
         await plugged.is_refused(options, "in use by another program")
         await transport.close()
         await transport.close()
-    with pytest.raises(BadOption, match="vendor:product as lsusb prints it"):
-        read_transport("escpos-printer", "usb", {"device": "epson"})
-    assert isinstance(build_transport(read_transport("escpos-printer", "usb", {"port": "1-1.2"})), UsbTransport)
+    named = {"usb": {"vendor": "04b8", "product": "0e15", "port": "1-1.2"}}
+    assert isinstance(build_transport(read_transport("escpos-printer", "usb", named)), UsbTransport)
 
 
 async def test_both_ways_is_chosen_and_older_ones_that_call_themselves_vendor_specific(plugged: Plugged) -> None:
@@ -128,19 +139,33 @@ async def test_both_ways_is_chosen_and_older_ones_that_call_themselves_vendor_sp
         assert await run.driver.send(receipt(1), b"A001", PATIENCE_S) == "printed"
     plugged.bus.plugged[:] = [VirtualUsbPrinter(plugged.folder / "usb", product=0x0202, vendor_class=True)]
     await plugged.is_refused(UsbOptions(), "not there")
-    plugged.options = UsbOptions(device="04B8:0202")
+    plugged.options = printer("0202")
     async with running(plugged.build) as run:
         assert await run.driver.send(receipt(2), b"A002", PATIENCE_S) == "printed"
 
 
 async def test_what_the_port_itself_says(plugged: Plugged) -> None:
     plugged.bus.plugged[:] = [VirtualUsbPrinter(plugged.folder / "usb", port_status=lambda: 0x38)]
-    transport = UsbTransport(UsbOptions(), plugged.bus)
+    transport = plugged.transport(UsbOptions())
     assert await transport.port_status() is None
     await transport.open(lambda _: None, lambda _: None)
     assert await transport.port_status() == 0x38
     await transport.close()
     assert await transport.port_status() is None
+
+
+async def test_a_printer_that_says_nothing_is_asked_through_its_port(plugged: Plugged) -> None:
+    port = [0x38]
+    plugged.bus.plugged[:] = [VirtualUsbPrinter(plugged.folder / "usb", port_status=lambda: port[0])]
+    plugged.model = "one-way"
+    async with running(plugged.build) as run:
+        with pytest.raises(NotReady) as caught:
+            await run.driver.send(receipt(1), b"A001", PATIENCE_S)
+        assert (caught.value.reason, caught.value.started) == ("paper_out", False)
+        port[0] = 0x18  # which says that there is paper, or that it cannot tell
+        assert await run.driver.send(receipt(1), b"A001", PATIENCE_S) == "sent"
+        assert run.driver.status.paper == "unknown"
+    await until(lambda: plugged.twin.receipts == 1)
 
 
 # -- /dev/usb/lpN ------------------------------------------------------------------------------------------------------

@@ -215,3 +215,18 @@ transport = {{ kind = "tcp", host = "192.0.2.2" }}
     with pytest.raises(BadConfig, match=r"devices.0..failover: ") as caught:
         load(written(tmp_path, text))
     assert complaint in str(caught.value)
+
+
+def test_several_printers_on_usb_are_named(tmp_path: Path) -> None:
+    text = '[store]\nid = "S1"\n[[lanes]]\nid = "1"\n'
+    for number in (1, 2):
+        text += f"""
+[[devices]]
+id = "p{number}"
+protocol = "escpos-printer"
+lanes = ["1"]
+transport = {{ kind = "usb" }}
+"""
+    with pytest.raises(BadConfig, match=r"devices.1..transport: there are several printers on USB") as caught:
+        load(written(tmp_path, text))
+    assert len(caught.value.complaints) == 2
