@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from drivers.displays.base import DisplayOptions
 from drivers.displays.escpos_display import EscposDisplay, EscposDisplayOptions
 from drivers.virtual.displays.display import VirtualCd5220Display
-from drivers.virtual.printer import VirtualPrinter
 from drivers.virtual.wire import PtyWire
 from edge.bus.messages.replies import Code
 from edge.bus.messages.requests import DisplayShow
@@ -28,19 +27,11 @@ class Pole(Counter):
     """A counter with display-1 on a line of its own, and display-2 behind the printer for lane-2."""
 
     def __init__(self, directory: Path, *, baud: int = 9600, **options: Any) -> None:
-        super().__init__(directory)
+        super().__init__(directory, printer={"display": "escpos"})
         self.baud = baud
         self.options = {"idle": IDLE, "code_page": "cp858"} | options
-        self.printer = VirtualPrinter("printer-1", self.printer.wire, directory / "paper", display="escpos")
         self.pole = VirtualCd5220Display("display-1", PtyWire(directory / "ttydisplay"), page="cp858")
-
-    async def __aenter__(self) -> Self:
-        await self.pole.open()
-        return await super().__aenter__()
-
-    async def __aexit__(self, *error: object) -> None:
-        await super().__aexit__(*error)
-        await self.pole.close()
+        self.twins.append(self.pole)
 
     def devices(self) -> list[Device]:
         line = {"kind": "serial", "path": self.pole.wire.address, "baud": self.baud}

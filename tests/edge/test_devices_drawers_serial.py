@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from drivers.virtual.serial_drawer import VirtualSerialDrawer
 from drivers.virtual.wire import PtyWire
@@ -25,14 +25,7 @@ class Boxed(Counter):
         self.box = VirtualSerialDrawer(
             "drawer-2", PtyWire(directory / "ttydrawer"), status=options.get("status") == "nul-while-open"
         )
-
-    async def __aenter__(self) -> Self:
-        await self.box.open()
-        return await super().__aenter__()
-
-    async def __aexit__(self, *error: object) -> None:
-        await super().__aexit__(*error)
-        await self.box.close()
+        self.twins.append(self.box)
 
     def devices(self) -> list[Device]:
         line = {"kind": "serial", "path": self.box.wire.address}
