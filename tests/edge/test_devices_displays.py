@@ -234,3 +234,17 @@ async def test_a_lane_without_a_display(tmp_path: Path) -> None:
     async with Pole(tmp_path) as counter:
         assert (await counter.problem("display.show", ITEM, lane="lane-3")).code is Code.NOT_FOUND
         assert (await counter.problem("display.show", ITEM | {"device": "display-2"})).code is Code.NOT_YOURS
+
+
+async def test_a_printer_that_lost_its_power_brings_its_display_back(tmp_path: Path) -> None:
+    async with Pole(tmp_path) as counter:
+        await counter.ready()
+        await counter.ask("display.show", {"lines": ["your total"]}, lane="lane-2")
+        await counter.reads("your total", "", behind=True)
+        await counter.printer.do("power", {"to": "cycle", "after_bytes": 10})  # in the middle of the next picture
+        showing = asyncio.ensure_future(counter.ask("display.show", {"lines": ["your change"]}, lane="lane-2"))
+        await asyncio.wait((showing,))
+        showing.exception()  # its bytes may have left before the power went, or not: both may be told
+        await counter.reads("your change", "", behind=True)
+        assert (await counter.ask("print", receipt("Sale 1")))["state"] == "printed"
+        assert counter.on_paper("Sale 1") == 1
