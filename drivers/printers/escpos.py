@@ -33,6 +33,7 @@ REPLACEMENT = "?"
 _TAB_COLUMNS = 4
 _CUT_FEED_LINES = 6
 _SMALLEST_CELL_DOTS = 8
+_MOST_PICTURE_BYTES = 8 * 1024 * 1024
 _JOINERS = "\u200c\u200d"
 _PLAIN_STYLE: dict[str, object] = {
     "align": "left",
@@ -91,6 +92,7 @@ class _Writer:
         self._device: Any = escpos_library.recorder(profile)
         self._covered = escpos_library.covered(profile)
         self._style: dict[str, object] = dict(_PLAIN_STYLE)
+        self._picture_bytes = 0
 
     def element(self, element: doc.Element) -> None:
         match element:
@@ -300,7 +302,11 @@ class _Writer:
 
     def _picture(self, picture: Image, align: doc.Align) -> None:
         self._set(align=align)
-        self._device._raw(print_picture(picture, self._profile.picture))
+        data = print_picture(picture, self._profile.picture)
+        self._picture_bytes += len(data)
+        if self._picture_bytes > _MOST_PICTURE_BYTES:
+            raise ValueError("its pictures and drawn lines make more than 8 MiB; print it in parts")
+        self._device._raw(data)
 
 
 @dataclass(frozen=True, slots=True)

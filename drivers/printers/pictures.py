@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PictureCommand = Literal["raster", "columns"]
 
 ROWS_PER_COMMAND = 512
-HIGHEST_DOTS = 4096
+WIDEST_DOTS, HIGHEST_DOTS = 2400, 4096
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -35,15 +35,15 @@ def from_png(png: bytes, width_dots: int) -> Image:
     """Read a PNG as black (0) and white dots, shrunk to `width_dots` if wider; greys become patterns of dots.
 
     What is transparent is white. Raises ValueError saying what is wrong. The size is read before anything is unpacked:
-    at most four times as wide as the paper and 4096 high.
+    at most 2400 x 4096 dots.
     """
     from PIL import Image, UnidentifiedImageError
 
     if not png.startswith(_PNG) or len(png) < 33:
         raise ValueError("the picture is no PNG that can be read")
     width, height = struct.unpack(">II", png[16:24])
-    if not (0 < width <= 4 * width_dots and 0 < height <= HIGHEST_DOTS):
-        raise ValueError(f"the picture has {width} x {height} dots, of at most {4 * width_dots} x {HIGHEST_DOTS}")
+    if not (0 < width <= WIDEST_DOTS and 0 < height <= HIGHEST_DOTS):
+        raise ValueError(f"the picture has {width} x {height} dots, of at most {WIDEST_DOTS} x {HIGHEST_DOTS}")
     try:
         with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
             drawn = picture.convert("RGBA")

@@ -14,6 +14,16 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
+from drivers.virtual.escpos_tables import (
+    ALIGNS,
+    BARCODES_A,
+    BARCODES_B,
+    CODE_PAGES,
+    COLUMN_SCALES,
+    ESC_LENGTHS,
+    FS_LENGTHS,
+    GS_LENGTHS,
+)
 from drivers.virtual.paper import Align, Bars, Gap, Item, Line, Matrix, Raster, Style
 from drivers.virtual.symbols import dots as symbol_dots
 from drivers.virtual.symbols import text as symbol_text
@@ -21,57 +31,6 @@ from drivers.virtual.symbols import text as symbol_text
 _TEXT = re.compile(rb"[\x20-\xff]+")
 _DOTS_PER_LINE = 30
 _TAB_COLUMNS = 8
-
-CODE_PAGES = {
-    0: "cp437",
-    2: "cp850",
-    3: "cp860",
-    4: "cp863",
-    5: "cp865",
-    13: "cp857",
-    14: "cp737",
-    15: "iso8859-7",
-    16: "cp1252",
-    17: "cp866",
-    18: "cp852",
-    19: "cp858",
-    33: "cp775",
-    34: "cp855",
-    35: "cp861",
-    36: "cp862",
-    37: "cp864",
-    38: "cp869",
-    39: "iso8859-2",
-    40: "iso8859-15",
-    45: "cp1250",
-    46: "cp1251",
-    47: "cp1253",
-    48: "cp1254",
-    49: "cp1255",
-    50: "cp1256",
-    51: "cp1257",
-    52: "cp1258",
-}
-_BARCODES_A = {0: "UPC-A", 1: "UPC-E", 2: "EAN13", 3: "EAN8", 4: "CODE39", 5: "ITF", 6: "CODABAR"}
-_BARCODES_B = {code + 65: name for code, name in _BARCODES_A.items()} | {72: "CODE93", 73: "CODE128"}
-_ALIGNS: tuple[Align, Align, Align] = ("left", "center", "right")
-
-# How many parameters follow; commands that take more than that are handled by name.
-_ESC_LENGTHS = dict.fromkeys(b" !%-3=?EGJKMRTUVadert{", 1) | dict.fromkeys(b"2<@LSim\x0c", 0)
-_ESC_LENGTHS |= {
-    ord("$"): 2,
-    ord("\\"): 2,
-    ord("A"): 1,
-    ord("B"): 2,
-    ord("c"): 2,
-    ord("f"): 2,
-    ord("p"): 3,
-    ord("W"): 8,
-}
-_GS_LENGTHS = dict.fromkeys(b"!/BEHITabfhjrw", 1) | dict.fromkeys(b"$LPW\\", 2) | {ord(":"): 0, ord("^"): 3}
-_FS_LENGTHS = dict.fromkeys(b"!-CW", 1) | dict.fromkeys(b"&.", 0) | {ord("S"): 2, ord("p"): 2}
-_COLUMN_SCALES = {0: (2, 3), 1: (1, 3), 32: (2, 1), 33: (1, 1)}
-"""How large a dot of ESC * is printed, by its mode."""
 
 
 class Head(Protocol):
@@ -120,6 +79,7 @@ class EscposReader:
         self._bar_height, self._bar_module, self._bar_text = 162, 3, 0
         self._qr_data, self._qr_module, self._qr_level = "", 3, "L"
         self._stored: Raster | None = None
+        self._band = False
         self._deaf = False
 
     def read(self, buffer: bytearray) -> None:
@@ -133,6 +93,7 @@ class EscposReader:
     def _step(self, buffer: bytearray) -> int:
         if self._deaf:
             return self._for_display(buffer)
+        band, self._band = self._band, False
         first = buffer[0]
         if first >= 0x20:
             match = _TEXT.match(buffer)
@@ -140,7 +101,8 @@ class EscposReader:
             self._runs.append((match[0].decode(self._page, errors="replace"), self._style))
             return match.end()
         if first == 0x0A:
-            self._end_line()
+            if not band:  # a band of dots fills its line: this ends it and feeds no other
+                self._end_line()
         elif first == 0x09:
             at = sum(len(text) for text, _ in self._runs)
             self._runs.append((" " * (_TAB_COLUMNS - at % _TAB_COLUMNS), self._style))
@@ -197,7 +159,7 @@ class EscposReader:
             return 0
         if buffer[1] == ord("("):
             return self._function(buffer)
-        length = _FS_LENGTHS.get(buffer[1])
+        length = FS_LENGTHS.get(buffer[1])
         if length is None:
             return self._unknown(buffer)
         return 2 + length if len(buffer) >= 2 + length else 0
@@ -213,7 +175,7 @@ class EscposReader:
         if letter == ord("D"):
             end = buffer.find(0, 2)
             return end + 1 if end >= 0 else 0
-        length = _ESC_LENGTHS.get(letter)
+        length = ESC_LENGTHS.get(letter)
         if length is None:
             return self._unknown(buffer)
         if len(buffer) < 2 + length:
@@ -240,7 +202,7 @@ class EscposReader:
             case "M":
                 self._restyle(small=value in (1, 49))
             case "a" if value % 48 < 3:
-                self._align = _ALIGNS[value % 48]
+                self._align = ALIGNS[value % 48]
             case "t":
                 self._page = CODE_PAGES.get(value, "cp437")
             case "2":
@@ -281,10 +243,9 @@ class EscposReader:
                 for bit in range(8):
                     if dots & (0x80 >> bit):
                         rows[part * 8 + bit][column // 8] |= 0x80 >> column % 8
-        scale = _COLUMN_SCALES.get(mode, (1, 1))
+        scale = COLUMN_SCALES.get(mode, (1, 1))
         self._head.put(Raster(width_bytes, 8 * deep, b"".join(rows), self._align, scale))
-        if buffer[end : end + 1] == b"\n":
-            end += 1  # its own line end: the band fills the line
+        self._band = True
         return end
 
     def _group(self, buffer: bytearray) -> int:
@@ -300,12 +261,12 @@ class EscposReader:
         }
         if letter in special:
             return special[letter](buffer)
-        length = _GS_LENGTHS.get(buffer[1])
+        length = GS_LENGTHS.get(buffer[1])
         if length is None:
             return self._unknown(buffer)
         if len(buffer) < 2 + length:
             return 0
-        self._obey_group(letter, buffer[2])
+        self._obey_group(letter, buffer[2] if length else 0)
         return 2 + length
 
     def _obey_group(self, letter: str, value: int) -> None:
@@ -342,12 +303,12 @@ class EscposReader:
             end = buffer.find(0, 3)
             if end < 0:
                 return 0
-            name, data, used = _BARCODES_A[kind], bytes(buffer[3:end]), end + 1
+            name, data, used = BARCODES_A[kind], bytes(buffer[3:end]), end + 1
         else:
             used = 4 + buffer[3]
             if len(buffer) < used:
                 return 0
-            name, data = _BARCODES_B.get(kind, f"barcode {kind}"), bytes(buffer[4:used])
+            name, data = BARCODES_B.get(kind, f"barcode {kind}"), bytes(buffer[4:used])
         self._flush_line()
         black = symbol_dots(name, data, self._bar_module)
         if not black:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from drivers.errors import BadDocument
+from drivers.printers import escpos_library
 from drivers.printers.document import (
     Barcode,
     Columns,
@@ -176,6 +177,36 @@ def test_any_text_prints_as_lines_only(left: str, right: str) -> None:
     assert paper.kicks == []
     assert paper.cuts == []
     assert not paper.replies
+
+
+@pytest.mark.parametrize("model", PROFILES)
+def test_only_code_pages_that_a_model_has_are_chosen(model: str) -> None:
+    text = "Žluťoučký kůň, Привет, Γειά σου, Grüße €5, São, ąęł"
+    profile = PROFILES[model]
+    data = encode([Text(word) for word in text.split()], profile).data
+    known = set(escpos_library.code_pages(profile).values())
+    chosen = {int(page[0]) for page in re.findall(rb"\x1bt(.)", data, re.DOTALL)}
+    assert chosen
+    assert chosen <= known
+    if profile.code_pages is not None:
+        assert max(chosen) <= 19
+    paper = printed([Text(word) for word in text.split()], model).strip
+    lines = [item for item in paper.items if isinstance(item, Line)]
+    assert all("".join(part for part, _ in line.runs) in text.split() for line in lines)
+
+
+def test_a_document_that_would_never_end_is_refused() -> None:
+    with pytest.raises(BadDocument, match="more than 8 MiB"):
+        encode([Image(png(512, 4096))] * 40, PROFILES["TM-T88V"])
+
+
+@pytest.mark.parametrize("model", ["TM-T88V", "TM-T20III", "TM-U220", "generic-58"])
+def test_no_picture_of_any_shape_spells_a_command(model: str) -> None:
+    shapes = random.Random(11)
+    pictures = [png(shapes.randint(1, 900), shapes.randint(1, 1500), seed) for seed in range(12)]
+    for picture in pictures:
+        data = encode([Image(picture)], PROFILES[model]).data
+        assert not re.search(rb"\x10(\x04[\x01-\x08]|\x05[\x00-\x02]|\x14[\x01-\x08])", data)
 
 
 def test_pictures_hold_no_real_time_commands_and_come_out_as_drawn() -> None:

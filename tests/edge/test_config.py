@@ -42,7 +42,7 @@ def complaints(tmp_path: Path, text: str) -> list[str]:
 def test_the_example_is_right_and_complete() -> None:
     config = load(EXAMPLE)
     assert config.store.id == "S0042"
-    assert len(config.devices) == 6
+    assert len(config.devices) == 7
     text = EXAMPLE.read_text(encoding="utf-8")
     for section in ("store", "bus", "limits", "cloud", "journal"):
         model = StoreConfig.model_fields[section].annotation
