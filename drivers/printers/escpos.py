@@ -273,16 +273,19 @@ class _Writer:
             raise ValueError(f"{self._profile.name} draws no {barcode.symbology}; choose another kind of barcode")
         needed = checked.width_dots(barcode.width) if native else len(modules) * barcode.width
         self._fits(needed, barcode.symbology)
+        # Printers write GS1 data without the brackets that GS1 asks for, so they are told to write nothing.
+        own_words = barcode.text if not native or barcode.symbology == "GS1-128" else "none"
+        words = doc.Text(checked.text, align="center")
+        if own_words == "above":
+            self._text(words)
         if native:
             self._set(align="center")
-            self._device._raw(checked.command(barcode.height_dots, barcode.width, barcode.text))
-            return
-        words = doc.Text(checked.text, align="center")
-        if barcode.text == "above":
-            self._text(words)
-        height = barcode.height_dots // 3 + 1 if self._profile.picture == "columns" else barcode.height_dots
-        self._picture(from_modules(modules, barcode.width, height), "center")
-        if barcode.text == "below":
+            place = barcode.text if own_words == "none" else "none"
+            self._device._raw(checked.command(barcode.height_dots, barcode.width, place))
+        else:
+            height = barcode.height_dots // 3 + 1 if self._profile.picture == "columns" else barcode.height_dots
+            self._picture(from_modules(modules, barcode.width, height), "center")
+        if own_words == "below":
             self._text(words)
 
     def _qr(self, qr: doc.Qr) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import itertools
+from typing import Any, Literal, get_args
 
 import pytest
 import zxingcpp
@@ -50,7 +51,9 @@ def scanned(document: list[Element], model: str) -> list[Any]:
 @pytest.mark.parametrize(("symbology", "data", "kind", "read"), GOOD)
 def test_bars_drawn_by_the_printer(symbology: Symbology, data: str, kind: str, read: str, width: int) -> None:
     if barcodes.check(data, symbology).width_dots(width) > 576:
-        pytest.skip("too wide for any paper")
+        with pytest.raises(BadDocument, match="the paper has 576"):
+            encode([Barcode(data, symbology, width=width)], PROFILES["TM-T20III"])
+        return
     (code,) = scanned([Text("Total"), Barcode(data, symbology, width=width)], "TM-T20III")
     assert (code.format.name, code.text) == (kind, read)
 
@@ -128,6 +131,19 @@ def test_what_is_wrong_is_said(barcode: Barcode | Qr, message: str) -> None:
         encode([Text("ok"), barcode], PROFILES["TM-T88V"])
     assert str(caught.value).startswith("element 1: ")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["TM-T88V", "TM-U220"])
+@pytest.mark.parametrize("place", ["above", "below", "none"])
+def test_gs1_data_is_written_with_its_brackets(model: str, place: Literal["above", "below", "none"]) -> None:
+    lines = printed([Barcode("(17)261124", "GS1-128", text=place)], model).strip.text().splitlines()
+    code = "[picture" if model == "TM-U220" else "[CODE128"
+    kinds = ["text" if line == "(17)261124" else "code" for line in lines if line == "(17)261124" or code in line]
+    assert [kind for kind, _ in itertools.groupby(kinds)] == {
+        "above": ["text", "code"],
+        "below": ["code", "text"],
+        "none": ["code"],
+    }[place]
 
 
 def test_pairs_of_digits_never_spell_a_command() -> None:
