@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from drivers.displays import printer_display
 from drivers.displays.base import Display
 from drivers.displays.cd5220 import Cd5220Display, Cd5220DisplayOptions
 from drivers.displays.display_driver import DisplayDriver
 from drivers.displays.escpos_display import EscposDisplay, EscposDisplayOptions
 from drivers.displays.printer_display import PrinterDisplayOptions, command_set
+from drivers.drawers import pulse
 from drivers.drawers.pulse import PrinterDrawer, PrinterDrawerOptions
 from drivers.drawers.serial_drawer import SerialDrawer, SerialDrawerDriver, SerialDrawerOptions
 from drivers.driver import Driver, OnEvent, OnOpen
@@ -71,7 +73,8 @@ class DeviceKind:
 
     A kind without a link of its own (a drawer behind a printer) has no transports and no `build`; `through` is the
     category of the device that carries it, and the option of that name (``printer = "printer-1"``) is its id.
-    `carriers` are the kinds that can; empty: every kind of that category.
+    `carriers` are the kinds that can; empty: every kind of that category. `clash` says what keeps two of this kind, by
+    their options, from sharing one carrier: the option at fault and why, or None.
     """
 
     category: Category
@@ -81,6 +84,7 @@ class DeviceKind:
     line: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     through: Category | None = None
     carriers: tuple[str, ...] = ()
+    clash: Callable[[Any, Any], tuple[str, str] | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +215,13 @@ DEVICES: Mapping[str, DeviceKind] = {
     "dibal": _scale(Dibal, DibalOptions),
     "usb-hid-scale": DeviceKind("scale", UsbHidScaleOptions, _REPORTS, _hid_scale),
     "magellan-scale": DeviceKind("scale", MagellanScaleOptions, (), None, through="scanner", carriers=("magellan",)),
-    "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, through="printer", carriers=_ESCPOS),
+    "printer-drawer": DeviceKind("drawer", PrinterDrawerOptions, (), None, {}, "printer", _ESCPOS, pulse.clash),
     "serial-drawer": DeviceKind("drawer", SerialDrawerOptions, ("serial", "tcp"), _serial_drawer),
     "escpos-display": _display(EscposDisplay, EscposDisplayOptions),
     "cd5220-display": _display(Cd5220Display, Cd5220DisplayOptions),
-    "printer-display": DeviceKind("display", PrinterDisplayOptions, (), None, through="printer", carriers=_ESCPOS),
+    "printer-display": DeviceKind(
+        "display", PrinterDisplayOptions, (), None, {}, "printer", _ESCPOS, printer_display.clash
+    ),
 }
 
 

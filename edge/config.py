@@ -12,13 +12,16 @@ import binascii
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from edge.bus.topics import ID_PATTERN
 from edge.config_lines import line_of
+
+if TYPE_CHECKING:
+    from drivers.catalog import DeviceKind
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -329,9 +332,28 @@ def _behind(config: StoreConfig, index: int) -> list[tuple[Place, str]]:
         return []  # it has its own link, or `_driver` has complained already
     able = [other.id for other in config.devices if other.protocol in catalog.carriers(device.protocol)]
     if carrier in able:
-        return []
+        return _clashing(config, index, kind, carrier)
     what = f"there is no {kind.through} {carrier!r} that could carry it; devices that can: {', '.join(able) or 'none'}"
     return [(("devices", index, "options", kind.through), what)]
+
+
+def _clashing(config: StoreConfig, index: int, kind: DeviceKind, carrier: str) -> list[tuple[Place, str]]:
+    """Two of one kind that cannot share what carries them: two drawers on one pin."""
+    from drivers import catalog
+    from drivers.errors import BadOption
+
+    device = config.devices[index]
+    wrong: list[tuple[Place, str]] = []
+    for other in config.devices[:index]:
+        if other.protocol != device.protocol or kind.clash is None or other.options.get(str(kind.through)) != carrier:
+            continue
+        try:
+            one, another = (catalog.read_device(row.protocol, row.options) for row in (device, other))
+        except BadOption:
+            continue  # `_driver` has complained already
+        if (found := kind.clash(one, another)) is not None:
+            wrong.append((("devices", index, "options", found[0]), f"{found[1]} ({other.id})"))
+    return wrong
 
 
 def _failover(config: StoreConfig, device: Device) -> list[str]:

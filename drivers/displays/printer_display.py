@@ -23,6 +23,11 @@ class PrinterDisplayOptions(Cd5220DisplayOptions):
     commands: Literal["escpos", "cd5220"] = "escpos"
 
 
+def clash(one: PrinterDisplayOptions, other: PrinterDisplayOptions) -> tuple[str, str] | None:
+    """A printer passes on to one display: both would show the same."""
+    return "printer", f"is {one.printer!r}, which has a display already"
+
+
 def command_set(options: PrinterDisplayOptions) -> Display:
     """The display that these options describe."""
     return EscposDisplay(options) if options.commands == "escpos" else Cd5220Display(options)

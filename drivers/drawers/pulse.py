@@ -49,6 +49,15 @@ class PrinterDrawerOptions:
             raise ValueError(f"left_open_s: is {self.left_open_s}; expected seconds, or 0 for never")
 
 
+def clash(one: PrinterDrawerOptions, other: PrinterDrawerOptions) -> tuple[str, str] | None:
+    """What keeps two drawers from hanging on one printer: the option at fault, and why; None: nothing."""
+    if one.pin == other.pin:
+        return "pin", f"is {one.pin}, which opens another drawer on this printer; one drawer has pin 2, the other pin 5"
+    if None not in (one.open_when, other.open_when) and one.open_when != other.open_when:
+        return "open_when", f"is {one.open_when!r} and the other drawer's is not; the two share one switch line"
+    return None
+
+
 class PrinterDrawer:
     """One drawer. It has no link of its own: `PrinterDriver.kick` carries its pulse.
 

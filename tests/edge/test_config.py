@@ -174,6 +174,42 @@ options = { printer = "PRINTER" }
     assert complaint.startswith("store.toml:26: devices[2].options.printer: ")
 
 
+@pytest.mark.parametrize(
+    ("protocol", "first", "second", "complaint"),
+    [
+        ("printer-drawer", "pin = 2", "pin = 5", None),
+        ("printer-drawer", "pin = 2", "pin = 2", "options.pin: is 2, which opens another drawer"),
+        ("printer-drawer", 'open_when = "high"', 'pin = 5, open_when = "low"', "options.open_when: is 'low'"),
+        ("printer-display", "rows = 2", "rows = 2", "options.printer: is 'printer-1', which has a display"),
+    ],
+)
+def test_two_on_one_printer(tmp_path: Path, protocol: str, first: str, second: str, complaint: str | None) -> None:
+    text = (
+        SMALL
+        + """
+[[devices]]
+id = "printer-1"
+protocol = "escpos-printer"
+lanes = ["1"]
+transport = { kind = "tcp", host = "192.0.2.7" }
+"""
+    )
+    for number, options in enumerate((first, second), 1):
+        text += f"""
+[[devices]]
+id = "behind-{number}"
+protocol = "{protocol}"
+lanes = ["1"]
+options = {{ printer = "printer-1", {options} }}
+"""
+    if complaint is None:
+        load(written(tmp_path, text))
+    else:
+        (found,) = complaints(tmp_path, text)
+        assert complaint in found
+        assert "(behind-1)" in found
+
+
 def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(EXAMPLE)]) == 0
     assert "good" in capsys.readouterr().out
