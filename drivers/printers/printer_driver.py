@@ -264,7 +264,8 @@ class PrinterDriver(Driver):
                 raise DeviceLost(f"{self.transport.name} went away before all was printed")
             doing.result()
         finally:
-            doing.cancel()
+            if not doing.cancel() and not doing.cancelled():
+                doing.exception()  # marked as seen, where the end of the link came first
 
     async def _taken(self, reports: asyncio.Queue[None], limit_s: float) -> None:
         """Return when a printer that proves nothing has reached the end of the job, as far as can be told.

@@ -76,6 +76,14 @@ class PrinterQueue:
         return not (holds or stopped)
 
     @property
+    def waits_for(self) -> str:
+        """What keeps the printer from printing, and what a person should do; empty when nothing known does."""
+        if self.hold is not None:
+            return self.hold.detail
+        reason = self.driver.status.reason
+        return f"{reason}: {self.device.please or self.device.id}" if reason is not None else ""
+
+    @property
     def unfit_s(self) -> float | None:
         """How long the printer has not been fit; None while it is."""
         since = self._unfit_since

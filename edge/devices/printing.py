@@ -184,11 +184,13 @@ class Printing:
         return await self._outcome(job, asked.deadline_s)
 
     async def _state(self, asked: Asked, parameters: PrintState) -> dict[str, Any]:
-        """The job as the ledger has it: `state`, `proven`, `reason`."""
+        """The job as the ledger has it: `state`, `proven`, `reason`; of one that has not ended, what it waits for."""
         job = await self._find(asked.lane, parameters.job)
         if job is None:
             raise await self._absent(parameters.job)
-        return job.result()
+        queue = self._queues.get(job.device)
+        waits_for = queue.waits_for if queue is not None and not job.ended else ""
+        return job.result() | ({"reason": waits_for} if waits_for else {})
 
     async def _cancel(self, asked: Asked, parameters: PrintCancel) -> dict[str, Any]:
         """The job as it ended: not printed. Conflict when it is too late: a byte of it may have left."""

@@ -113,7 +113,10 @@ async def test_a_printer_that_is_not_ready_keeps_the_job_and_says_so(
         problem = await counter.problem("print", {"job": "a-1"} | receipt("Sale 1"))
         assert problem.code is Code.NOT_READY
         assert problem.detail.startswith(reason)
-        assert (await counter.ask("print.state", {"job": "a-1"}))["state"] == "queued"
+        waiting = await counter.ask("print.state", {"job": "a-1"})
+        assert waiting["state"] == "queued"
+        assert waiting["reason"].startswith(f"{reason}: ")
+        assert please in waiting["reason"]
         assert counter.receipts() == []
         await counter.printer.do(*mend)
         await counter.until_facts(FINISHED, 1)
@@ -197,6 +200,7 @@ async def test_a_job_that_has_started_is_not_taken_back(tmp_path: Path) -> None:
         await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
         other = await counter.problem("print", {"job": "a-2"} | receipt("Sale 2"), deadline_s=0.5)
         assert (other.code, other.detail[:9]) == (Code.NOT_READY, "paper_out")
+        assert (await counter.ask("print.state", {"job": "a-1"}))["reason"] == "paper_out: Put in a new roll"
         problem = await counter.problem("print.cancel", {"job": "a-1"})
         assert (problem.code, "sending" in problem.detail) == (Code.CONFLICT, True)
         assert (await counter.ask("print.cancel", {"job": "a-2"}))["state"] == "cancelled"
