@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Literal
 
 from drivers.errors import BadOption
-from drivers.events import Event, Noise, Unit
+from drivers.events import Event, Noise, ScaleStatus, Unit, Weight
 from drivers.framing import Frames
 
 
@@ -80,6 +80,10 @@ class ScaleProtocol:
             else:
                 events += self._judge(frame)
         return events
+
+    def owns(self, event: Event) -> bool:
+        """Whether an event is the scale's own, on a line that it shares; rubbish is when it can have been an answer."""
+        return isinstance(event, Weight | ScaleStatus | Noise)
 
     def idle(self) -> Sequence[Event]:
         """Silence within a frame: its end will never come."""

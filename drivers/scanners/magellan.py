@@ -79,10 +79,10 @@ class Magellan(ScaleProtocol):
         """Ask for the weight, or why there is none."""
         return self._start + _MONITOR_FUNCTION + self._end
 
-    def speaks_for_scale(self, event: Event) -> bool:
-        """Whether an event is an answer to the scale's questions, or rubbish that may have been one."""
+    def owns(self, event: Event) -> bool:
+        """Whether an event is the scale's, not the scanner's; rubbish is when it begins as an answer of the scale."""
         if isinstance(event, Noise):
-            return not event.raw.startswith(self._start + _LABEL_FUNCTION)
+            return event.raw.lstrip(b"\r\n").startswith((self._start + b"11", self._start + b"14"))
         return isinstance(event, Weight | ScaleStatus)
 
     def idle(self) -> Sequence[Event]:

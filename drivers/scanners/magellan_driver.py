@@ -21,7 +21,7 @@ class MagellanDriver(Driver):
         self.scale = Scale(transport, protocol)
 
     def _heard(self, event: Event) -> None:
-        if self.protocol.speaks_for_scale(event):
+        if self.protocol.owns(event):
             self.scale.heard(event)
 
     def _opened(self) -> None:

@@ -298,11 +298,11 @@ class Registry(Statuses):
 
     def _heard(self, device: Attached, event: Event) -> None:
         kind = type(event)
-        if kind in (Weight, ScaleStatus) and device.category != "scale":
-            scale = next((one for one in self._behind[device] if one.category == "scale"), None)
-            if scale is None:
-                return  # a scanner's scale that nobody configured
+        scale = next((one for one in self._behind[device] if one.category == "scale"), None)
+        if scale is not None and scale.scale is not None and scale.scale.protocol.owns(event):
             device = scale
+        elif kind in (Weight, ScaleStatus) and device.category != "scale":
+            return  # a scanner's scale that nobody configured
         for callback in self._subscribers.get(kind, ()):
             callback(device, event)
         if kind is PrinterStatus:

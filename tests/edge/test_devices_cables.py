@@ -40,6 +40,9 @@ class Cabled(Counter):
     def scanned(self) -> list[str]:
         return [payload["text"] for topic, payload, _ in self.published if topic == "tg/v1/lanes/lane-3/scans"]
 
+    def garbled(self) -> list[tuple[str, str]]:
+        return [(origin, code) for origin, _, code, _, _ in self.quarantined if code.endswith(".garbled")]
+
 
 def reports(id_: str, protocol: str, twin: Twin) -> Device:
     transport = {"kind": "report-socket", "path": twin.wire.address}
@@ -100,6 +103,9 @@ async def test_a_magellan_gives_scans_and_weights_to_its_lane(tmp_path: Path) ->
         await twin.do("motion", {"on": False})
         weight = await weighing
         assert (weight["value"], weight["unit"], weight["device"]) == ("1.250", "kg", "scale-3")
+        await twin.do("noise", {"hex": b"S1448\rS08Q1\r".hex()})  # a weight of one digit, a label of no known kind
+        await until(lambda: len(counter.garbled()) == 2, "both in quarantine")
+        assert counter.garbled() == [("scale-3", "scale.garbled"), ("scanner-3", "scan.garbled")]
         twin.load("0")
         assert (await counter.problem("scale.weigh", lane="lane-3", deadline_s=1.0)).detail.startswith("below_minimum")
         await twin.do("over", {})
