@@ -89,6 +89,8 @@ class ReportDescriptor:
     numbered: bool
     sizes: dict[tuple[ReportKind, int], int]
     """The length in bytes of each report, its id included, by kind and id (0 when they are not numbered)."""
+    raw: bytes = b""
+    """The descriptor as it was read."""
 
     def find(self, kind: ReportKind, usage: int) -> Field | None:
         """The first field of this kind that is, or whose array may name, `usage`."""
@@ -144,6 +146,7 @@ class _Walk:
     """One walk over a descriptor."""
 
     def __init__(self, descriptor: bytes) -> None:
+        self._raw = descriptor
         self._now = _Globals()
         self._kept: list[_Globals] = []
         self._usages: list[tuple[int, bool]] = []
@@ -167,7 +170,7 @@ class _Walk:
     def result(self) -> ReportDescriptor:
         extra = 8 if self._numbered else 0
         sizes = {key: (bits + extra + 7) // 8 for key, bits in self._bits.items()}
-        return ReportDescriptor(tuple(self._applications), tuple(self._fields), self._numbered, sizes)
+        return ReportDescriptor(tuple(self._applications), tuple(self._fields), self._numbered, sizes, self._raw)
 
     def _main(self, tag: int, data: bytes) -> None:
         if tag == _COLLECTION:

@@ -24,7 +24,7 @@ follows. A late word on the paper is never taken for one on the cover.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from drivers.events import DrawerStatus, Event, Noise, Paper, PrinterError, PrinterStatus, PrintProof
 
@@ -57,6 +57,8 @@ class EscposStatus:
 
     def __init__(self) -> None:
         self.idle_ms: int | None = _CUT_AFTER_MS
+        self.on_asked: Callable[[tuple[int, ...]], None] | None = None
+        """Hears the questions as they are asked, or none when they are given up: for recording captures."""
         self._block = bytearray()
         self._asked: deque[int] = deque()
         self._replies: list[int] = []
@@ -80,6 +82,13 @@ class EscposStatus:
         return bool(self._asked)
 
     @property
+    def expected(self) -> list[tuple[int, ...]]:
+        """What a fresh parser must be asked (or give up: an empty one) to await the replies that this one awaits."""
+        late = max(0, self._late - len(self._replies))
+        given_up = [(1,) * late, ()] if late else []
+        return given_up + ([tuple(self._asked)] if self._asked else [])
+
+    @property
     def status(self) -> PrinterStatus:
         """All that is known now; unknown after every opening."""
         return PrinterStatus(self._online, self._cover_open, self._paper(), self._error(), b"", self._feeding)
@@ -88,6 +97,8 @@ class EscposStatus:
         """As `ask`, and expect the replies in this order."""
         numbers = tuple(numbers)
         self._asked.extend(numbers)
+        if self.on_asked is not None:
+            self.on_asked(numbers)
         return ask(numbers)
 
     def stop_expecting(self) -> None:
@@ -95,6 +106,8 @@ class EscposStatus:
         self._late = min(LATE_LIMIT, max(0, self._late + len(self._asked) - len(self._replies)))
         self._asked.clear()
         self._replies.clear()
+        if self.on_asked is not None:
+            self.on_asked(())
 
     def port(self, status: int) -> Sequence[Event]:
         """Take the status byte of a USB port (printing class 1.1, 4.2.2) of a printer that says nothing else.

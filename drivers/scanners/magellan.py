@@ -10,6 +10,8 @@ STX and ETX; `08` is address and function of a label). Line: 9600 7O1.
                             S141 CR   in motion                S144 weight CR   stable
                             S142 CR   over capacity            S145 CR   under zero
 
+    S334 CR             it beeps, as after a good scan
+
     id   A UPC-A   E UPC-E   F EAN-13 (EAN-8 with eight digits)   FF EAN-8   G EAN-13 (NCR)
          B1 Code 39   B2 Interleaved 2 of 5   B3 Code 128   R4, RL, RX GS1 DataBar; an AIM identifier ]cm may follow
     weight   four digits 00.00 lb, or five digits 00.000 kg, without the point
@@ -78,6 +80,10 @@ class Magellan(ScaleProtocol):
     def weigh(self) -> bytes:
         """Ask for the weight, or why there is none."""
         return self._start + _MONITOR_FUNCTION + self._end
+
+    def beep(self) -> bytes:
+        """Have the scanner beep, as after a good scan."""
+        return self._start + b"334" + self._end
 
     def owns(self, event: Event) -> bool:
         """Whether an event is the scale's, not the scanner's; rubbish is when it begins as an answer of the scale."""

@@ -20,6 +20,10 @@ class MagellanDriver(Driver):
         super().__init__(transport, protocol, on_event, on_open)
         self.scale = Scale(transport, protocol)
 
+    def beep(self) -> None:
+        """Have it beep once, as after a good scan."""
+        self.transport.write(self.protocol.beep())
+
     def _heard(self, event: Event) -> None:
         if self.protocol.owns(event):
             self.scale.heard(event)

@@ -15,11 +15,60 @@ import asyncio
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from drivers.virtual.control import Control
-from drivers.virtual.twin import BadRequest
+from drivers.virtual.twin import BadRequest, Twin
+
+ACTIONS: Mapping[str, tuple[str, str]] = {
+    "cable": ("cable to=pull", "pulls the cable; to=plug: puts it in again"),
+    "silence": ("silence on:=true", "says nothing any more; on:=false: speaks again"),
+    "split": ("split on:=true", "sends byte by byte"),
+    "garble": ("garble on:=true", "every bit pattern comes wrong"),
+    "late": ("late ms:=250", "answers come so much later"),
+    "noise": ("noise hex=00fe1b", "rubbish on the line; without hex: some of ours"),
+    "state": ("state", "everything worth knowing of it"),
+    "scan": (
+        "scan text=4006381333931",
+        "scans a label; aim=E0: its AIM identifier; raw=...: bytes in hex instead",
+    ),
+    "cut_scan": ("cut_scan text=4006381333931", "a scan that stops in the middle"),
+    "lose_events": ("lose_events text=4006381333931", "a scan of which the kernel drops some keys"),
+    "load": ("load value=1.06", "puts it on the plate; also kg=, g=, lb=, oz=; settle_ms:=500: it moves so long"),
+    "weigh": ("weigh value=1.06", "the same as load"),
+    "unload": ("unload", "takes everything off"),
+    "motion": ("motion on:=true", "somebody leans on the plate"),
+    "over": ("over", "more on it than it can weigh"),
+    "under": ("under", "below zero: something that was tared away is gone"),
+    "fault": ("fault to=fault", "also to=calibrate, to=rezero, to=none"),
+    "busy": ("busy on:=true", "takes no commands for now"),
+    "mishear": ("mishear on:=true", "takes every command for a wrong one"),
+    "hold": ("hold on:=true", "does not send the weight that it has"),
+    "paper": ("paper to=out", "also to=near_end, to=ok; after_lines:=3: in mid-job"),
+    "ribbon": ("ribbon to=out", "also to=ok"),
+    "head": ("head to=open", "also to=closed"),
+    "pause": ("pause to=on", "its pause key; also to=off"),
+    "labels": ("labels", "the labels that it has printed"),
+    "cover": ("cover to=open", "also to=closed; after_lines:=3: in mid-job"),
+    "error": ("error to=cutter", "also to=recoverable, to=unrecoverable, to=none"),
+    "power": ("power to=cycle", "also to=off, to=on; after_bytes:=200: in mid-job (printers)"),
+    "pace": ("pace bytes_per_s:=2000", "prints no faster; 0: at once"),
+    "drawer": ("drawer to=closed", "pushes the drawer shut; to=open: with its key; pin:=5 where there are two"),
+    "receipt": ("receipt", "the last receipt as text"),
+    "picture": ("picture", "what it shows, or printed last, as PNG"),
+    "screen": ("screen", "the lines that a customer reads"),
+    "screen_picture": ("screen_picture", "the display behind it as PNG"),
+}
+"""What can be done to virtual devices: an example, and what it does and takes besides."""
+
+
+def explained(twin: Twin) -> str:
+    """Everything that can be done to `twin`, one line each."""
+    rows = [ACTIONS.get(action, (action, "")) for action in twin.actions]
+    width = max(len(example) for example, _ in rows)
+    return "\n".join(f"  {example:<{width}}   {what}" for example, what in rows)
 
 
 async def _do(control: Path, device: str, action: str | None, arguments: dict[str, Any]) -> dict[str, Any]:

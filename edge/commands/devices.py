@@ -89,10 +89,6 @@ def where(device: Device) -> str:
         return f"on {carriers[0]}" if carriers else "-"
     if kind == "tcp":
         return f"{link.get('host')}:{link.get('port', '')}".rstrip(":")
-    if isinstance(link.get("usb"), dict):
-        from drivers.transports.usb_identity import UsbDevice
-
-        return str(UsbDevice(**link["usb"]))
     return str(link.get("path") or " ".join(f"{key}={value}" for key, value in link.items()))
 
 
@@ -292,8 +288,17 @@ async def _calibrate(config: StoreConfig, name: str) -> int:
         if result.get("done"):
             print(result["text"])
             return 0
-        await asyncio.to_thread(input, f"{result['text']}, then press Enter ")
         step = {"device": name, "step": result["next"]}
+        question = result.get("question")
+        try:
+            said = await asyncio.to_thread(
+                input, f"{result['text']}{', then press Enter' if question is None else ' (yes, no)'} "
+            )
+        except EOFError:
+            complain("nobody answers here; give the command again at a terminal. Nothing was learnt")
+            return 1
+        if question is not None:
+            step[question] = said.strip().lower() in ("y", "yes")
 
 
 # -- record, replay, simulate ------------------------------------------------------------------------------------------
@@ -365,6 +370,7 @@ def _add_simulate(commands: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--paper", type=Path, metavar="DIR", help="where a printer's receipts go (default: state folder)"
     )
+    parser.add_argument("--pictures", action="store_true", help="draw every receipt as a PNG when it is cut")
     parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _simulate(config, chosen)))
     return parser
 
@@ -373,4 +379,4 @@ async def _simulate(config: StoreConfig, chosen: argparse.Namespace) -> int:
     from edge.commands import simulating
 
     device = _configured(config, chosen.name)
-    return 2 if device is None else await simulating.simulate(config, device, chosen.at, chosen.paper)
+    return 2 if device is None else await simulating.simulate(config, device, chosen.at, chosen.paper, chosen.pictures)

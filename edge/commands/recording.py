@@ -13,13 +13,19 @@ from pathlib import Path
 from drivers import catalog
 from drivers.capture import BadCapture, Capture, load, save
 from drivers.errors import DriverError
+from drivers.recording import Recording
+from drivers.recording import record as listen
+from drivers.virtual.report_wire import ReportWire
 from edge.commands.desk import NoGateway, ask
-from edge.commands.simulating import CannotBeThere, placed
+from edge.commands.simulating import CannotBeThere, twin_of
 from edge.config import Device, StoreConfig
 from edge.startup import complain
 
 CONNECTED_AFTER_S = 2.0
 """A gateway that looks for the device finds it within this time."""
+
+LIMIT_BYTES = 1024 * 1024
+"""What is kept of a device that is listened to without a gateway."""
 
 _NOTES = """{protocol}, recorded on {date} at store {store} from {device} ({where}) with `tillgate devices record`.
 Please add: maker, model, firmware, and what was done to the device meanwhile.
@@ -32,16 +38,17 @@ async def record(config: StoreConfig, device: Device, folder: Path, seconds: flo
         return complain(f"{device.id} has no link of its own; record the device that it hangs on")
     try:
         result = await ask(config, "device.record", {"device": device.id, "for_ms": int(seconds * 1000)}, seconds + 5)
-        pieces = [base64.b64decode(piece) for piece in result["pieces"]]
+        asked = [(at, tuple(numbers)) for at, numbers in result["asked"]]
+        heard = Recording([base64.b64decode(piece) for piece in result["pieces"]], asked, result["hid"])
     except NoGateway:
         print("no gateway is running: listening to the device itself", flush=True)
         try:
-            pieces = await _listen(device, seconds)
+            heard = await _listen(device, seconds)
         except DriverError as error:
             return complain(f"{device.id}: {error}")
-    if not pieces:
+    if not heard.pieces:
         return complain(f"{device.id} sent nothing; use it while this listens (--seconds)")
-    capture = _capture(config, device, pieces)
+    capture = _capture(config, device, heard)
     try:
         save(capture, folder)
     except BadCapture as error:
@@ -53,29 +60,28 @@ async def record(config: StoreConfig, device: Device, folder: Path, seconds: flo
     return 0
 
 
-async def _listen(device: Device, seconds: float) -> list[bytes]:
+async def _listen(device: Device, seconds: float) -> Recording:
     """Open the device for ourselves alone and keep what it sends; raises DriverError when it cannot be opened."""
-    from edge.devices.attending import tapped
-
     link = dict(device.transport or {})
     transport = catalog.build_transport(catalog.read_transport(device.protocol, link.pop("kind"), link))
     options = catalog.read_device(device.protocol, device.options)
     driver = catalog.build_driver(device.protocol, options, transport, lambda _: None)
+    until_s = asyncio.get_running_loop().time() + seconds
+    listening = asyncio.ensure_future(listen(driver, until_s, LIMIT_BYTES))
     running = asyncio.ensure_future(driver.run())
-    tapping = asyncio.ensure_future(tapped(driver, asyncio.get_running_loop().time() + seconds))
     try:
-        await asyncio.wait((running, tapping), return_when=asyncio.FIRST_COMPLETED)
-        if running.done() and not tapping.done():
+        await asyncio.wait((running, listening), return_when=asyncio.FIRST_COMPLETED)
+        if running.done() and not listening.done():
             running.result()
-        return (await tapping)[0]
+        return await listening
     finally:
-        for task in (running, tapping):
+        for task in (running, listening):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, DriverError):
                 await task
 
 
-def _capture(config: StoreConfig, device: Device, pieces: list[bytes]) -> Capture:
+def _capture(config: StoreConfig, device: Device, heard: Recording) -> Capture:
     kind = (device.transport or {}).get("kind")
     notes = _NOTES.format(
         protocol=device.protocol,
@@ -84,14 +90,15 @@ def _capture(config: StoreConfig, device: Device, pieces: list[bytes]) -> Captur
         device=device.id,
         where=json.dumps(device.transport),
     )
-    reports = max(map(len, pieces)) if kind in ("hidraw", "report-socket") else 0
     capture = Capture(
         device.protocol,
         device.options,
-        b"".join(pieces),
+        b"".join(heard.pieces),
         notes=notes,
+        asked=tuple(heard.asked),
         records=kind in ("evdev", "event-socket"),
-        report_bytes=reports,
+        reports=tuple(map(len, heard.pieces)) if kind in ("hidraw", "report-socket") else (),
+        hid=heard.hid,
     )
     return replace(capture, expected=tuple(capture.meaning()))
 
@@ -123,12 +130,19 @@ async def play(config: StoreConfig, device: Device, folder: Path, gap_s: float) 
     """Send a capture's bytes where the gateway looks for `device`."""
     try:
         capture = load(folder)
-        async with placed(config, device, None, None) as twin:
-            print(f"{device.id} is at {twin.wire.address}; waiting for the gateway to open it", flush=True)
+        wire = twin_of(config, device).wire  # the twin itself would speak, too
+        if isinstance(wire, ReportWire) and capture.hid:
+            vendor, product = (int(capture.hid[key], 16) for key in ("vendor", "product"))
+            wire.introduce(vendor, product, bytes.fromhex(capture.hid["descriptor"]))
+        await wire.open(lambda _: None)
+        try:
+            print(f"{device.id} is at {wire.address}; waiting for the gateway to open it", flush=True)
             await asyncio.sleep(CONNECTED_AFTER_S)
             for piece in capture.pieces():
-                twin.wire.send(piece)
+                wire.send(piece)
                 await asyncio.sleep(gap_s)
+        finally:
+            await wire.close()
     except (BadCapture, CannotBeThere) as error:
         return complain(str(error))
     print(f"{len(capture.sent)} bytes played as {device.id}")

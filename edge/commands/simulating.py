@@ -7,11 +7,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from drivers.virtual.by_hand import read_line
+from drivers import catalog
+from drivers.virtual.by_hand import explained, read_line
 from drivers.virtual.report_wire import ReportWire
 from drivers.virtual.twin import BadRequest, Twin
 from drivers.virtual.twins import TWINS, build_at, options_of
@@ -20,6 +23,8 @@ from edge.config import Device, StoreConfig
 from edge.startup import complain
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_OTHER_NAMES = {"code_page": "page", "vendor": "maker"}
+"""What twins call an option that stands for how the device itself is set."""
 
 
 class CannotBeThere(Exception):
@@ -27,17 +32,11 @@ class CannotBeThere(Exception):
 
 
 @asynccontextmanager
-async def placed(config: StoreConfig, device: Device, at: str | None, paper: Path | None) -> AsyncIterator[Twin]:
+async def placed(
+    config: StoreConfig, device: Device, at: str | None = None, paper: Path | None = None, *, pictures: bool = False
+) -> AsyncIterator[Twin]:
     """The twin of `device`, there for as long as the block runs; raises CannotBeThere."""
-    if device.protocol not in TWINS:
-        carrier = next((device.options[key] for key in ("printer", "scanner") if key in device.options), None)
-        told = f"it hangs on {carrier}: simulate that" if carrier else "there is no virtual device of its kind"
-        raise CannotBeThere(f"{device.id} ({device.protocol}): {told}")
-    known = options_of(device.protocol)
-    options = {key: value for key, value in device.options.items() if key in known}
-    folder = paper or config.state_dir / "simulated"
-    folder.mkdir(parents=True, exist_ok=True)
-    twin = build_at(device.protocol, device.id, _wire(device, at), folder, options)
+    twin = twin_of(config, device, at, paper, pictures=pictures)
     await twin.open()
     try:
         yield twin
@@ -45,10 +44,67 @@ async def placed(config: StoreConfig, device: Device, at: str | None, paper: Pat
         await twin.close()
 
 
+def twin_of(
+    config: StoreConfig, device: Device, at: str | None = None, paper: Path | None = None, *, pictures: bool = False
+) -> Twin:
+    """The twin of `device`, set up as the configuration says that the device is; not opened. Raises CannotBeThere."""
+    if device.protocol not in TWINS:
+        through = catalog.DEVICES[device.protocol].through
+        told = f"it hangs on {device.options[through]}: simulate that" if through else "there is no twin of its kind"
+        raise CannotBeThere(f"{device.id} ({device.protocol}): {told}")
+    folder = paper or config.state_dir / "simulated"
+    folder.mkdir(parents=True, exist_ok=True)
+    wire = _wire(device, at)
+    try:
+        twin = build_at(device.protocol, device.id, wire, folder, _options(config, device), pictures=pictures)
+    except (KeyError, ValueError) as error:
+        raise CannotBeThere(f"{device.id}: no twin is set up so: {error.args[0]}") from None
+    if device.protocol == "escpos-printer" and not _profile(device).real_time_status:
+        twin.wire.silent = True  # its cable carries nothing back
+    return twin
+
+
+def _options(config: StoreConfig, device: Device) -> dict[str, object]:
+    """The options of the device that its twin has too, and what other devices tell of this one."""
+    known, chosen = options_of(device.protocol), catalog.read_device(device.protocol, device.options)
+    named = {_OTHER_NAMES.get(one.name, one.name): getattr(chosen, one.name) for one in fields(chosen)}
+    options = {key: value for key, value in named.items() if key in known and value not in (None, "auto")}
+    if options.get("maker") == "other":
+        options["maker"] = "zebra"  # one that wants no feature report before it speaks
+    if device.protocol == "serial-drawer":
+        options["status"] = chosen.status != "none"
+    if device.protocol == "escpos-printer":
+        profile = _profile(device)
+        options |= {"proof": profile.proves_printing, "width_dots": profile.width_dots}
+        drawers = _hanging_on(config, device, "printer-drawer")
+        options["drawer_pins"] = "+".join(str(pin) for pin in sorted({one.pin for one in drawers})) or "2"
+        if any(one.open_when == "low" for one in drawers):
+            options["drawer_open"] = "low"
+        options["display"] = next((one.commands for one in _hanging_on(config, device, "printer-display")), "")
+    return options
+
+
+def _profile(device: Device) -> Any:
+    from drivers.printers.profiles import PROFILES
+
+    return PROFILES[catalog.read_device(device.protocol, device.options).model]
+
+
+def _hanging_on(config: StoreConfig, carrier: Device, kind: str) -> list[Any]:
+    """The options of the devices of `kind` that `carrier` carries."""
+    return [
+        catalog.read_device(kind, one.options)
+        for one in config.devices
+        if one.protocol == kind and one.options.get(catalog.DEVICES[kind].through or "") == carrier.id
+    ]
+
+
 def _wire(device: Device, at: str | None) -> Wire:
-    link = device.transport or {}
-    kind, entry = link.get("kind"), TWINS[device.protocol]
+    link, entry = device.transport or {}, TWINS[device.protocol]
+    kind = link.get("kind")
     if at is not None and at.startswith("tcp:"):
+        if "tcp" not in catalog.DEVICES[device.protocol].transports or not at[4:].isdigit():
+            raise CannotBeThere(f"--at {at}: a {device.protocol} cannot be there; say --at PATH")
         return TcpWire(int(at[4:]))
     if at is not None:
         wire = UnixWire if entry.events else ReportWire if entry.reports else PtyWire
@@ -56,7 +112,7 @@ def _wire(device: Device, at: str | None) -> Wire:
     if kind == "tcp":
         if link.get("host") not in _LOOPBACK:
             raise CannotBeThere(f"{device.id} is at {link.get('host')}, which is not this machine; say --at tcp:PORT")
-        return TcpWire(int(link["port"]))
+        return TcpWire(int(link.get("port", catalog.read_transport(device.protocol, "tcp", _without_kind(link)).port)))
     if kind == "serial" and "path" in link:
         return PtyWire(_free(Path(link["path"])))
     if kind == "event-socket":
@@ -64,9 +120,13 @@ def _wire(device: Device, at: str | None) -> Wire:
     if kind == "report-socket":
         return ReportWire(_free(Path(link["path"])))
     raise CannotBeThere(
-        f"{device.id} is reached by {kind}: only the kernel makes that. Say --at PATH, and let a copy of the "
-        "configuration look for it there (transport serial, event-socket, report-socket or tcp)"
+        f"{device.id} is reached by {kind}{'' if kind != 'serial' else ' and what it is'}: only a kernel with the real "
+        f"device has that. Say --at PATH, and give a copy of the configuration the transport that is then printed"
     )
+
+
+def _without_kind(link: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in link.items() if key != "kind"}
 
 
 def _free(path: Path) -> Path:
@@ -79,14 +139,26 @@ def _free(path: Path) -> Path:
     return path
 
 
-async def simulate(config: StoreConfig, device: Device, at: str | None, paper: Path | None) -> int:
+def transport_to(twin: Twin) -> dict[str, Any]:
+    """How a gateway finds a twin: the ``transport`` of a configuration."""
+    wire = twin.wire
+    if isinstance(wire, TcpWire):
+        return {"kind": "tcp", "host": "127.0.0.1", "port": wire.port}
+    names = {UnixWire: "event-socket", ReportWire: "report-socket", PtyWire: "serial"}
+    return {"kind": names[type(wire)], "path": wire.address}
+
+
+async def simulate(config: StoreConfig, device: Device, at: str | None, paper: Path | None, pictures: bool) -> int:
     """Run the twin and obey the keyboard (or whatever stands in for it) until it ends; returns the exit status."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     try:
-        async with placed(config, device, at, paper) as twin:
+        async with placed(config, device, at, paper, pictures=pictures) as twin:
+            if at is not None:
+                pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in transport_to(twin).items())
+                print(f"a gateway finds it with   transport = {{ {pairs} }}", flush=True)
             print(f"{device.id} is at {twin.wire.address}. What shall be done to it? (help, Ctrl-D)", flush=True)
             reader = asyncio.StreamReader()
             await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -99,14 +171,14 @@ async def simulate(config: StoreConfig, device: Device, at: str | None, paper: P
                     break
                 print(await _obey(twin, line.decode("utf-8", errors="replace").strip()), flush=True)
             ending.cancel()
-    except (CannotBeThere, PermissionError) as error:
+    except (CannotBeThere, OSError) as error:
         return complain(str(error))
     return 0
 
 
 async def _obey(twin: Twin, line: str) -> str:
     if line in ("", "help"):
-        return f"{twin.name} takes: {', '.join(twin.actions)}  (for example: state, cable to=pull)"
+        return explained(twin)
     try:
         action, values = read_line(line)
         return json.dumps(await twin.do(action, values), ensure_ascii=False)

@@ -1,4 +1,7 @@
-"""Says which device speaks: scans, and every change of a device's status, as they come over the bus."""
+"""Says which device speaks: scans and every change of a device's status, as they come over the bus; weights, asked for.
+
+Most scales say nothing until they are asked. So each is weighed again and again, as a till would, and a change is told.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,40 @@ from typing import Any
 
 import orjson
 
+from drivers import catalog
+from drivers.capture import new_protocol
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Message
 from edge.bus.errors import BusError
-from edge.commands.desk import CONNECT_WITHIN_S, NoGateway
+from edge.commands.desk import CONNECT_WITHIN_S, NoGateway, Refused, ask
 from edge.config import StoreConfig
+
+WEIGH_EVERY_S = 0.5
+WEIGH_WITHIN_S = 1.0
+
+
+def scales(config: StoreConfig) -> list[str]:
+    """The scales of a store that may be weighed only to see what they show: not those that give each weight once."""
+    found = []
+    for device in config.devices:
+        kind = catalog.DEVICES[device.protocol]
+        if kind.category == "scale":
+            protocol = new_protocol(device.protocol, device.options) if kind.build is not None else None
+            if getattr(protocol, "probed", True):
+                found.append(device.id)
+    return found
+
+
+async def _weight(config: StoreConfig, scale: str) -> str | None:
+    """What a scale shows now, or why it shows nothing; None when the gateway does not answer."""
+    try:
+        result = await ask(config, "device.test", {"device": scale}, WEIGH_WITHIN_S)
+    except Refused as refused:
+        return str(refused).partition(":")[0]
+    except NoGateway:
+        return None
+    return f"{result['value']} {result['unit']}"
 
 
 async def watch(config: StoreConfig, seconds: float, tell: Callable[[str], object]) -> int:
@@ -49,11 +80,28 @@ async def watch(config: StoreConfig, seconds: float, tell: Callable[[str], objec
     )
     client.on_message(topics.LANE_SCANS_ANY, scan)
     client.on_message(topics.DEVICES_STATUS_ANY, status)
+
+    async def press(scale: str) -> None:
+        nonlocal spoken
+        shown: str | None = None
+        while True:
+            before, shown = shown, await _weight(config, scale)
+            if before is not None and shown != before:
+                spoken += 1
+                tell(f"{scale}: shows {shown}")
+            await asyncio.sleep(WEIGH_EVERY_S)
+
     try:
         async with client:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 await client.wait_connected()
-            await asyncio.sleep(seconds)
+            pressing = [asyncio.create_task(press(scale), name=f"watch {scale}") for scale in scales(config)]
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                for task in pressing:
+                    task.cancel()
+                await asyncio.gather(*pressing, return_exceptions=True)
     except TimeoutError:
         raise NoGateway(f"no gateway answers on {config.broker_socket}: is it running?") from None
     except (BusError, OSError) as error:

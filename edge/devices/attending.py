@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from drivers.events import Scan
+from drivers.recording import record
+from drivers.scanners.magellan_driver import MagellanDriver
 from edge.bus.messages.base import Id, Message
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Print
@@ -88,6 +90,11 @@ class Attending:
         if device.category == "display":
             await self._as_lane(asked, device, "display.show", {"device": device.id, "lines": ["I am", device.id]})
             return {"showed": "its name stands on it"}
+        if isinstance(device.driver, MagellanDriver):
+            if not device.is_open:
+                raise ProblemError(Code.DEVICE_LOST, f"{device.id} is not connected; check its cable and power")
+            device.driver.beep()
+            return {"showed": "it beeps"}
         hints = {
             "scanner": "scan with it while `tillgate devices identify` without a name runs",
             "scale": "press on it while `tillgate devices identify` without a name runs",
@@ -136,40 +143,24 @@ class Attending:
     # -- record ----------------------------------------------------------------------------------------------------
 
     async def _record(self, asked: Asked, parameters: Record) -> dict[str, Any]:
-        """What the device sent, in the pieces that arrived: ``{"pieces": [base64, ...], "ended": why}``."""
+        """What the device sent, in the pieces that arrived: ``{"pieces": [base64, ...], "ended": "time" or "full"}``.
+
+        Of a printer also what it was asked, of an HID device who it is: ``asked``, ``hid`` as a capture has them.
+        """
         device = self._device(parameters.device)
         carrier = device.driver or (device.through.driver if device.through else None)
         if carrier is None:
             raise ProblemError(Code.NOT_FOUND, f"{device.id} sends nothing by itself")
         if carrier.tap is not None:
             raise ProblemError(Code.NOT_READY, f"{device.id} is being recorded already")
-        pieces, ended = await tapped(carrier, asyncio.get_running_loop().time() + parameters.for_ms / 1000)
-        return {"pieces": [base64.b64encode(piece).decode("ascii") for piece in pieces], "ended": ended}
-
-
-async def tapped(driver: Any, until_s: float) -> tuple[list[bytes], Literal["time", "full"]]:
-    """Listen to `driver` until the event loop's time `until_s`; the pieces as they arrived, and why it ended."""
-    pieces: list[bytes] = []
-    size = 0
-    full = asyncio.Event()
-
-    def tap(data: bytes) -> None:
-        nonlocal size
-        size += len(data)
-        if size > RECORD_LIMIT_BYTES:
-            full.set()
-        else:
-            pieces.append(data)
-
-    driver.tap = tap
-    try:
-        async with asyncio.timeout_at(until_s):
-            await full.wait()
-    except TimeoutError:
-        return pieces, "time"
-    finally:
-        driver.tap = None
-    return pieces, "full"
+        until_s = asyncio.get_running_loop().time() + parameters.for_ms / 1000
+        heard = await record(carrier, until_s, RECORD_LIMIT_BYTES)
+        return {
+            "pieces": [base64.b64encode(piece).decode("ascii") for piece in heard.pieces],
+            "asked": heard.asked,
+            "hid": heard.hid,
+            "ended": heard.ended,
+        }
 
 
 _TEST_LINES = [

@@ -5,7 +5,8 @@
                              asks the person to close it
     device.calibrate judge   reads once more, judges, keeps the verdict on disk (`drawer_ledger`)
 
-Each answer says what the person does (`text`) and which step follows (`next`), until `done`. From "open" on the level
+Each answer says what the person does (`text`) and which step follows (`next`), until `done`. Where only the person can
+tell, it asks a `question`, and the next step says yes or no to the parameter of that name. From "open" on the level
 has no meaning, so the drawer's state is unknown; a calibration that nobody ends is forgotten. What the configuration
 says is never overridden: where it says the opposite, the verdict is kept, the answer and the drawer's status complain,
 and the state stays unknown until a person corrects one of the two.
@@ -43,11 +44,11 @@ REASON = "calibration"
 
 
 class Calibrate(Message):
-    """One step. A contact that did not change is only believed to tell nothing when `it_opened`."""
+    """One step. A contact that did not change is only believed to tell nothing when `it_opened`; None: asks that."""
 
     device: Id
     step: Literal["begin", "open", "judge"]
-    it_opened: bool = Field(default=False, description="with judge: the person saw the drawer spring open")
+    it_opened: bool | None = Field(default=None, description="with judge: the person saw the drawer spring open")
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Calibrating:
         self._begun.clear()
 
     async def calibrate(self, asked: Asked, parameters: Calibrate) -> dict[str, Any]:
-        """``{"done", "text", "next"}``; the last one also ``{"open_when", "saved", "complaint", ...the readings}``."""
+        """``{"done", "text", "next", "question"}``; the last one also ``{"open_when", "saved", "complaint", ...}``."""
         drawer = self._drawers.named(parameters.device)
         if drawer is None:
             raise ProblemError(Code.NOT_FOUND, f"there is no drawer {parameters.device!r} in this store")
@@ -125,17 +126,25 @@ class Calibrating:
         if begun is None or begun.readings.opened is None:
             raise ProblemError(Code.CONFLICT, f"{drawer.device.id} is not being calibrated; begin with step 'open'")
         printer = _printer(drawer)
-        readings = replace(begun.readings, closed_again=await _level(printer))
+        if begun.readings.closed_again is None:
+            begun.readings = replace(begun.readings, closed_again=await _level(printer))
+        readings = begun.readings
+        same = readings.closed == readings.opened == readings.closed_again and readings.closed is not None
+        if same and parameters.it_opened is None:
+            text = f"The contact said the same all the time. Did {drawer.device.id} spring open?"
+            return {"done": False, "next": "judge", "question": "it_opened", "text": text}
         verdict = judge(readings)
-        does_not_tell = readings.closed == readings.opened == readings.closed_again and parameters.it_opened
+        does_not_tell = same and parameters.it_opened is True
         saved = verdict.open_when is not None or does_not_tell
         if saved:
             await drawer.learn(Learnt(verdict.open_when, self._clock.now().wall))
         self._forget(drawer)
         found = f"open when {verdict.open_when}" if verdict.open_when else "nothing learnt"
+        if does_not_tell:
+            found = "has no contact that tells; whether it is open is recorded as unknown"
         return {
             "done": True,
-            "text": drawer.complaint or f"{drawer.device.id}: {found}; {verdict.why}",
+            "text": drawer.complaint or f"{drawer.device.id}: {found}{'' if does_not_tell else f'; {verdict.why}'}",
             "open_when": verdict.open_when,
             "closed": named(readings.closed),
             "opened": named(readings.opened),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
-from drivers.capture import BadCapture, Capture, Table, load, new_protocol, plain, replay, save
+from drivers.capture import BadCapture, Capture, Table, feed, load, new_protocol, plain, replay, save
 from drivers.catalog import DEVICES
 from drivers.errors import BadOption
 from drivers.events import Noise
@@ -29,7 +30,7 @@ def rubbish_for(capture: Capture) -> bytes:
     """What a disturbed line of this kind carries: where the kernel never splits a record, a whole one of no use."""
     if capture.records:
         return FOREIGN_KEY_EVENT
-    return (RUBBISH * capture.step_bytes)[: capture.report_bytes] if capture.report_bytes else RUBBISH
+    return (RUBBISH * capture.step_bytes)[: capture.step_bytes] if capture.reports else RUBBISH
 
 
 def test_there_is_a_capture_of_every_protocol() -> None:
@@ -43,23 +44,22 @@ def test_there_is_a_capture_of_every_protocol() -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=ids)
 def test_whole(folder: Path) -> None:
     capture = load(folder)
-    pieces = capture.pieces() if capture.report_bytes else [capture.sent]  # a report is read by itself
-    assert plain(replay(capture.protocol(), pieces)) == list(capture.expected)
+    assert capture.meaning() == list(capture.expected)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=ids)
 def test_in_the_smallest_pieces(folder: Path) -> None:
     capture = load(folder)
-    pieces = [capture.sent[at : at + 1] for at in range(len(capture.sent))]
-    if capture.report_bytes:
-        pieces = capture.pieces()
-    assert plain(replay(capture.protocol(), pieces)) == list(capture.expected)
+    steps = capture.steps(smallest=True)
+    if capture.records:  # the kernel never splits one; the parser would not mind
+        steps = [capture.sent[at : at + 1] for at in range(len(capture.sent))]
+    assert plain(replay(capture.protocol(), steps)) == list(capture.expected)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=ids)
 def test_after_noise_all_but_the_first_event_are_whole(folder: Path) -> None:
     capture = load(folder)
-    heard = replay(capture.protocol(), [rubbish_for(capture), *capture.pieces()])
+    heard = replay(capture.protocol(), [rubbish_for(capture), *capture.steps(smallest=True)])
     expected, good = meaningful(capture.expected), meaningful(plain(heard))
     assert good == expected if capture.step_bytes > 1 else good in (expected, expected[1:])
     assert capture.records or any(isinstance(event, Noise) for event in heard)
@@ -68,12 +68,11 @@ def test_after_noise_all_but_the_first_event_are_whole(folder: Path) -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=ids)
 def test_cut_off_anywhere_nothing_comes_short(folder: Path) -> None:
     capture = load(folder)
-    data, expected = capture.sent, meaningful(capture.expected)
-    step = capture.report_bytes or 1
-    for end in range(0, len(data) + 1, step * max(1, len(data) // (500 * step))):
+    expected, size = meaningful(capture.expected), len(capture.sent)
+    ends = [0, *accumulate(capture.reports)] if capture.reports else range(size + 1)
+    for end in ends[:: max(1, len(ends) // 500)]:
         protocol = capture.protocol()
-        pieces = [data[at : min(at + step, end)] for at in range(0, end, step)] if step > 1 else [data[:end]]
-        events = [event for piece in pieces for event in protocol.receive(piece)]
+        events = [event for step in capture.steps(end=end) for event in feed(protocol, step)]
         events += protocol.cut_off()
         good = meaningful(plain(events))
         assert good == expected[: len(good)]

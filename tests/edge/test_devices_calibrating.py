@@ -32,7 +32,8 @@ async def calibrated(counter: Counter, **more: Any) -> dict[str, Any]:
     assert answer["text"] == "Close drawer-1"
     while not answer["done"]:
         await counter.printer.do("drawer", {"to": "closed"})
-        answer = await step(counter, answer["next"], **(more if answer["next"] == "judge" else {}))
+        said = {"it_opened": False, **more} if "question" in answer else {}
+        answer = await step(counter, answer["next"], **said)
     return answer
 
 

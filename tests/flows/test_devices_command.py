@@ -26,7 +26,7 @@ from tests.flows.plain_till import PlainTill
 CAPTURES = Path(__file__).parent.parent / "captures"
 
 
-def tables(folder: Path, port: int) -> str:
+def tables(folder: Path, port: int, drawer: str = 'open_when = "high"') -> str:
     return f"""
 [[lanes]]
 id = "1"
@@ -50,17 +50,17 @@ options = {{ model = "TM-T88V" }}
 id = "drawer-1"
 protocol = "printer-drawer"
 lanes = ["1"]
-options = {{ printer = "printer-1", open_when = "high" }}
+options = {{ printer = "printer-1", {drawer} }}
 """
 
 
 class Shop:
     """A gateway with a counter of virtual devices, and a technician's terminal beside it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, switch: str) -> None:
         self.scanner = VirtualScanner("scanner-1", PtyWire(folder / "ttyscanner"))
         self.scale = VirtualToledo8217("scale-1", PtyWire(folder / "ttyscale"))
-        self.printer = VirtualPrinter("printer-1", TcpWire(0), folder / "paper")
+        self.printer = VirtualPrinter("printer-1", TcpWire(0), folder / "paper", drawer_open=switch)
         self.at: Gateway
 
     async def type(self, *words: str, **how: Any) -> tuple[int, str, str]:
@@ -94,15 +94,17 @@ async def line_with(process: asyncio.subprocess.Process, what: str) -> str:
 
 
 @asynccontextmanager
-async def open_shop(folder: Path) -> AsyncIterator[Shop]:
-    shop = Shop(folder)
+async def open_shop(folder: Path, switch: str | None = None) -> AsyncIterator[Shop]:
+    """`switch`: the level of the open drawer's contact, where the configuration does not say it."""
+    shop = Shop(folder, switch or "high")
     twins = (shop.scanner, shop.scale, shop.printer)
     for twin in twins:
         await twin.open()
     try:
         assert isinstance(shop.printer.wire, TcpWire)
         (folder / "gateway").mkdir()
-        async with gateway(tables(folder, shop.printer.wire.port), folder=folder / "gateway") as shop.at:
+        written = tables(folder, shop.printer.wire.port, *(["pin = 2"] if switch else []))
+        async with gateway(written, folder=folder / "gateway") as shop.at:
             yield shop
     finally:
         for twin in twins:
@@ -181,6 +183,13 @@ async def test_identify(shop: Shop) -> None:
         shop.scanner.scan("4006381333931")
         await asyncio.wait((listening,), timeout=0.2)
     assert "4006381333931" in listening.result()
+    pressing = asyncio.create_task(line_with(process, "scale-1: shows"))
+    for grams in range(100, 10_000):
+        shop.scale.load(f"{grams / 1000:.3f}")
+        await asyncio.wait((pressing,), timeout=0.3)
+        if pressing.done():
+            break
+    assert " kg" in pressing.result() or "in_motion" in pressing.result()
     await shop.printer.do("cover", {"to": "open"})
     assert "cover_open True" in await line_with(process, "printer-1: not_ready")
     process.terminate()
@@ -253,6 +262,8 @@ async def test_simulate_then_record_without_a_gateway(tmp_path: Path) -> None:
     out, err = await recording.communicate()
     assert recording.returncode == 0, err
     assert b"96385074" in out
+    twin.stdin.write(b"help\n")
+    assert "pulls the cable" in await line_with(twin, "cable to=pull")
     twin.stdin.write(b"sing\n")
     assert "cannot do 'sing'" in await line_with(twin, "no:")
     twin.stdin.close()
@@ -276,8 +287,17 @@ async def test_a_capture_is_played_to_the_gateway(tmp_path: Path) -> None:
             assert "played as scanner-1" in out
 
 
-async def test_a_drawer_is_calibrated_by_hand(tmp_path: Path) -> None:
-    async with open_shop(tmp_path) as shop:
+@pytest.mark.parametrize(
+    ("switch", "answers", "found"),
+    [
+        ("high", [], "drawer-1: open when high"),
+        ("low", [], "drawer-1: open when low"),
+        ("none", ["yes"], "has no contact that tells"),
+        ("none", ["no"], "nothing learnt"),
+    ],
+)
+async def test_a_drawer_is_calibrated_by_hand(tmp_path: Path, switch: str, answers: list[str], found: str) -> None:
+    async with open_shop(tmp_path, switch=switch) as shop:
         process = await terminal(shop.at.config.file, "calibrate", "drawer-1")
         assert process.stdin is not None
         assert process.stdout is not None
@@ -288,6 +308,18 @@ async def test_a_drawer_is_calibrated_by_hand(tmp_path: Path) -> None:
             assert shop.printer.state()["drawer_open"]
             await shop.printer.do("drawer", {"to": "closed"})
             process.stdin.write(b"\n")
+            for answer in answers:
+                assert b"Did drawer-1 spring open?" in await process.stdout.readuntil(b"(yes, no) ")
+                process.stdin.write(f"{answer}\n".encode())
             out, err = await process.communicate()
         assert (process.returncode, err) == (0, b"")
-        assert b"drawer-1: open when high" in out
+        assert found in out.decode()
+        state = json.loads((await shop.type("show", "drawer-1", "--json"))[1])["status"]
+        assert state["detail"] == ({"open": None} if switch == "none" else {"open": False})
+
+
+async def test_a_calibration_that_is_broken_off_says_how_to_begin_again(shop: Shop) -> None:
+    code, _, err = await shop.type("calibrate", "drawer-1")  # nobody at the keyboard: its input is at its end
+    assert (code, "give the command again" in err) == (1, True)
+    code, _, err = await shop.type("calibrate", "scale-1")
+    assert (code, "no drawer" in err) == (1, True)

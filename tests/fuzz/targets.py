@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from drivers.capture import Capture, load, new_protocol
+from drivers.capture import Capture, feed, load, new_protocol
 from drivers.protocol import DeviceProtocol
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -23,10 +23,11 @@ _KEY_EVENT = struct.Struct("llHHi")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One way to set a parser up: options, and for printers the real-time questions that were asked before."""
+    """One way to set a parser up: options, the real-time questions that a printer was asked, what an HID device is."""
 
     options: Mapping[str, Any]
-    asked: tuple[int, ...] = ()
+    asked: tuple[tuple[int, ...], ...] = ()
+    hid: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Target:
         """A fresh parser."""
         if self.build is not None:
             return self.build(setup)
-        return new_protocol(self.kind, setup.options, setup.asked)
+        return new_protocol(self.kind, setup.options, setup.asked, setup.hid)
 
 
 @cache
@@ -58,9 +59,9 @@ def targets() -> Mapping[str, Target]:
         capture = load(folder)
         target = found.setdefault(capture.kind, Target(capture.kind))
         target.step_bytes = max(target.step_bytes, capture.step_bytes)
-        target.splits = target.splits and not capture.report_bytes
-        setup = Setup(capture.options, capture.asked)
-        named = (capture.kind, json.dumps([dict(capture.options), capture.asked], sort_keys=True))
+        target.splits = target.splits and not capture.reports
+        setup = Setup(capture.options, tuple(numbers for _, numbers in capture.asked), capture.hid)
+        named = (capture.kind, json.dumps([dict(capture.options), setup.asked, capture.hid], sort_keys=True))
         if named not in setups:
             setups[named] = None
             target.setups.append(setup)
@@ -72,9 +73,9 @@ def frames(capture: Capture) -> list[bytes]:
     """The capture cut where an event was complete; of long frames only the end."""
     protocol = capture.protocol()
     pieces, begun = [], b""
-    for piece in capture.pieces():
-        begun += piece
-        if protocol.receive(piece):
+    for step in capture.steps(smallest=True):
+        begun += step if isinstance(step, bytes) else b""
+        if feed(protocol, step):
             pieces.append(begun)
             begun = b""
     if begun:
