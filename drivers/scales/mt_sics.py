@@ -1,8 +1,9 @@
 r"""MT-SICS: Mettler Toledo's Standard Interface Command Set, levels 0 and 1.
 
-Document: Mettler Toledo, "MT-SICS Interface Commands", reference manual 11780711, chapters 2.1 (formats) and 3 (S, SI,
-Z, T, TA, TAC); S and its answers are also printed in the operating instructions of the AL-IC balances (page 72) and AT
-balances (page 87). Line: settable; 9600 8N1 as delivered. Every command and every answer ends with CR LF.
+Documents: S and its answers as printed in Mettler Toledo's operating instructions of the AL-IC balances (page 72) and
+AT balances (page 87). The others (Z, T, TA, TAC, the errors, the greeting) as design page "Devices" and users of such
+scales have them; Mettler Toledo's own "MT-SICS Interface Commands", 11780711, was not at hand. Line: settable; 9600 8N1
+as delivered. Every command and every answer ends with CR LF.
 
     SI            S S      0.482 kg     at rest          S D      0.482 kg     moving
                   S +   over      S -   below the range      S I   busy with another command

@@ -89,6 +89,10 @@ def where(device: Device) -> str:
         return f"on {carriers[0]}" if carriers else "-"
     if kind == "tcp":
         return f"{link.get('host')}:{link.get('port', '')}".rstrip(":")
+    if isinstance(link.get("usb"), dict):
+        from drivers.transports.usb_identity import UsbDevice
+
+        return str(UsbDevice(**link["usb"]))
     return str(link.get("path") or " ".join(f"{key}={value}" for key, value in link.items()))
 
 

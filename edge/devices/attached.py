@@ -36,10 +36,17 @@ class Attached:
     please: str = ""
     garbled: int = 0
     since: str = field(default_factory=now_utc)
+    leased_to: str | None = None
+    """The lane that has it for itself."""
     fault: str = ""
     """Why it is stopped: what is there is not what was configured."""
     broken: bool = False
     """Whether its driver met a bug and has not run well since."""
+
+    @property
+    def serves(self) -> str:
+        """The lane that hears what it says by itself: the one that has leased it, else its home."""
+        return self.leased_to or self.lanes[0]
 
     @property
     def is_open(self) -> bool:

@@ -75,6 +75,8 @@ class Registry(Statuses):
         self._subscribers: dict[type[Any], list[Callable[[Attached, Any], None]]] = {}
         self._link_watchers: list[Callable[[Attached, bool], None]] = []
         self._devices.update(assembled(tuple(devices), self._heard, self._opened))
+        for device in self._devices.values():
+            self._leased(device)
         self._behind = {
             device: [one for one in self._devices.values() if one.through is device]
             for device in self._devices.values()
@@ -315,4 +317,4 @@ class Registry(Statuses):
     def _noise(self, device: Attached, noise: Noise) -> None:
         self.count_garbled(device)
         code = GARBLED if device.category == "scanner" else f"{device.category}.garbled"
-        self._quarantine(device.id, device.lanes[0], code, noise.reason, noise.raw)
+        self._quarantine(device.id, device.serves, code, noise.reason, noise.raw)

@@ -80,7 +80,7 @@ class Scanning:
 
     def scanned(self, device: Attached, scan: Scan) -> None:
         """Take one code of `device`; called from its driver."""
-        lane = device.lanes[0]
+        lane = device.serves
         if scan.text.startswith(lane_cards.PREFIX):
             task = asyncio.get_running_loop().create_task(self._card(device, lane, scan), name=f"lane card {device.id}")
             self._binding.add(task)
@@ -150,7 +150,7 @@ class Scanning:
     def _discarded(self, device: Attached, noise: Noise) -> None:
         """Something that never became a code; the registry keeps and counts it."""
         if device.category == "scanner":
-            self._tell(device, device.lanes[0], rejected.known(noise.code), noise.reason)
+            self._tell(device, device.serves, rejected.known(noise.code), noise.reason)
 
     def _tell(self, device: Attached, lane: str, code: str, reason: str) -> None:
         """Let the lane hear that something was scanned and is not delivered."""

@@ -177,7 +177,12 @@ class Statuses:
 
     def _lease_changed(self, device_id: str) -> None:
         if (device := self._devices.get(device_id)) is not None:
+            self._leased(device)
             self._publish_one(device)
+
+    def _leased(self, device: Attached) -> None:
+        lease = self._leases.of(device.id)
+        device.leased_to = lease.lane if lease is not None else None
 
     def _status(self, device: Attached) -> DeviceStatus:
         lease = self._leases.of(device.id)

@@ -118,6 +118,33 @@ async def test_who_watches_a_scale_stops_when_another_lane_leases_it(tmp_path: P
         assert (await counter.ask("scale.watch", SCALE, lane="lane-1"))["watching"] is True
 
 
+async def test_the_scans_of_a_leased_scanner_go_to_whoever_has_it(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+
+        async def scanned_at() -> str:
+            before = len(counter.published)
+            counter.scanner.scan("4006381333931")
+            lanes: list[str] = []
+
+            def found() -> list[str]:
+                lanes[:] = [topic for topic, _, _ in counter.published[before:] if topic.endswith("/scans")]
+                return lanes
+
+            await until(found, "the scan")
+            return lanes[0].split("/")[3]
+
+        assert await scanned_at() == "lane-1"
+        await counter.ask("device.claim", {"device": "scanner-1"}, lane="lane-2")
+        assert await scanned_at() == "lane-2"
+        await counter.stop()
+        await counter.start()
+        await counter.ready()
+        assert await scanned_at() == "lane-2", "also after a restart"
+        await counter.ask("device.release", {"device": "scanner-1"}, lane="lane-2")
+        assert await scanned_at() == "lane-1"
+
+
 async def test_a_lease_runs_out(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await on_plate(counter)

@@ -11,6 +11,8 @@ from drivers.events import PrinterError, PrinterStatus, ScaleFault, ScaleStatus,
 from drivers.printers import printer_driver
 from drivers.scales import scale_driver
 from edge.bus.messages.replies import Code
+from edge.commands.devices import where
+from edge.config import Device
 from edge.devices.advice import please
 from tests.edge.devices_rig import Counter, until
 
@@ -148,6 +150,12 @@ async def test_what_a_carrier_s_cable_does_its_devices_say(tmp_path: Path) -> No
         assert "printer-1" in counter.state("drawer-1")["please"], "it is that cable which a person must look at"
         await counter.printer.do("cable", {"to": "plug"})
         await until(lambda: counter.state("drawer-1")["state"] == "ready", "the drawer's return")
+
+
+def test_a_technician_reads_what_a_usb_device_is() -> None:
+    usb = {"vendor": "0c2e", "product": "0b61", "serial": "18103B0AD5"}
+    device = Device(id="s", protocol="serial-scanner", lanes=("1",), transport={"kind": "serial", "usb": usb})
+    assert where(device) == "USB 0c2e:0b61 serial 18103B0AD5"
 
 
 def reasons() -> set[str]:
