@@ -5,6 +5,8 @@ events of the kernel's devices that udev sends on when it is done with them (or 
 Every event wakes the one attempt to open; whether it is the right device, that attempt finds out. Where no events come
 (a container without them) and for devices on a network, waiting with backoff remains.
 
+A service that is confined must be let have netlink sockets (AF_NETLINK) for the second kind.
+
 Source: inotify(7); libudev, udev_monitor_new_from_netlink(3): "udev" or "kernel".
 """
 
