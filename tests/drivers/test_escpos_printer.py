@@ -181,6 +181,38 @@ async def test_a_printer_that_takes_no_more_bytes_does_not_hold_up_anything(benc
         assert isinstance(await run.ended(), DeviceLost)  # the rest must not follow the next opening
 
 
+async def test_a_printer_that_nobody_helps_is_not_waited_for_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivers.printers.printer_driver.STUCK_S", 1.0)
+    async with bench.printer() as (printer, _):
+        await bench.twin.do("paper", {"to": "out", "after_lines": 2})
+        with pytest.raises(NotReady) as caught:
+            await printer.send(receipt(1), b"A001", PATIENCE_S)
+        assert (caught.value.reason, caught.value.started) == ("paper_out", True)
+        await bench.twin.do("paper", {"to": "ok"})  # and still it comes out, and proves itself
+        assert [proof.token for proof in await bench.heard.of(PrintProof)] == [b"A001"]
+    assert bench.twin.receipts == 1
+
+
+@pytest.mark.parametrize("bench", [{"line": "serial"}], indirect=True)
+async def test_switched_off_and_on_while_it_waits_for_paper_it_has_forgotten_the_job(bench: Bench) -> None:
+    """The serial line tells nothing of it: the printer is asked, is well again, and never proves the job."""
+    async with bench.printer() as (printer, _):
+        await bench.twin.do("paper", {"to": "out", "after_lines": 2})
+        job = asyncio.create_task(printer.send(receipt(1), b"A001", 1.0), name="a job")
+        await bench.heard.until(lambda: printer.status.paper == "end")
+        await bench.twin.do("power", {"to": "off"})
+        await bench.twin.do("paper", {"to": "ok"})
+        await bench.twin.do("power", {"to": "on"})
+        with pytest.raises(NotReady) as caught:
+            await job
+        assert caught.value.started
+        assert await printer.send(receipt(2), b"A002", PATIENCE_S) == "printed"
+    assert (bench.paper / "0001.txt").read_text().count("Sale 1") == 1  # its first lines, above the next receipt
+    assert bench.twin.receipts == 1
+
+
 @on_both_lines
 async def test_a_slow_printer_has_the_time_that_its_job_needs(bench: Bench) -> None:
     """60 KB at 9600 baud take a minute, here three seconds: the limit counts from the last bytes it took."""
