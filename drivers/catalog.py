@@ -28,6 +28,7 @@ from drivers.printers.printer_driver import PrinterDriver
 from drivers.printers.profiles import PROFILES
 from drivers.printers.zpl_driver import ZplDriver
 from drivers.printers.zpl_status import ZplStatus
+from drivers.protocol import DeviceProtocol
 from drivers.scales.adam_azextra import AdamAzextra, AdamAzextraOptions
 from drivers.scales.adam_cpwplus import AdamCpwplus, AdamCpwplusOptions
 from drivers.scales.base import ScaleProtocol
@@ -112,14 +113,19 @@ class ZplOptions:
     """A label printer has none: its jobs come ready-made."""
 
 
-def _serial_scanner(
-    options: SerialScannerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None
-) -> Driver:
-    return Driver(transport, SerialScanner(options), event, opened)
+def _scanner(
+    protocol: Callable[[Any], DeviceProtocol],
+    options: type,
+    *,
+    serial: Mapping[str, Any] | None = None,
+    transports: tuple[str, ...] = ("serial", "tcp"),
+) -> DeviceKind:
+    """A scanner that only talks; `serial` is how its line is set unless the configuration says otherwise."""
 
+    def build(chosen: Any, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
+        return Driver(transport, protocol(chosen), event, opened)
 
-def _keyboard(options: KeyboardScannerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
-    return Driver(transport, KeyboardScanner(options), event, opened)
+    return DeviceKind("scanner", options, transports, build, {"serial": serial or {}})
 
 
 def _hid_pos(options: HidPosScannerOptions, transport: Transport, event: OnEvent, opened: OnOpen | None) -> Driver:
@@ -189,8 +195,8 @@ TRANSPORTS: Mapping[str, TransportKind] = {
 }
 
 DEVICES: Mapping[str, DeviceKind] = {
-    "serial-scanner": DeviceKind("scanner", SerialScannerOptions, ("serial", "tcp"), _serial_scanner),
-    "keyboard-scanner": DeviceKind("scanner", KeyboardScannerOptions, ("evdev", "event-socket"), _keyboard),
+    "serial-scanner": _scanner(SerialScanner, SerialScannerOptions),
+    "keyboard-scanner": _scanner(KeyboardScanner, KeyboardScannerOptions, transports=("evdev", "event-socket")),
     "escpos-printer": DeviceKind("printer", EscposOptions, ("tcp", "usb", "usblp", "serial"), _escpos),
     "zpl-printer": DeviceKind("printer", ZplOptions, ("tcp", "usb", "usblp", "serial"), _zpl),
     "hid-pos-scanner": DeviceKind("scanner", HidPosScannerOptions, _REPORTS, _hid_pos),

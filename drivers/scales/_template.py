@@ -4,7 +4,8 @@ Document: title, revision, pages. Line: 9600 8N1. The host leaves at least 200 m
 
 Draw request and reply here, field by field, with units and every status bit:
 
-    W CR      ->   weight(6) space unit(2) CR LF
+    W CR      ->   weight(8, blanks in front) space unit(2) CR LF; nothing while it moves, over, under zero
+    Z CR      zeroes
 
 State the strategy: how a frame is found, what ends it, what happens to rubbish. `ScaleDriver` asks, waits and
 repeats; this file only builds commands and reads answers. Only a weight that the scale calls stable has
@@ -19,10 +20,10 @@ from dataclasses import dataclass
 
 from drivers.events import Event, Noise, Weight
 from drivers.framing import Frames
-from drivers.scales.base import ScaleProtocol
+from drivers.scales.base import ScaleProtocol, plain_decimal
 
 FRAME_LIMIT_BYTES = 64
-_WEIGHT = re.compile(rb"\s*(\d+\.\d+) kg\r\n")
+_WEIGHT = re.compile(r"([ 0-9.]{1,8}) kg\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class TemplateScale(ScaleProtocol):
         return b"Z\r"
 
     def _judge(self, raw: bytes) -> Sequence[Event]:
-        match = _WEIGHT.fullmatch(raw)
-        if match is None:
+        match = _WEIGHT.fullmatch(raw.decode("latin-1"))
+        value = plain_decimal(match[1]) if match else None
+        if value is None:
             return [Noise(raw, "neither a weight nor a status")]
-        return [Weight(match[1].decode("ascii"), "kg", stable=True, net=False, tare=None, raw=raw)]
+        return [Weight(value, "kg", stable=True, net=False, tare=None, raw=raw)]

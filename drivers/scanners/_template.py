@@ -4,10 +4,10 @@ Document: title, revision, pages. Line: 9600 8N1.
 
 Draw the frame here, field by field:
 
-    STX  data ...  ETX
+    STX  [ ]cm  data ...  ETX        ]cm: the AIM symbology identifier, where the scanner is set to send it
 
-State the strategy: how a frame is found, what ends it, what happens to rubbish. Then copy this file, rename
-the class and fill in `receive`.
+State the strategy: how a frame is found, what ends it, what happens to rubbish. `Frames` finds the frame, `Label`
+judges what stands in it (prefix, AIM identifier, no control characters); what is its own goes into `_judge`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drivers.events import Event, Noise, Scan
+from drivers.events import Event, Noise
+from drivers.framing import Frames
+from drivers.scanners.label import FRAME_LIMIT_BYTES, Aim, Label
 
-STX, ETX = 0x02, 0x03
-FRAME_LIMIT_BYTES = 8192
+STX, ETX = b"\x02", b"\x03"
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateOptions:
     """What a technician may set; every field has a default that fits most devices."""
+
+    aim: Aim = "auto"
 
 
 class TemplateScanner:
@@ -31,26 +34,17 @@ class TemplateScanner:
 
     def __init__(self, options: TemplateOptions | None = None) -> None:
         self.idle_ms: int | None = 1000  # silence that cuts a frame off; None where frames never end so
-        self._options = options or TemplateOptions()
-        self._frame = bytearray()
+        self._frames = Frames(start=STX, end=ETX, limit_bytes=FRAME_LIMIT_BYTES)
+        self._label = Label(aim=(options or TemplateOptions()).aim)
 
     @property
     def pending(self) -> bool:
-        """True while a frame is begun and not ended."""
-        return bool(self._frame)
+        """True while a frame, or rubbish between frames, is begun and not ended."""
+        return self._frames.pending
 
     def receive(self, data: bytes) -> Sequence[Event]:
         """Take a chunk, split anywhere; return one event per frame that it ended."""
-        events: list[Event] = []
-        for byte in data:
-            self._frame.append(byte)
-            if byte == ETX:
-                raw = bytes(self._frame)
-                self._frame.clear()
-                events.append(self._judge(raw))
-            elif len(self._frame) > FRAME_LIMIT_BYTES:
-                events += self.cut_off()
-        return events
+        return [one if isinstance(one, Noise) else self._judge(one) for one in self._frames.push(data)]
 
     def idle(self) -> Sequence[Event]:
         """Silence within a frame: its end will never come."""
@@ -58,12 +52,10 @@ class TemplateScanner:
 
     def cut_off(self) -> Sequence[Event]:
         """Forget a frame begun; it is reported, never delivered short."""
-        raw = bytes(self._frame)
-        self._frame.clear()
-        return [Noise(raw, "cut off")] if raw else []
+        return self._frames.give_up()
 
-    @staticmethod
-    def _judge(raw: bytes) -> Event:
-        if raw[0] != STX or not raw[1:-1].isascii() or len(raw) < 3:
-            return Noise(raw, "not a frame")
-        return Scan(raw[1:-1].decode("ascii"), raw)
+    def _judge(self, raw: bytes) -> Event:
+        try:
+            return self._label.read(raw[1:-1].decode("utf-8"), raw)
+        except UnicodeDecodeError:
+            return Noise(raw, "not UTF-8", "not_text")

@@ -13,7 +13,8 @@ class VirtualTemplate(VirtualScale):
 
     def received(self, data: bytes) -> None:
         """Take commands: `W CR` asks for the weight, `Z CR` zeroes."""
-        if b"W" in data and not self.plate.moving and not self.plate.over:
+        silent = self.plate.moving or self.plate.over or self.plate.under
+        if b"W" in data and not silent:
             self.weighings += 1
             self.wire.send(f"{self.plate.net:8.3f} kg\r\n".encode("ascii"))
         elif b"Z" in data:
