@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from drivers.displays.base import SELECT_PRINTER
@@ -90,14 +90,17 @@ class PrinterDriver(Driver):
         async with asyncio.timeout(timeout_s + 1), self._line:
             return await self._now(timeout_s)
 
-    async def send(self, job: bytes, token: bytes | None, timeout_s: float) -> Outcome:
+    async def send(
+        self, job: bytes, token: bytes | None, timeout_s: float, on_left: Callable[[], None] | None = None
+    ) -> Outcome:
         """Print `job`; with `token` (4 printable ASCII bytes) and a printer that can, wait for proof of it.
 
         `timeout_s` is how long the printer may take no byte, or give no word of the end, without saying why. While it
         says why (no paper, cover open) the job waits in it, for `STUCK_S` at most. Raises NotReady (no_answer,
         cover_open, paper_out, printer_error_..., printer_offline, not_drained, no_proof) or DeviceLost. `started` on
         both tells whether any byte may have left; only when False may the job be sent again or elsewhere. A proof that
-        comes after the time is over still arrives as a `PrintProof` event.
+        comes after the time is over still arrives as a `PrintProof` event. `on_left` is called when every byte has left
+        and only the proof is waited for.
         """
         proof = self._expect(token) if token is not None and self.profile.proves_printing else None
         data = self._framed(job, token if proof is not None else None)
@@ -115,6 +118,8 @@ class PrinterDriver(Driver):
             if proof is None:
                 await self._unless(ended, self._taken(reports, limit_s))
                 return "sent"
+            if on_left is not None:
+                on_left()
             await self._patiently(proof, limit_s, asking=self.tells)
         except TimeoutError:
             fallback = "not_drained" if started and not left else "no_proof" if left and proof else "no_answer"

@@ -1,15 +1,15 @@
 """The print ledger: what became of every job, on disk.
 
-    queued -> sending -> sent -> printed        proof came
-       |         |         |
+    queued -> sending -> sent -> printed        all of it had left; proof came
+       |         |         +--> unknown         ... and no proof: a person looks at the paper
        |         |         +--> (ends as sent where the printer cannot prove printing)
-       |         +--> unknown                   it had started, and its end was not seen: a person looks at the paper
+       |         +--> unknown                   it had started, and its end was not seen
        |         +--> queued                    not one byte had left
        +--> expired, failed, cancelled          certainly not printed (cancelled: the till took it back)
 
 Strategy: a row is on disk before its handler may answer, and says ``sending`` on disk before the first byte leaves. So
-after a crash a row tells what may have happened: ``queued`` has certainly not started, ``sending`` may have. The row
-of a job that ended changes in the same transaction that records `PrintFinished`.
+after a crash a row tells what may have happened: ``queued`` has certainly not started, ``sending`` may have, all of
+``sent`` is in the printer. The row of a job that ended changes in the same transaction that records `PrintFinished`.
 
 Time to live is counted on the clock that runs since boot. A job of an earlier boot is expired whatever the wall clock
 says: a small board wakes up in the past, and a ticket from last night must not print in the morning.
@@ -92,6 +92,7 @@ class Job:
         result: dict[str, Any] = {
             "job": self.job,
             "state": self.state,
+            "ended": self.ended,
             "proven": self.proven,
             "device": self.device,
         }

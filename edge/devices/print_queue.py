@@ -185,7 +185,7 @@ class PrinterQueue:
         self._current = job
         self._awaiting = job.token
         try:
-            outcome = await self.driver.send(job.content, job.token, self._send_s)
+            outcome = await self.driver.send(job.content, job.token, self._send_s, lambda: self._left(job))
         except NotReady as error:
             if not error.started:
                 code = Code.DEVICE_LOST if error.reason == "no_answer" else Code.NOT_READY
@@ -201,6 +201,12 @@ class PrinterQueue:
             self._awaiting = None
             await self._end(job, outcome, "")
         return None
+
+    def _left(self, job: Job) -> None:
+        """All of the job is in the printer, which has yet to prove it: good to know after a crash, not worth a wait."""
+        job.state = "sent"
+        self._ledger.store.write([job.update(None)], urgent=False).add_done_callback(_seen)
+        self.tell()
 
     async def _back(self, job: Job, problem: ProblemError) -> ProblemError:
         self._awaiting = None
@@ -250,6 +256,12 @@ class PrinterQueue:
         """Wake whoever waits for a change."""
         before, self.changed = self.changed, asyncio.Event()
         before.set()
+
+
+def _seen(write: asyncio.Future[None]) -> None:
+    """A row that could not be brought up to date says less than is known, and what it says stays true."""
+    if not write.cancelled() and (error := write.exception()) is not None:
+        log.warning("that a print job has left is not in the ledger: %s", error)
 
 
 async def end_job(job: Job, store: Store, report: Report, clock: Clock) -> None:

@@ -93,7 +93,8 @@ class Printing:
         now = self._clock.now()
         for job in await self._ledger.unended():
             if job.state != "queued":
-                await self._settle(job, "unknown", "the gateway stopped while it was printed; look at the paper")
+                done = "after all of it had left" if job.state == "sent" else "while it was printed"
+                await self._settle(job, "unknown", f"the gateway stopped {done}; look at the paper")
             elif job.device not in self._queues:
                 await self._settle(job, "failed", f"there is no printer {job.device} in this store any more")
             elif job.boot != now.boot:
@@ -321,7 +322,7 @@ class Printing:
         if queue is not None and queue.hold is not None and job.state == "queued":
             return self._waits(job, queue.hold)
         reason = queue.driver.status.reason if queue is not None else None
-        if job.state == "sending" and reason is not None:
+        if job.state in ("sending", "sent") and reason is not None:
             return ProblemError(Code.NOT_READY, f"{reason}: in the middle of the job; ask print.state before repeating")
         if reason is not None:
             return ProblemError(Code.NOT_READY, f"{reason}: in the middle of another job; this one waits")

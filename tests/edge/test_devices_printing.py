@@ -24,7 +24,7 @@ async def test_a_receipt_is_printed_and_proved(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await counter.ready()
         result = await counter.ask("print", {"job": "a-1"} | receipt("Sale 1"))
-        assert result == {"job": "a-1", "state": "printed", "proven": True, "device": "printer-1"}
+        assert result == {"job": "a-1", "state": "printed", "ended": True, "proven": True, "device": "printer-1"}
         assert counter.on_paper("Sale 1") == 1
         assert await counter.facts(FINISHED) == [
             {"job": "a-1", "device": "printer-1", "lane": "lane-1", "state": "printed", "proven": True}
@@ -202,7 +202,7 @@ async def test_a_job_that_has_started_is_not_taken_back(tmp_path: Path) -> None:
         assert (other.code, other.detail[:9]) == (Code.NOT_READY, "paper_out")
         assert (await counter.ask("print.state", {"job": "a-1"}))["reason"] == "paper_out: Put in a new roll"
         problem = await counter.problem("print.cancel", {"job": "a-1"})
-        assert (problem.code, "sending" in problem.detail) == (Code.CONFLICT, True)
+        assert (problem.code, "sent" in problem.detail) == (Code.CONFLICT, True)
         assert (await counter.ask("print.cancel", {"job": "a-2"}))["state"] == "cancelled"
         await counter.printer.do("paper", {"to": "ok"})
         assert (await asking)["state"] == "printed"

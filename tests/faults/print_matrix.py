@@ -200,7 +200,7 @@ options = {{ model = "{model}" }}
             state, _ = await self.ask("print", job=f"next-{self.job}", document=follows)
         await until(lambda: self.lines().count("Next") > 0)
         before: dict[str, Any] = {}
-        while (found := await self.state()) != before or found["state"] in ("queued", "sending"):
+        while (found := await self.state()) != before or not found["ended"]:
             before = found
             await asyncio.sleep(0.2)  # a late proof may still be on its way to the disk
         again = await self.print()

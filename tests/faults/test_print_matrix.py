@@ -31,7 +31,8 @@ def test_cell(found: dict[Cell, Outcome], cell: Cell) -> None:
     assert outcome.duplicates == (1 if outcome.at_end == "unknown" else 0), outcome
     # "Printed" is on paper, whole, and proved; "sent" is all that a printer without proof can say.
     assert outcome.proven == (outcome.at_end == "printed"), outcome
-    for state in (outcome.heard, outcome.meanwhile, outcome.at_end):
+    assert outcome.meanwhile != "printed" or cell.proves, outcome
+    for state in (outcome.heard, outcome.at_end):
         assert state != ("sent" if cell.proves else "printed"), outcome
     if outcome.at_end in ("printed", "sent"):
         assert outcome.paper == "once", outcome

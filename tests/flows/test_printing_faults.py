@@ -117,7 +117,7 @@ async def test_scans_prints_and_opens_through_the_broker(desk: Desk) -> None:
     scan = await next_scan(desk.till)
     assert (scan["gtin"], scan["symbology"], scan["counter"]) == ("04006381333931", "]E0", 1)
     printed = await desk.till.request("print", "p-1", document=receipt("Sale 1"))
-    assert printed["result"] == {"job": "p-1", "state": "printed", "proven": True, "device": "printer-1"}
+    assert printed["result"] == {"job": "p-1", "state": "printed", "ended": True, "proven": True, "device": "printer-1"}
     again = await desk.till.request("print", "p-1", document=receipt("Sale 1"))
     assert again == printed
     assert len(desk.receipts()) == 1
