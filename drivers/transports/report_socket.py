@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from drivers.errors import DeviceLost, WrongDevice
 from drivers.hid import BadDescriptor, HidDevice, parse
 from drivers.transports.base import Lost, Receive
+from drivers.transports.place import Place
 from drivers.transports.reports import ReportTransport
 
 PACKET_LIMIT_BYTES = 8192
@@ -35,6 +36,7 @@ class ReportSocketTransport(ReportTransport):
 
     def __init__(self, options: ReportSocketOptions) -> None:
         super().__init__(options.path)
+        self.place = Place(options.path)
         self.options = options
 
     async def open(self, receive: Receive, lost: Lost) -> None:

@@ -70,11 +70,13 @@ class ReportTransport(DescriptorTransport):
         self._start(fd, receive, lost)
 
     async def _write_all(self) -> None:
-        while self._waiting and self._fd >= 0:
+        mine = self._writer
+        while self._waiting and self._writer is mine:
             try:
                 await self._in_thread(self._send_output, self._waiting.popleft())
             except OSError as error:
-                self._end(f"{self.name} does not take reports ({error.strerror}); check its cable")
+                if self._writer is mine:  # not of a link that has been closed, and perhaps opened anew, meanwhile
+                    self._end(f"{self.name} does not take reports ({error.strerror}); check its cable")
 
     async def _in_thread(self, send: Callable[[int, bytes], None], report: bytes) -> None:
         # A descriptor of its own: the link may be closed, and its number given to another, while the thread writes.
@@ -90,5 +92,6 @@ class ReportTransport(DescriptorTransport):
 
     def _stop(self, error: DeviceLost) -> None:
         self._waiting.clear()
+        self._writer = None
         self.device = None
         super()._stop(error)

@@ -52,6 +52,7 @@ class SocketTransport(asyncio.Protocol, ABC):
         self._forget()
         if link is not None:
             link.abort()
+            await asyncio.sleep(0)  # its `connection_lost` comes now: later, it would end the next opening
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection (called by asyncio)."""

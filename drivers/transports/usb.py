@@ -147,12 +147,15 @@ class _Link:
     def _live(self, work: Callable[[], None]) -> None:
         import usb.core
 
+        end = DeviceLost(f"{self._name} is served no more; it is opened again by itself")
         try:
             work()
         except usb.core.USBError as error:
-            self._tell(self._gone, explain(self._name, error))
-        self._end()
-        self._leave()
+            end = explain(self._name, error)
+        finally:  # of a bug, too: nobody may wait for a thread that is no more
+            self._tell(self._gone, end)
+            self._end()
+            self._leave()
 
     def _leave(self) -> None:
         """Whoever is the last to leave lets go of the printer: no transfer may be on its way then."""
@@ -160,8 +163,10 @@ class _Link:
             self._alive -= 1
             last = self._alive == 0
         if last:
-            self._claimed.let_go()
-            self._tell(self._closed.set_result, None)
+            try:
+                self._claimed.let_go()
+            finally:
+                self._tell(self._closed.set_result, None)
 
     def _end(self) -> None:
         with self._news:

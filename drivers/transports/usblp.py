@@ -19,13 +19,17 @@ import fcntl
 import glob
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from drivers.errors import DeviceLost
 from drivers.transports.base import Lost, Receive
 from drivers.transports.descriptor import DescriptorTransport
 from drivers.transports.place import Place, check_place
 from drivers.transports.usb_identity import UsbDevice
+
+T = TypeVar("T")
 
 EMPTY_PAUSE_S = 0.05
 """Some printers answer every read at once with nothing; asking them without a pause would take a whole core."""
@@ -74,7 +78,12 @@ class UsblpTransport(DescriptorTransport):
             except OSError as error:
                 why = _explain(path, error)
                 continue
-            wanted, said = self.options.device_id, read_device_id(fd)
+            wanted = self.options.device_id
+            try:
+                said = "" if wanted is None else await _asked(read_device_id, fd)
+            except BaseException:
+                os.close(fd)
+                raise
             if wanted is None or wanted in said:
                 break
             os.close(fd)
@@ -85,13 +94,7 @@ class UsblpTransport(DescriptorTransport):
 
     async def port_status(self) -> int | None:
         """LPGETSTATUS: b5 paper empty, b4 selected, b3 no error; None where it is not answered."""
-        if self._fd < 0:
-            return None
-        fd = os.dup(self._fd)  # the kernel may take seconds to ask, and the link may be closed meanwhile
-        try:
-            return await asyncio.to_thread(_status, fd)
-        finally:
-            os.close(fd)
+        return None if self._fd < 0 else await _asked(_status, self._fd)
 
     def _readable(self) -> None:
         try:
@@ -165,6 +168,22 @@ def _explain(path: str, error: OSError) -> DeviceLost:
     if error.errno == errno.EBUSY:
         return DeviceLost(f"{path} is in use by another program; stop that one (CUPS?)")
     return DeviceLost(f"{path} went away while it was opened ({error.strerror}); check cable and power")
+
+
+async def _asked(question: Callable[[int], T], fd: int) -> T:
+    """Ask on a thread, for the kernel may take seconds, and through a descriptor that the thread itself closes.
+
+    Whoever asked may be gone by then, and the link closed, and its number another file's.
+    """
+    own = os.dup(fd)
+
+    def ask() -> T:
+        try:
+            return question(own)
+        finally:
+            os.close(own)
+
+    return await asyncio.get_running_loop().run_in_executor(None, ask)
 
 
 def _status(fd: int) -> int | None:

@@ -35,11 +35,13 @@ class ReportWire(Wire):
         return (data,)
 
     async def _make(self) -> None:
-        self._path.unlink(missing_ok=True)
+        fresh = self._path.with_name(self._path.name + ".new")
+        fresh.unlink(missing_ok=True)
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._door.setblocking(False)
-        self._door.bind(str(self._path))
+        self._door.bind(str(fresh))
         self._door.listen()
+        fresh.rename(self._path)  # it appears when it can be reached: hosts come the moment they see it
         asyncio.get_running_loop().add_reader(self._door, self._accept)
 
     async def _break(self) -> None:

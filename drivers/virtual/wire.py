@@ -295,8 +295,11 @@ class UnixWire(SocketWire):
         self._path = path
 
     async def _listen(self) -> asyncio.Server:
-        self._path.unlink(missing_ok=True)
-        return await asyncio.get_running_loop().create_unix_server(lambda: _HostConnection(self), self._path)
+        fresh = self._path.with_name(self._path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        server = await asyncio.get_running_loop().create_unix_server(lambda: _HostConnection(self), fresh)
+        fresh.rename(self._path)  # it appears when it can be reached: hosts come the moment they see it
+        return server
 
     async def _break(self) -> None:
         await super()._break()
