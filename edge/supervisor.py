@@ -11,9 +11,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Literal, NoReturn, TypeVar
+from functools import partial
+from typing import Any, Literal, NoReturn, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +84,8 @@ async def keep_running(
                 log.warning("%s is lost (%s); trying again", name, error)
             settle("lost")
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise  # it is we who are cancelled; else something that `work` waited for was, and it did not expect it
+            if _cancels_us(error):
+                raise
             log.critical("%s met a bug and is started again", name, exc_info=error)
             settle("faulted")
         else:
@@ -107,8 +107,53 @@ async def caught(what: str, work: Awaitable[T]) -> T | Bug:
     """Await a single piece of `work`; a bug in it is logged with its traceback and returned instead of raised."""
     try:
         return await work
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if _cancels_us(error):
+            raise
         return bug(what, error)
+
+
+def _cancels_us(error: BaseException) -> bool:
+    """Whether it is we who are cancelled; otherwise something that was waited for is, and nobody expected that."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+class Background:
+    """Work that perhaps nobody waits for: held on to, heard of when it fails, and ended together with its owner.
+
+    `seen` are failures that somebody else tells.
+    """
+
+    def __init__(self, *seen: type[Exception]) -> None:
+        self._seen = seen
+        self._running: set[asyncio.Future[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Begin `work`."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self.hold(task, name)
+        return task
+
+    def hold(self, future: asyncio.Future[Any], name: str) -> None:
+        """The same for what has begun already: a write on its way to the disk."""
+        self._running.add(future)
+        future.add_done_callback(partial(self._ended, name))
+
+    async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Do `work` to its end, also when whoever awaits this is cancelled: a till whose deadline is over."""
+        return await asyncio.shield(self.start(work, name))
+
+    async def stop(self) -> None:
+        """Cancel what is in hand."""
+        for future in self._running:
+            future.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _ended(self, name: str, future: asyncio.Future[Any]) -> None:
+        self._running.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None and not isinstance(error, self._seen):
+            log.error("%s failed: %s", name, error, exc_info=error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,6 @@ class Failover:
                 self._first.add(job)
                 return
             log.info("print job %s of lane %s goes from %s to %s", job.job, job.lane, first, job.device)
-            if not job.ended:  # it may have been cancelled meanwhile
+            if job.state == "queued":  # it may be on its way out: taken back meanwhile
                 self._second.add(job)
             self._first.tell()

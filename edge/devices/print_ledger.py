@@ -61,11 +61,12 @@ ALTER TABLE print_jobs ADD COLUMN asked_device TEXT;  -- where it was to be prin
 PRINTING_SCHEMAS = (("printing-1", _JOBS), ("printing-2", _FAILOVER))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Job:
     """One row of the ledger. `content` is what the printer gets; `token` is 4 printable ASCII bytes.
 
-    `device` is the printer that prints it, `asked_device` the one it waited for before, if another stood in.
+    `device` is the printer that prints it, `asked_device` the one it waited for before, if another stood in. `ended`:
+    its end is on disk.
     """
 
     lane: str
@@ -130,13 +131,13 @@ class Job:
         )
 
     def update(self, ended_at: str | None) -> Statement:
-        """Bring the row up to date; `ended_at` when the job has ended."""
+        """Bring the row up to date; with `ended_at` the job has ended."""
         return (
             "UPDATE print_jobs SET state = ?, ended = ?, proven = ?, reason = ?, attempts = ?, ended_at = ?"
             " WHERE lane = ? AND job = ?",
             (
                 self.state,
-                int(self.ended),
+                int(ended_at is not None),
                 int(self.proven),
                 self.reason,
                 self.attempts,

@@ -120,25 +120,30 @@ class PrinterQueue:
         while True:
             self._wake.clear()
             await self._expire()
-            if not self.jobs:
+            if self._first is None:
                 self._held(None)
                 await self._wake.wait()
                 continue
             problem = await self._obstacle()
             self._held(problem)
-            if problem is None and self.jobs:  # the last one may have been taken back, or have gone elsewhere
-                problem = await self._print(self.jobs[0])
+            if problem is None and (job := self._first) is not None:  # another one, where that was taken back meanwhile
+                problem = await self._print(job)
                 self._held(problem)
             if problem is not None:
                 await self._pause(RECHECK_S)
 
     # -- before a job ----------------------------------------------------------------------------------------------
 
+    @property
+    def _first(self) -> Job | None:
+        """Whose turn it is; not one whose end is on its way to the disk."""
+        return next((job for job in self.jobs if job.state == "queued"), None)
+
     async def _expire(self) -> None:
         now_ms = self._clock.now().mono_ms
         for job in [job for job in self.jobs if job.expires_ms <= now_ms]:
-            if job not in self.jobs or job.ended:
-                continue  # it went while another one's end was written
+            if job not in self.jobs or job.state != "queued":
+                continue  # it went, or is going, while another one's end was written
             reason = self.hold.detail if self.hold is not None else "its time to live was over before its turn came"
             await self._end(job, "expired", reason)
 
@@ -175,7 +180,7 @@ class PrinterQueue:
     # -- the job ---------------------------------------------------------------------------------------------------
 
     async def _print(self, job: Job) -> ProblemError | None:
-        """Print the first job. A problem is returned when not one byte left and the job waits on."""
+        """Print a job. A problem is returned when not one byte left and the job waits on."""
         job.state, job.attempts = "sending", job.attempts + 1
         try:
             await self._ledger.store.write([job.update(None)])
@@ -216,11 +221,20 @@ class PrinterQueue:
         return problem
 
     async def _end(self, job: Job, state: State, reason: str) -> None:
-        """Write how the job ended, in the ledger and in the journal, then let everyone know."""
+        """Write how the job ended, in the ledger and in the journal, then let everyone know.
+
+        StorageFull where not even the ledger has room: then nothing has changed.
+        """
         if state == "unknown" and job.token in self._late:
             state, reason = "printed", ""
-        job.state, job.reason, job.ended, job.proven = state, reason, True, state == "printed"
-        await end_job(job, self._ledger.store, self._report, self._clock)
+        before = job.state, job.reason
+        job.state, job.reason, job.proven = state, reason, state == "printed"
+        try:
+            await end_job(job, self._ledger.store, self._report, self._clock)
+        except StorageFull:
+            (job.state, job.reason), job.proven = before, False
+            self._wake.set()
+            raise
         if job in self.jobs:
             self.jobs.remove(job)
         if self._current is job:
@@ -265,7 +279,7 @@ def _seen(write: asyncio.Future[None]) -> None:
 
 
 async def end_job(job: Job, store: Store, report: Report, clock: Clock) -> None:
-    """Put an ended job's row and its `PrintFinished` on disk together."""
+    """Put an ended job's row and its `PrintFinished` on disk together; then it has ended."""
     update = job.update(clock.now().wall)
     fact = PrintFinished(job=job.job, device=job.device, lane=job.lane, state=job.state, proven=job.proven)
     try:
@@ -273,3 +287,4 @@ async def end_job(job: Job, store: Store, report: Report, clock: Clock) -> None:
     except StorageFull as error:
         log.error("the end of print job %s is in the ledger but not in the journal: %s", job.job, error)
         await store.write([update])
+    job.ended = True

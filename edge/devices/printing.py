@@ -19,6 +19,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -35,7 +36,7 @@ from edge.devices.registry import Attached, Registry, Report
 from edge.journal.clock import Clock
 from edge.journal.store import StorageFull, Store
 from edge.services.requests import Asked, Handler
-from edge.supervisor import keep_running
+from edge.supervisor import Background, keep_running
 
 __all__ = ["PRINTING_SCHEMAS", "Printing"]
 
@@ -65,10 +66,11 @@ class Printing:
         self._ledger = PrintLedger(store)
         self._encoder = Encoder()
         self._queues: dict[str, PrinterQueue] = {}
-        self._open: dict[tuple[str, str], Job] = {}
+        self._open: WeakValueDictionary[tuple[str, str], Job] = WeakValueDictionary()
+        """Those that a queue or a request still has in hand; for all others the ledger is read."""
         self._intake: dict[str, asyncio.Lock] = {}
         self._token = int.from_bytes(os.urandom(4))
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(ProblemError)
         for device in registry.all("printer"):
             if isinstance(device.driver, PrinterDriver):
                 self._queues[device.id] = PrinterQueue(device, device.driver, self._ledger, report, clock, send_s)
@@ -118,20 +120,18 @@ class Printing:
                     name = "printing housekeeping"
                     group.create_task(keep_running(name, self._keep_house, expected=(StorageFull,)), name=name)
         finally:
-            for task in self._tasks:
-                task.cancel()
+            await self._background.stop()
 
     async def _keep_house(self) -> None:
         await asyncio.sleep(PRELOAD_AFTER_S)
         await self._encoder.preload()
         while True:
             before = datetime.now(UTC) - timedelta(days=print_ledger.KEEP_DAYS)
-            self._open = {key: job for key, job in self._open.items() if not job.ended}
             await self._store.write([print_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
             await asyncio.sleep(TRIM_EVERY_S)
 
     async def _settle(self, job: Job, state: State, reason: str) -> None:
-        job.state, job.ended, job.reason = state, True, reason
+        job.state, job.reason = state, reason
         await end_job(job, self._store, self._report, self._clock)
 
     def _stirred(self, device: Attached, _: object) -> None:
@@ -142,9 +142,7 @@ class Printing:
     def _proved(self, device: Attached, proof: PrintProof) -> None:
         queue = self._queues.get(device.id)
         if queue is not None and queue.proof(proof.token):
-            task = asyncio.create_task(self._proved_late(queue, proof.token), name=f"late proof {device.id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._background.start(self._proved_late(queue, proof.token), f"late proof {device.id}")
 
     async def _proved_late(self, queue: PrinterQueue, token: bytes) -> None:
         job = await self._ledger.by_token(queue.device.id, token)
@@ -169,6 +167,10 @@ class Printing:
 
     async def _print(self, asked: Asked, parameters: Print) -> dict[str, Any]:
         """``{"job", "state": "printed" | "sent", "proven", "device"}``, with `replaced` characters where any were."""
+        job = await self._background.finish(self._wanted(asked, parameters), f"print {asked.request_id}")
+        return await self._outcome(job, asked.deadline_s)
+
+    async def _wanted(self, asked: Asked, parameters: Print) -> Job:
         name = parameters.job or asked.request_id
         async with self._turn(asked.lane):
             job = await self._find(asked.lane, name)
@@ -182,7 +184,7 @@ class Printing:
                 await self._accept(job)
             elif job.digest != digest:
                 raise ProblemError(Code.CONFLICT, f"there is a job {name!r} with other content; choose another name")
-        return await self._outcome(job, asked.deadline_s)
+            return job
 
     async def _state(self, asked: Asked, parameters: PrintState) -> dict[str, Any]:
         """The job as the ledger has it: `state`, `proven`, `reason`; of one that has not ended, what it waits for."""
@@ -195,6 +197,10 @@ class Printing:
 
     async def _cancel(self, asked: Asked, parameters: PrintCancel) -> dict[str, Any]:
         """The job as it ended: not printed. Conflict when it is too late: a byte of it may have left."""
+        job = await self._background.finish(self._taken_back(asked, parameters), f"cancel {parameters.job}")
+        return job.result()
+
+    async def _taken_back(self, asked: Asked, parameters: PrintCancel) -> Job:
         async with self._turn(asked.lane):
             job = await self._find(asked.lane, parameters.job)
             if job is None:
@@ -207,20 +213,26 @@ class Printing:
                     raise ProblemError(Code.STORAGE_FULL, str(error)) from error
             if job.state not in ("cancelled", "expired", "failed"):
                 raise ProblemError(Code.CONFLICT, f"too late: {job.job} is {job.state}; it stays what it is")
-        return job.result()
+            return job
 
     async def _reprint(self, asked: Asked, parameters: PrintReprint) -> dict[str, Any]:
         """A new job, named by the request, that repeats `original` below a line that says DUPLICATE."""
+        job = await self._background.finish(self._again(asked, parameters), f"reprint {parameters.job}")
+        return await self._outcome(job, asked.deadline_s)
+
+    async def _again(self, asked: Asked, parameters: PrintReprint) -> Job:
         async with self._turn(asked.lane):
             job = await self._find(asked.lane, asked.request_id)
-            if job is None or job.original is None:
+            if job is not None and job.original is None:
+                raise ProblemError(Code.CONFLICT, f"there is a job {job.job!r}; choose another id for this request")
+            if job is None:
                 original = await self._find(asked.lane, parameters.job)
                 if original is None:
                     raise await self._absent(parameters.job)
                 if not original.ended:
                     raise ProblemError(Code.NOT_READY, f"{original.job} is {original.state}: wait for its end")
                 job = await self._repeat(asked, original, parameters.reason, parameters.lease)
-        return await self._outcome(job, asked.deadline_s)
+            return job
 
     async def _repeat(self, asked: Asked, original: Job, reason: str, lease: int | None) -> Job:
         first = original
@@ -236,7 +248,7 @@ class Printing:
     # -- the pieces ------------------------------------------------------------------------------------------------
 
     def _turn(self, lane: str) -> asyncio.Lock:
-        """One request of a lane at a time makes jobs, so that one name never makes two."""
+        """One request of a lane at a time makes or ends jobs, so that one name never makes two."""
         return self._intake.setdefault(lane, asyncio.Lock())
 
     def _failover(self, first: PrinterQueue, second: PrinterQueue) -> Failover:
@@ -285,10 +297,7 @@ class Printing:
 
     async def _find(self, lane: str, name: str) -> Job | None:
         job = self._open.get((lane, name))
-        if job is not None and not job.ended:
-            return job
-        self._open.pop((lane, name), None)
-        return await self._ledger.find(lane, name)
+        return job if job is not None and not job.ended else await self._ledger.find(lane, name)
 
     async def _absent(self, name: str) -> ProblemError:
         owner = await self._ledger.lane_of(name)
@@ -308,7 +317,6 @@ class Printing:
                     await queue.changed.wait()
         except TimeoutError:
             raise self._unfinished(job, self._queues.get(job.device)) from None
-        self._open.pop((job.lane, job.job), None)
         if job.state in ("printed", "sent"):
             return job.result()
         raise ProblemError(_CODES[job.state], f"{job.state}: {job.reason}")

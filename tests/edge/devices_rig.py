@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -209,6 +211,17 @@ class Counter:
             lambda: all(device.state == "ready" for device in telling),
             f"ready devices: {[(device.id, device.state) for device in self.registry.all()]}",
         )
+
+    @contextlib.contextmanager
+    def disk_busy(self) -> Iterator[None]:
+        """Within the block nothing comes to rest on the disk (at most 10 s: then SQLite gives up)."""
+        other = sqlite3.connect(self.directory / "store.db", isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+        finally:
+            other.close()
 
     # -- what edge is given ----------------------------------------------------------------------------------------
 

@@ -192,6 +192,51 @@ async def test_a_job_that_waits_is_taken_back_and_never_printed(tmp_path: Path) 
         assert (too_late.code, too_late.detail[:8]) == (Code.CONFLICT, "too late")
 
 
+async def test_a_job_on_its_way_out_is_not_printed_meanwhile(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        await counter.printer.do("paper", {"to": "out"})
+        await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
+        for number in (1, 2):
+            await counter.problem("print", {"job": f"a-{number}"} | receipt(f"Sale {number}"))
+        with counter.disk_busy():
+            cancelling = asyncio.ensure_future(counter.ask("print.cancel", {"job": "a-1"}))
+            await asyncio.sleep(0)
+            await counter.printer.do("paper", {"to": "ok"})
+            await until(lambda: counter.state("printer-1")["state"] == "ready", "the status")
+            assert not cancelling.done()
+        assert (await cancelling)["state"] == "cancelled"
+        facts = await counter.until_facts(FINISHED, 2)
+        assert [(fact["job"], fact["state"]) for fact in facts] == [("a-1", "cancelled"), ("a-2", "printed")]
+        assert [counter.on_paper("Sale 1"), counter.on_paper("Sale 2")] == [0, 1]
+
+
+async def test_a_deadline_in_mid_commit_loses_neither_a_job_nor_its_cancelling(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        with counter.disk_busy(), pytest.raises(TimeoutError):
+            await counter.ask("print", {"job": "a-1"} | receipt("Sale 1"), deadline_s=0.2)
+        assert (await counter.ask("print", {"job": "a-1"} | receipt("Sale 1")))["state"] == "printed"
+        assert counter.on_paper("Sale 1") == 1
+        await counter.printer.do("paper", {"to": "out"})
+        await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
+        await counter.problem("print", {"job": "a-2"} | receipt("Sale 2"))
+        with counter.disk_busy(), pytest.raises(TimeoutError):
+            await counter.ask("print.cancel", {"job": "a-2"}, deadline_s=0.2)
+        await counter.printer.do("paper", {"to": "ok"})
+        assert (await counter.ask("print.cancel", {"job": "a-2"}))["state"] == "cancelled"
+        assert counter.on_paper("Sale 2") == 0
+
+
+async def test_a_reprint_takes_no_name_that_is_taken(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        await counter.ask("print", {"job": "a-1"} | receipt("Sale 1"))
+        problem = await counter.problem("print.reprint", {"job": "a-1", "reason": "lost"}, request="a-1")
+        assert problem.code is Code.CONFLICT
+        assert len(counter.receipts()) == 1
+
+
 async def test_a_job_that_has_started_is_not_taken_back(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await counter.ready()

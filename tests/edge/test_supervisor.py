@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from edge.supervisor import Bug, Pauses, caught, keep_running
+from edge.supervisor import Background, Bug, Pauses, caught, keep_running
 from tests.edge.bus_rig import until
 
 QUICK = Pauses(first_s=0.01, longest_s=0.02, good_life_s=0.1)
@@ -87,6 +87,42 @@ async def test_a_listener_with_a_bug_stops_nothing(caplog: pytest.LogCaptureFixt
 def test_the_end_of_the_program_is_not_caught(end: type[BaseException]) -> None:
     with pytest.raises(end):
         asyncio.run(keep_running("the part", Work(end()).run, pauses=QUICK))
+
+
+async def test_work_that_is_waited_for_and_cancelled_by_others_is_a_bug() -> None:
+    """Otherwise whoever asked for it would wait for an answer that never comes."""
+    inner = asyncio.get_running_loop().create_future()
+    inner.cancel()
+    outcome = await caught("the work", inner)
+    assert isinstance(outcome, Bug)
+    outer = asyncio.create_task(caught("the work", asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    outer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outer
+
+
+async def test_background_work_goes_on_though_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
+    background, go, done = Background(KeyError), asyncio.Event(), asyncio.Event()
+
+    async def work(error: Exception | None) -> None:
+        await go.wait()
+        if error is not None:
+            raise error
+        done.set()
+
+    waiting = asyncio.create_task(background.finish(work(None), "the work"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    failing = [background.start(work(error), str(error)) for error in (KeyError("told elsewhere"), OSError("disk"))]
+    go.set()
+    await asyncio.wait(failing)
+    await done.wait()
+    assert waiting.cancelled()
+    assert [record.getMessage() for record in caplog.records] == ["disk failed: disk"]
+    left = background.start(asyncio.Event().wait(), "for ever")
+    await background.stop()
+    assert left.cancelled()
 
 
 async def test_a_single_piece_of_work_gives_its_result_or_its_bug() -> None:
