@@ -45,7 +45,7 @@ ACTIONS: Mapping[str, tuple[str, str]] = {
     "fault": ("fault to=fault", "also to=calibrate, to=rezero, to=none"),
     "busy": ("busy on:=true", "takes no commands for now"),
     "mishear": ("mishear on:=true", "takes every command for a wrong one"),
-    "hold": ("hold on:=true", "does not send the weight that it has"),
+    "hold": ("hold on:=true", "its hold key: shows a weight that lies there no more"),
     "paper": ("paper to=out", "also to=near_end, to=ok; after_lines:=3: in mid-job"),
     "ribbon": ("ribbon to=out", "also to=ok"),
     "head": ("head to=open", "also to=closed"),

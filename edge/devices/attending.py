@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from drivers.events import Scan
+from drivers.printers.zpl_driver import ZplDriver
 from drivers.recording import record
 from drivers.scanners.magellan_driver import MagellanDriver
 from edge.bus.messages.base import Id, Message
@@ -85,7 +86,7 @@ class Attending:
         """Make the device show itself: ``{"showed": what to look for}``."""
         device = self._device(parameters.device)
         if device.category == "printer":
-            await self._as_lane(asked, device, "print", _slip(device.id, [f"I am {device.id}"]))
+            await self._as_lane(asked, device, "print", _slip(device, [f"I am {device.id}"]))
             return {"showed": "a slip with its name is printed"}
         if device.category == "display":
             await self._as_lane(asked, device, "display.show", {"device": device.id, "lines": ["I am", device.id]})
@@ -107,7 +108,7 @@ class Attending:
         device = self._device(parameters.device)
         match device.category:
             case "printer":
-                page = _slip(device.id, _TEST_LINES)
+                page = _slip(device, _TEST_LINES)
                 return {"tried": "print", **await self._as_lane(asked, device, "print", page)}
             case "scale":
                 return {
@@ -171,8 +172,12 @@ _TEST_LINES = [
 ]
 
 
-def _slip(name: str, lines: list[str]) -> Print:
-    """A short page: the device's name, some lines, a code to scan, a cut."""
+def _slip(device: Attached, lines: list[str]) -> Print:
+    """A short page: the device's name, some lines, a code to scan, a cut; on a label printer, name and code."""
+    name = device.id
+    if isinstance(device.driver, ZplDriver):
+        label = f"^XA^FO40,40^A0N,40,40^FD{name}^FS^FO40,100^BCN,80,Y^FD{name}^FS^XZ"
+        return Print(device=name, raw=base64.b64encode(label.encode("ascii")))
     document: list[dict[str, Any]] = [
         {"kind": "text", "text": name, "align": "center", "bold": True, "width": 2, "height": 2},
         {"kind": "rule"},

@@ -11,6 +11,7 @@ import pytest
 
 from drivers.virtual.magellan import VirtualMagellan
 from drivers.virtual.wire import PtyWire
+from drivers.virtual.zpl_printer import VirtualZplPrinter
 from edge.bus.messages.replies import Code, ProblemError
 from edge.config import Device
 from edge.devices.attending import Attending
@@ -19,12 +20,13 @@ from tests.edge.devices_rig import Counter, until
 
 
 class Lane3(Counter):
-    """Besides: a Magellan with its scale, and a display behind printer-1."""
+    """Besides: a Magellan with its scale, a label printer, and a display behind printer-1."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, printer={"display": "cd5220"})
         self.magellan = VirtualMagellan("scanner-3", PtyWire(directory / "ttymagellan"))
-        self.twins.append(self.magellan)
+        self.labels = VirtualZplPrinter("labels-3", PtyWire(directory / "ttylabels"), directory)
+        self.twins += [self.magellan, self.labels]
 
     def devices(self) -> list[Device]:
         link = {"kind": "serial", "path": self.magellan.wire.address}
@@ -33,6 +35,12 @@ class Lane3(Counter):
             *super().devices(),
             Device(id="scanner-3", protocol="magellan", lanes=("lane-1",), transport=link),
             Device(id="scale-3", protocol="magellan-scale", lanes=("lane-1",), options={"scanner": "scanner-3"}),
+            Device(
+                id="labels-3",
+                protocol="zpl-printer",
+                lanes=("lane-1",),
+                transport={"kind": "serial", "path": self.labels.wire.address},
+            ),
             Device(id="display-3", protocol="printer-display", lanes=("lane-1",), options=behind),
         ]
 
@@ -63,6 +71,15 @@ async def test_each_shows_itself_as_it_can(tmp_path: Path) -> None:
         with pytest.raises(ProblemError) as problem:
             await counter.attend("device.identify", "scanner-3")
         assert problem.value.code is Code.DEVICE_LOST
+
+
+async def test_a_label_printer_prints_a_label(tmp_path: Path) -> None:
+    async with Lane3(tmp_path) as counter:
+        await counter.ready()
+        assert (await counter.attend("device.test", "labels-3"))["state"] == "sent"
+        await counter.attend("device.identify", "labels-3")
+        await until(lambda: len(counter.labels.labels) == 2, "both labels")
+        assert all("^FDlabels-3^FS" in label for label in counter.labels.labels)
 
 
 async def test_a_scale_in_a_scanner_is_tried_and_recorded_with_its_line(tmp_path: Path) -> None:
