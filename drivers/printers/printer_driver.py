@@ -284,7 +284,6 @@ class PrinterDriver(Driver):
         loop = asyncio.get_running_loop()
         silent_at, stuck_at = loop.time() + limit_s, loop.time() + STUCK_S
         while self.tells:
-            self._stirred.clear()
             try:
                 if (await self.ask()).reason is None:
                     return
@@ -294,6 +293,7 @@ class PrinterDriver(Driver):
                     raise TimeoutError from None
             if loop.time() > stuck_at:
                 raise TimeoutError
+            self._stirred.clear()  # its answer is no news: it would be asked again at once, for ever
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._stirred.wait()

@@ -81,6 +81,7 @@ class VirtualPrinter(Twin):
         self._bytes_per_s = 0
         self._pace: asyncio.TimerHandle | None = None
         self.hosts = 0
+        self.questions = 0
         self.kicks = 0
         self.receipts = 0
         self.actions |= {
@@ -193,6 +194,7 @@ class VirtualPrinter(Twin):
             end = match.end()
             command = match[0]
             if command[1] == 0x04:
+                self.questions += 1
                 self.wire.send(bytes((self._real_time_status(command[2]),)))
             elif command[1] == 0x14:
                 self.kick(command[3], command[4] * 100)

@@ -160,6 +160,7 @@ class PrinterQueue:
             # Asked before the job is said to be under way, which after a crash would mean that it may be on paper.
             try:
                 reason = (await self.driver.ask()).reason if self.driver.tells else None
+                self._wake.clear()  # its answer is no change to wait for: it would be asked again at once, for ever
             except (NotReady, TimeoutError):
                 return ProblemError(Code.DEVICE_LOST, f"{self.device.id} does not answer; check its cable and power")
             except DeviceLost as error:

@@ -124,6 +124,23 @@ async def test_a_printer_that_is_not_ready_keeps_the_job_and_says_so(
         assert counter.on_paper("Sale 1") == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "fault"), [("TM-T88V", {"to": "out"}), ("generic-80", {"to": "out", "after_lines": 3})]
+)
+async def test_a_printer_that_cannot_print_is_asked_now_and_then_only(
+    tmp_path: Path, model: str, fault: dict[str, object]
+) -> None:
+    async with Counter(tmp_path, model=model, printer={"proof": model == "TM-T88V"}) as counter:
+        await counter.ready()
+        await counter.printer.do("paper", fault)
+        asked = asyncio.ensure_future(counter.problem("print", {"job": "a-1"} | receipt("Sale 1", 8), deadline_s=3))
+        await until(lambda: counter.state("printer-1")["state"] == "not_ready", "the status")
+        before = counter.printer.questions
+        await asyncio.sleep(0.5)  # a printer that is asked as fast as it answers hears thousands meanwhile
+        assert counter.printer.questions - before < 50
+        assert (await asked).detail.startswith("paper_out: ")
+
+
 async def test_a_job_is_never_printed_after_its_time_to_live(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await counter.ready()
