@@ -15,7 +15,7 @@ import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,11 @@ ACTIONS: Mapping[str, tuple[str, str]] = {
 
 def explained(twin: Twin) -> str:
     """Everything that can be done to `twin`, one line each."""
-    rows = [ACTIONS.get(action, (action, "")) for action in twin.actions]
+    return _table(ACTIONS.get(action, (action, "")) for action in twin.actions)
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    rows = list(rows)
     width = max(len(example) for example, _ in rows)
     return "\n".join(f"  {example:<{width}}   {what}" for example, what in rows)
 
@@ -99,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m drivers.virtual.by_hand",
         description="Be the hand at a virtual device.",
-        epilog=__doc__,
+        epilog=f"{__doc__}\nwhat can be done, each to the devices that have it:\n\n{_table(ACTIONS.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--control", type=Path, required=True, metavar="SOCKET", help="the devices' control socket")

@@ -138,6 +138,7 @@ async def _list(config: StoreConfig, as_json: bool) -> int:
                 "protocol": device.protocol,
                 "where": where(device),
                 "lanes": list(status.lanes if status else device.lanes),
+                "lease": status.lease.lane if status and status.lease else None,
                 "state": status.state if status else "unknown",
                 "please": status.please if status else "",
             }
@@ -146,7 +147,7 @@ async def _list(config: StoreConfig, as_json: bool) -> int:
         print(json.dumps({"devices": rows, "gateway": silent or "answers"}, indent=1, ensure_ascii=False))
     else:
         heads = ("device", "protocol", "state", "lanes", "where")
-        lines = [tuple(",".join(row[h]) if h == "lanes" else str(row[h]) for h in heads) for row in rows]
+        lines = [tuple(_lanes(row) if h == "lanes" else str(row[h]) for h in heads) for row in rows]
         widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
         for line, please in zip([heads, *lines], ["please", *(row["please"] for row in rows)], strict=True):
             cells = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -154,6 +155,12 @@ async def _list(config: StoreConfig, as_json: bool) -> int:
     if silent:
         return complain(silent)
     return 1 if any(row["please"] for row in rows) else 0
+
+
+def _lanes(row: dict[str, Any]) -> str:
+    """Whose a device is, and which lane has it for itself just now."""
+    leased = f" (leased: {row['lease']})" if row["lease"] else ""
+    return ",".join(row["lanes"]) + leased
 
 
 def _add_show(commands: Subparsers) -> argparse.ArgumentParser:

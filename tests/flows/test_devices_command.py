@@ -222,6 +222,32 @@ async def test_record_beside_the_gateway_and_replay(shop: Shop, tmp_path: Path) 
     assert (code, "expected and not there" in err_text) == (1, True)
 
 
+async def test_a_printer_is_recorded_with_what_it_was_asked(shop: Shop, tmp_path: Path) -> None:
+    folder = tmp_path / "prints"
+    process = await terminal(shop.at.config.file, "record", "printer-1", str(folder), "--seconds", "6")
+    await line_with(process, "listening")
+    recording = asyncio.create_task(process.communicate())
+    while not recording.done():
+        await shop.type("test", "printer-1")
+        await shop.printer.do("cover", {"to": "open"})
+        await shop.printer.do("cover", {"to": "closed"})
+    out, err = recording.result()
+    assert process.returncode == 0, err
+    assert b'"cover_open": true' in out
+    assert json.loads((folder / "protocol.json").read_text())["asked"]
+    code, _, err_text = await shop.type("replay", str(folder))
+    assert code == 0, err_text
+
+
+async def test_a_lease_is_listed(shop: Shop) -> None:
+    till = PlainTill(shop.at.address, "1")
+    async with till.client:
+        await till.client.wait_connected()
+        assert (await till.request("device.claim", "r1", device="scale-1"))["ok"]
+        _, out, _ = await shop.type("list")
+        assert "1 (leased: 1)" in next(line for line in out.splitlines() if line.startswith("scale-1"))
+
+
 async def test_nobody_but_the_box_itself_may_ask(shop: Shop) -> None:
     till = Client(shop.at.address, client_id="nosy", username="1", clean_start=True)
     async with till:
