@@ -122,38 +122,48 @@ def _cancels_us(error: BaseException) -> bool:
 class Background:
     """Work that perhaps nobody waits for: held on to, heard of when it fails, and ended together with its owner.
 
-    `seen` are failures that somebody else tells.
+    `expected` are failures that are no bugs.
     """
 
-    def __init__(self, *seen: type[Exception]) -> None:
-        self._seen = seen
+    def __init__(self, *expected: type[Exception]) -> None:
+        self._expected = expected
         self._running: set[asyncio.Future[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Begin `work`."""
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self.hold(task, name)
+        self._hold(task, name, logging.WARNING)
         return task
 
-    def hold(self, future: asyncio.Future[Any], name: str) -> None:
+    def hold(self, future: asyncio.Future[T], name: str) -> asyncio.Future[T]:
         """The same for what has begun already: a write on its way to the disk."""
-        self._running.add(future)
-        future.add_done_callback(partial(self._ended, name))
+        return self._hold(future, name, logging.WARNING)
 
     async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
         """Do `work` to its end, also when whoever awaits this is cancelled: a till whose deadline is over."""
-        return await asyncio.shield(self.start(work, name))
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        return await asyncio.shield(self._hold(task, name, logging.DEBUG))  # its failure is told to whoever awaits it
 
     async def stop(self) -> None:
-        """Cancel what is in hand."""
-        for future in self._running:
-            future.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Cancel what is in hand; what is on its way to the disk gets there."""
+        tasks = [future for future in self._running if isinstance(future, asyncio.Task)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, name: str, future: asyncio.Future[Any]) -> None:
+    def _hold(self, future: asyncio.Future[T], name: str, level: int) -> asyncio.Future[T]:
+        self._running.add(future)
+        future.add_done_callback(partial(self._ended, name, level))
+        return future
+
+    def _ended(self, name: str, level: int, future: asyncio.Future[Any]) -> None:
         self._running.discard(future)
-        if not future.cancelled() and (error := future.exception()) is not None and not isinstance(error, self._seen):
-            log.error("%s failed: %s", name, error, exc_info=error)
+        if future.cancelled() or (error := future.exception()) is None:
+            return
+        if isinstance(error, self._expected):
+            log.log(level, "%s: %s", name, error)
+        else:
+            bug(name, error)
 
 
 @dataclass(frozen=True, slots=True)

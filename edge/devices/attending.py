@@ -127,7 +127,7 @@ class Attending:
     async def _next_scan(self, asked: Asked, device: Attached) -> dict[str, Any]:
         future = self._waiting.setdefault(device.id, asyncio.get_running_loop().create_future())
         try:
-            async with asyncio.timeout_at(asked.deadline_s - 0.1):
+            async with asyncio.timeout_at(asked.answer_by_s):
                 scan = await asyncio.shield(future)
         except TimeoutError:
             raise ProblemError(Code.NOT_READY, f"{device.id} scanned nothing; is it on, and does it beep?") from None

@@ -34,8 +34,9 @@ from edge.devices.drawer import NO_ANSWER, NOT_TOLD, STAYED_CLOSED, WAS_OPEN, Dr
 from edge.devices.drawer_ledger import DRAWERS_SCHEMAS, Opening
 from edge.devices.registry import Attached, Registry, Report
 from edge.journal.clock import Clock
-from edge.journal.store import StorageFull, Store
+from edge.journal.store import StorageFull, Store, StoreFaulted
 from edge.services.requests import Asked, Handler
+from edge.supervisor import Background, keep_running
 
 __all__ = ["DRAWERS_SCHEMAS", "CashDrawers"]
 
@@ -45,7 +46,6 @@ SEEN_WITHIN_S = 2.0
 """A drawer that opens is seen open in far less, unless the printer still has a receipt to print before the pulse."""
 RESTORED_WITHIN_MS = 60_000
 """An opening older than this when the gateway starts is not waited for."""
-ANSWER_BEFORE_DEADLINE_S = 0.1
 TRIM_EVERY_S = 24 * 3600.0
 
 
@@ -59,7 +59,7 @@ class CashDrawers:
         self._clock = clock
         self._drawers: dict[str, Drawer] = {}
         self._contacts: dict[str, Contact] = {}
-        self._tasks: set[asyncio.Task[dict[str, Any]]] = set()
+        self._background = Background(ProblemError, StorageFull, StoreFaulted)
 
     async def open(self) -> None:
         """Read what an earlier life left, then listen. An opening left unsettled waits a little for the contact."""
@@ -96,16 +96,17 @@ class CashDrawers:
     async def run(self) -> NoReturn:
         """Own what runs for the drawers, until cancelled."""
         try:
-            while True:
-                before = datetime.now(UTC) - timedelta(days=drawer_ledger.KEEP_DAYS)
-                await self._store.write([drawer_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
-                await asyncio.sleep(TRIM_EVERY_S)
+            await keep_running("cash drawers' housekeeping", self._keep_house, expected=(StorageFull,))
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._background.stop()
             for drawer in self._drawers.values():
                 drawer.stop()
+
+    async def _keep_house(self) -> NoReturn:
+        while True:
+            before = datetime.now(UTC) - timedelta(days=drawer_ledger.KEEP_DAYS)
+            await self._store.write([drawer_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
+            await asyncio.sleep(TRIM_EVERY_S)
 
     # -- what the contact says -------------------------------------------------------------------------------------
 
@@ -151,15 +152,7 @@ class CashDrawers:
             raise ProblemError(Code.BAD_MESSAGE, "parameters.reason: an opening without receipt_number needs a reason")
         device = self._registry.device_for(asked.lane, "drawer", parameters.device, parameters.lease)
         drawer = self._drawers[device.id]
-        task = asyncio.create_task(self._opening(drawer, asked, parameters), name=f"open {device.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[dict[str, Any]]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen here too: the till that asked may be gone
+        return await self._background.finish(self._opening(drawer, asked, parameters), f"open {device.id}")
 
     async def _opening(self, drawer: Drawer, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:
         device = drawer.device
@@ -186,7 +179,7 @@ class CashDrawers:
                     drawer.settle("failed", f"{NO_ANSWER}: {error}")
             except DeviceLost:
                 drawer.blind = True
-            return await self._seen(drawer, opening, outcome, asked.deadline_s - ANSWER_BEFORE_DEADLINE_S)
+            return await self._seen(drawer, opening, outcome, asked.answer_by_s)
 
     async def _seen(
         self, drawer: Drawer, opening: Opening, outcome: asyncio.Future[Opening], until_s: float
@@ -216,7 +209,7 @@ class CashDrawers:
             raise ProblemError(Code.TIMED_OUT, "the gateway was restarted before it began; it was not opened")
         drawer = self._drawers.get(opening.device)
         if opening.state == "opening" and drawer is not None and drawer.outcome is not None:
-            left_s = asked.deadline_s - ANSWER_BEFORE_DEADLINE_S - asyncio.get_running_loop().time()
+            left_s = asked.answer_by_s - asyncio.get_running_loop().time()
             await asyncio.wait((drawer.outcome,), timeout=left_s)
             opening = await drawer_ledger.find(self._store, asked.lane, asked.request_id) or opening
         return _answer(opening)

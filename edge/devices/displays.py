@@ -30,6 +30,7 @@ from edge.bus.messages.requests import DisplayShow
 from edge.devices.display_lines import lines_of
 from edge.devices.registry import Attached, Registry
 from edge.services.requests import Asked, Handler
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Face:
         self._pictures = LatestWins(self._through_printer)
         self._lines: Sequence[Line] = device.options.idle
         self._timer: asyncio.TimerHandle | None = None
-        self._painting: set[asyncio.Task[None]] = set()
+        self._painting = Background()
 
     async def show(self, lines: Sequence[Line], for_ms: int | None) -> tuple[Picture, bool]:
         """Show `lines` and return when they have left; False: something newer came first. NotReady, DeviceLost."""
@@ -70,9 +71,7 @@ class Face:
     async def stop(self) -> None:
         """Show nothing any more."""
         self._idle_in(None)
-        for task in self._painting:
-            task.cancel()
-        await asyncio.gather(*self._painting, return_exceptions=True)
+        await self._painting.stop()
         await self._pictures.stop()
 
     def _idle_in(self, seconds: float | None) -> None:
@@ -86,9 +85,7 @@ class Face:
         self.repaint()
 
     def _soon(self, picture: Picture) -> None:
-        task = asyncio.get_running_loop().create_task(self._paint(picture), name=f"paint {self.device.id}")
-        self._painting.add(task)
-        task.add_done_callback(self._painting.discard)
+        self._painting.start(self._paint(picture), f"paint {self.device.id}")
 
     async def _paint(self, picture: Picture) -> None:
         try:

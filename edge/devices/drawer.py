@@ -25,7 +25,8 @@ from edge.devices import drawer_ledger
 from edge.devices.drawer_ledger import Known, Learnt, Opening, OpeningState
 from edge.devices.registry import Attached, Report
 from edge.journal.clock import Clock
-from edge.journal.store import Statement, Store
+from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Drawer:
         self._store = store
         self._report = report
         self._clock = clock
-        self._writes: set[asyncio.Future[Any]] = set()
+        self._writes = Background(StorageFull, StoreFaulted)
         self._learnt = learnt
         self._calibrating = False
         self._weigh_meaning()
@@ -153,7 +154,7 @@ class Drawer:
         if state == "seen":
             statements.append(self._seen_now(True, opening.request))
         if state == "failed":
-            write: asyncio.Future[Any] = self._store.write(statements)
+            write: asyncio.Future[Any] = self._keep(self._store.write(statements))
         else:
             write = self._recorded(
                 DrawerOpened(
@@ -261,14 +262,7 @@ class Drawer:
 
     def _keep(self, write: asyncio.Future[Any]) -> asyncio.Future[Any]:
         """Hold on to a write that nobody may await; they are queued in the order of what the contact said."""
-        self._writes.add(write)
-        write.add_done_callback(self._written)
-        return write
-
-    def _written(self, write: asyncio.Future[Any]) -> None:
-        self._writes.discard(write)
-        if not write.cancelled() and (error := write.exception()) is not None:
-            log.error("what happened at %s could not be recorded: %s", self.device.id, error)
+        return self._writes.hold(write, f"recording what happened at {self.device.id}")
 
 
 def _pass_on(write: asyncio.Future[Any], settled: asyncio.Future[Opening], opening: Opening) -> None:

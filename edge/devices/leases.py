@@ -23,7 +23,8 @@ from edge.bus.messages.facts import DeviceTakenOver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.devices.attached import Attached
 from edge.journal.clock import Clock, wall_text
-from edge.journal.store import Statement, StorageFull, Store
+from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Leases:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._away: dict[str, asyncio.TimerHandle] = {}
         self._turn = asyncio.Lock()
-        self._writes: set[asyncio.Future[None]] = set()
+        self._background = Background(StorageFull, StoreFaulted)
         self.on_change: Callable[[str], None] = lambda _: None
 
     async def open(self) -> None:
@@ -181,16 +182,14 @@ class Leases:
             if lease.lane != lane:
                 raise ProblemError(Code.NOT_YOURS, f"lane {lease.lane} has {device_id}, not lane {lane}")
             self.check(device_id, lane, token)
-            await self._end(device_id)
+            await asyncio.wait((self._end(device_id),))
             return True
 
     def end(self, device_id: str, why: str) -> None:
         """End the lease on a device, whoever has it."""
         if (lease := self.of(device_id)) is not None:
             log.info("the lease of lane %s on %s ended: %s", lease.lane, device_id, why)
-            write = self._end(device_id)
-            self._writes.add(write)
-            write.add_done_callback(self._written)
+            self._end(device_id)
 
     def present(self, lane: str, online: bool) -> None:
         """A till says that it is there, or the broker that it is gone: after a while its leases end."""
@@ -215,9 +214,12 @@ class Leases:
         self.on_change(device_id)
 
     def _end(self, device_id: str) -> asyncio.Future[None]:
+        """End a lease; one whose end does not get on disk runs out by itself."""
         self._let_go(device_id)
         self.on_change(device_id)
-        return self._store.write([self._row(device_id, None)])
+        return self._background.hold(
+            self._store.write([self._row(device_id, None)]), f"ending the lease on {device_id}"
+        )
 
     def _let_go(self, device_id: str) -> None:
         self._leases.pop(device_id, None)
@@ -233,8 +235,3 @@ class Leases:
             " expires_ms = excluded.expires_ms",
             (device_id, lease.token, lease.lane, self._clock.now().boot, lease.expires_ms),
         )
-
-    def _written(self, write: asyncio.Future[None]) -> None:
-        self._writes.discard(write)
-        if not write.cancelled() and (error := write.exception()) is not None:
-            log.error("the end of a lease is not on disk; it runs out by itself: %s", error)

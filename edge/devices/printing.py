@@ -34,7 +34,7 @@ from edge.devices.print_queue import SEND_S, WAITING_LIMIT, PrinterQueue, end_jo
 from edge.devices.receipts import Encoder
 from edge.devices.registry import Attached, Registry, Report
 from edge.journal.clock import Clock
-from edge.journal.store import StorageFull, Store
+from edge.journal.store import StorageFull, Store, StoreFaulted
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background, keep_running
 
@@ -42,8 +42,6 @@ __all__ = ["PRINTING_SCHEMAS", "Printing"]
 
 log = logging.getLogger(__name__)
 
-ANSWER_BEFORE_DEADLINE_S = 0.1
-"""What is left of a deadline for the answer itself."""
 PRELOAD_AFTER_S = 2.0
 """The encoder's library is loaded this long after the start, so that it does not delay the first scan."""
 TRIM_EVERY_S = 6 * 3600.0
@@ -70,7 +68,7 @@ class Printing:
         """Those that a queue or a request still has in hand; for all others the ledger is read."""
         self._intake: dict[str, asyncio.Lock] = {}
         self._token = int.from_bytes(os.urandom(4))
-        self._background = Background(ProblemError)
+        self._background = Background(ProblemError, StorageFull, StoreFaulted)
         for device in registry.all("printer"):
             if isinstance(device.driver, PrinterDriver):
                 self._queues[device.id] = PrinterQueue(device, device.driver, self._ledger, report, clock, send_s)
@@ -168,7 +166,7 @@ class Printing:
     async def _print(self, asked: Asked, parameters: Print) -> dict[str, Any]:
         """``{"job", "state": "printed" | "sent", "proven", "device"}``, with `replaced` characters where any were."""
         job = await self._background.finish(self._wanted(asked, parameters), f"print {asked.request_id}")
-        return await self._outcome(job, asked.deadline_s)
+        return await self._outcome(job, asked.answer_by_s)
 
     async def _wanted(self, asked: Asked, parameters: Print) -> Job:
         name = parameters.job or asked.request_id
@@ -218,7 +216,7 @@ class Printing:
     async def _reprint(self, asked: Asked, parameters: PrintReprint) -> dict[str, Any]:
         """A new job, named by the request, that repeats `original` below a line that says DUPLICATE."""
         job = await self._background.finish(self._again(asked, parameters), f"reprint {parameters.job}")
-        return await self._outcome(job, asked.deadline_s)
+        return await self._outcome(job, asked.answer_by_s)
 
     async def _again(self, asked: Asked, parameters: PrintReprint) -> Job:
         async with self._turn(asked.lane):
@@ -305,10 +303,10 @@ class Printing:
             return ProblemError(Code.NOT_YOURS, f"print job {name!r} belongs to another lane")
         return ProblemError(Code.NOT_FOUND, f"there is no print job {name!r}; ended ones are kept for a week")
 
-    async def _outcome(self, job: Job, deadline_s: float) -> dict[str, Any]:
+    async def _outcome(self, job: Job, until_s: float) -> dict[str, Any]:
         """Wait for the end of the job, or for the reason why it has to wait; `job.device` may change meanwhile."""
         try:
-            async with asyncio.timeout_at(deadline_s - ANSWER_BEFORE_DEADLINE_S):
+            async with asyncio.timeout_at(until_s):
                 while not job.ended and (queue := self._queues.get(job.device)) is not None:
                     failover = self._failovers.get(job.device)
                     moves = failover is not None and failover.takes(job)

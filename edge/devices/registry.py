@@ -184,7 +184,7 @@ class Registry(Statuses):
         finally:
             self._hotplug.close()
             self._leases.close()
-            self._stop_telling()
+            await self._stop_telling()
 
     async def _kept(self, device: Attached, driver: Driver, plug: Plug) -> None:
         pauses = self._pauses
@@ -260,8 +260,7 @@ class Registry(Statuses):
         else:
             self._unknown(device)
         if device.category == "scale":
-            task = asyncio.get_running_loop().create_task(self._first_answer(device), name=f"first answer {device.id}")
-            self._keep(task)
+            self._background.start(self._first_answer(device), f"first answer {device.id}")
         for carried in self._behind[device]:
             self._up(carried)
 
@@ -288,13 +287,15 @@ class Registry(Statuses):
         keep = self._places.remember(device.id, now)
         gone = before.serial if before is not None else found.in_place_of
         if gone == found.serial or (before is None and found.in_place_of is None):
-            self._keep(self._places.store.write([keep]))
+            self._background.hold(self._places.store.write([keep]), f"remembering where {device.id} is")
             return
         log.warning("%s was swapped: %s in port %s is now %s", device.id, gone, found.port, found.serial)
         fact = DeviceSwapped(
             device=device.id, category=device.category, port=found.port, serial_before=gone, serial_now=found.serial
         )
-        self._keep(asyncio.ensure_future(self._report(fact, also=[keep])))
+        self._background.hold(
+            asyncio.ensure_future(self._report(fact, also=[keep])), f"recording that {device.id} was swapped"
+        )
 
     # -- what devices say ------------------------------------------------------------------------------------------
 

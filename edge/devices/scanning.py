@@ -38,6 +38,7 @@ from edge.devices.registry import Attached, Quarantine, Registry
 from edge.devices.variable_measure import COUNTRIES
 from edge.money import minor_digits
 from edge.services.requests import Asked, Handler
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Scanning:
         self._publish = publish
         self._quarantine = quarantine
         self._cards = cards
-        self._binding: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._counters: dict[str, int] = {}
         self._recent: dict[str, deque[bytes]] = {}
         self._library = False
@@ -82,9 +83,7 @@ class Scanning:
         """Take one code of `device`; called from its driver."""
         lane = device.serves
         if scan.text.startswith(lane_cards.PREFIX):
-            task = asyncio.get_running_loop().create_task(self._card(device, lane, scan), name=f"lane card {device.id}")
-            self._binding.add(task)
-            task.add_done_callback(self._binding.discard)
+            self._background.start(self._card(device, lane, scan), f"lane card {device.id}")
         elif not self._library and (lane in self._held or codes.needs_library(scan.text, scan.aim)):
             self._hold(lane, device, scan)
         else:

@@ -25,6 +25,8 @@ from edge.bus.messages.statuses import DeviceState, DeviceStatus, LeaseShown
 from edge.devices.advice import SCALE_STUCK, please, printer_detail, printer_please
 from edge.devices.attached import Attached, Category, Detail
 from edge.devices.leases import Leases
+from edge.journal.store import StorageFull, StoreFaulted
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Statuses:
         self._gathering: dict[str, asyncio.TimerHandle] = {}
         self._changes: dict[str, int] = {}
         self._recorded: dict[str, deque[float]] = {}
-        self._background: set[asyncio.Future[Any]] = set()
+        self._background = Background(StorageFull, StoreFaulted)
         leases.on_change = self._lease_changed
 
     def statuses(self) -> list[DeviceStatus]:
@@ -173,7 +175,7 @@ class Statuses:
         fact = DeviceChanged(
             device=device.id, category=device.category, state=device.state, detail=device.please, changes=changes
         )
-        self._keep(asyncio.ensure_future(self._report(fact)))
+        self._background.hold(asyncio.ensure_future(self._report(fact)), f"recording a change of {device.id}")
 
     def _lease_changed(self, device_id: str) -> None:
         if (device := self._devices.get(device_id)) is not None:
@@ -208,24 +210,10 @@ class Statuses:
         except BusFull as error:
             log.warning("the status of %s is not published: %s", device.id, error)
 
-    # -- what runs beside ------------------------------------------------------------------------------------------
-
-    def _keep(self, future: asyncio.Future[Any]) -> None:
-        """Hold on to what nobody awaits, and say so when it failed."""
-        self._background.add(future)
-        future.add_done_callback(self._done)
-
-    def _done(self, future: asyncio.Future[Any]) -> None:
-        self._background.discard(future)
-        if not future.cancelled() and (error := future.exception()) is not None:
-            log.warning("a change of a device was not recorded: %s", error)
-
-    def _stop_telling(self) -> None:
+    async def _stop_telling(self) -> None:
         """The gateway ends: tell nothing any more."""
         for handle in (*self._due.values(), *self._gathering.values()):
             handle.cancel()
         self._due.clear()
         self._gathering.clear()
-        for future in self._background:
-            if isinstance(future, asyncio.Task):
-                future.cancel()
+        await self._background.stop()

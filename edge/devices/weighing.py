@@ -22,9 +22,6 @@ from edge.bus.messages.requests import ScaleTare, ScaleWeigh, ScaleZero
 from edge.devices.registry import Attached, Registry
 from edge.services.requests import Asked, Handler
 
-ANSWER_BEFORE_DEADLINE_S = 0.1
-"""What is left of a deadline for the answer itself: the till hears the reason, not only that time is up."""
-
 
 class Weighing:
     """Serves `scale.weigh`, `scale.zero` and `scale.tare`."""
@@ -91,7 +88,7 @@ class Weighing:
     async def _asking(self, device: Attached, asked: Asked) -> AsyncIterator[tuple[Scale, float]]:
         """The scale for this request alone, with the seconds it has; driver errors become problems."""
         loop = asyncio.get_running_loop()
-        until_s = asked.deadline_s - ANSWER_BEFORE_DEADLINE_S
+        until_s = asked.answer_by_s
         turn = self.turn(device)
         try:
             async with asyncio.timeout_at(until_s):

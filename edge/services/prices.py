@@ -28,6 +28,7 @@ from edge.bus.messages.requests import PriceLookup
 from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
 from edge.services.price_staging import Refused, Staging, Version
 from edge.services.requests import Asked, Handler
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Prices:
         self._changed = asyncio.Event()
         self._staging = Staging(store, store_id, zone, public_key, self._changed.set)
         self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._taking = Background()
 
     @property
     def active(self) -> str | None:
@@ -91,9 +92,7 @@ class Prices:
 
     def on_down(self, message: Message) -> None:
         """Take one downlink message from the bridge; answered on ``bridge/committed`` once it is on disk."""
-        task = asyncio.create_task(self._taken(message), name="price message")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._taking.start(self._taken(message), "price message")
 
     async def _taken(self, message: Message) -> None:
         """Take it; when the disk does not let us, say nothing: the bridge still owns it and gives it to us again."""

@@ -43,6 +43,10 @@ REMEMBERED_S = 24 * 3600
 """How long the answer to a remembered request is kept."""
 
 
+ANSWER_S = 0.1
+"""What is left of a deadline for the answer itself: the till hears the reason, not only that time is up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who asks, under which id, and until when: `deadline_s` in the event loop's own time."""
@@ -50,6 +54,11 @@ class Asked:
     lane: str
     request_id: str
     deadline_s: float
+
+    @property
+    def answer_by_s(self) -> float:
+        """Until when to wait for what is asked, so that what there is to say of it still comes in time."""
+        return self.deadline_s - ANSWER_S
 
 
 Handler = Callable[[Asked, Any], Awaitable[dict[str, Any]]]
@@ -158,18 +167,9 @@ class Router:
             except StoreFaulted as fault:
                 payload = replies.refused(request.id, ProblemError(Code.FAULTED, str(fault)))
         else:
-            payload = await self._outcome(asked, self._handlers[operation.name], parameters)
+            payload = await reply_to(asked, self._handlers[operation.name], parameters)
         self._replies.send(message, lane, payload)
         message.ack()
-
-    async def _outcome(self, asked: Asked, handler: Handler, parameters: Any) -> bytes:
-        """The reply, whatever happens in the handler."""
-        outcome = await caught(f"request {asked.request_id} of lane {asked.lane}", _bounded(asked, handler, parameters))
-        if isinstance(outcome, Bug):
-            outcome = ProblemError(Code.FAULTED, "a fault of the gateway's own; it is logged")
-        if isinstance(outcome, ProblemError):
-            return replies.refused(asked.request_id, outcome)
-        return replies.done(asked.request_id, outcome)
 
     async def _remembered(self, asked: Asked, operation: Operation, request: Request, parameters: Any) -> bytes:
         digest = hashlib.sha256(
@@ -187,7 +187,7 @@ class Router:
             if answer is not None:
                 return bytes(answer)
             recovery = self._recoveries.get(operation.name, _unknown)
-            payload = await self._outcome(asked, recovery, parameters)
+            payload = await reply_to(asked, recovery, parameters)
         else:
             await self._store.write(
                 [
@@ -197,7 +197,7 @@ class Router:
                     )
                 ]
             )
-            payload = await self._outcome(asked, self._handlers[operation.name], parameters)
+            payload = await reply_to(asked, self._handlers[operation.name], parameters)
         await self._store.write(
             [
                 (
@@ -265,6 +265,16 @@ def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
         return request, operation, operation.parameters.model_validate(request.parameters)
     except ValidationError as error:
         raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error)}") from None
+
+
+async def reply_to(asked: Asked, handler: Handler, parameters: Any) -> bytes:
+    """The reply to one request, within its deadline, whatever happens in the handler."""
+    outcome = await caught(f"request {asked.request_id} of {asked.lane}", _bounded(asked, handler, parameters))
+    if isinstance(outcome, Bug):
+        outcome = ProblemError(Code.FAULTED, "a fault of the gateway's own; it is logged")
+    if isinstance(outcome, ProblemError):
+        return replies.refused(asked.request_id, outcome)
+    return replies.done(asked.request_id, outcome)
 
 
 async def _bounded(asked: Asked, handler: Handler, parameters: Any) -> dict[str, Any] | ProblemError:

@@ -23,8 +23,8 @@ from edge.bus.messages import base, replies
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import Request
-from edge.services.requests import Asked, Handler
-from edge.supervisor import Bug, caught
+from edge.services.requests import Asked, Handler, reply_to
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class TechnicianDesk:
     def __init__(self, publish: Callable[..., None]) -> None:
         self._publish = publish
         self._services: dict[str, Service] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running = Background()
 
     def serve(self, services: Mapping[str, Service]) -> None:
         """Let these serve these operations."""
@@ -52,20 +52,18 @@ class TechnicianDesk:
     def on_message(self, message: Message) -> None:
         """Take one message from ``technician/requests/{operation}``."""
         message.ack()
-        task = asyncio.create_task(self._answer(message.topic, message.payload), name=f"technician {message.topic}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running.start(self._answer(message.topic, message.payload), f"technician {message.topic}")
 
     async def _answer(self, topic: str, payload: bytes) -> None:
         request_id: str | None = None
         try:
             request = _request(payload)
             request_id = request.id
-            answer = await self._outcome(topics.operation_of(topic), request)
+            reply = await self._outcome(topics.operation_of(topic), request)
         except ProblemError as problem:
-            answer = replies.refused(request_id, problem)
+            reply = replies.refused(request_id, problem)
         try:
-            self._publish(topics.TECHNICIAN_REPLIES, answer, qos=1)
+            self._publish(topics.TECHNICIAN_REPLIES, reply, qos=1)
         except BusFull as error:
             log.error("an answer to the technician is not sent: %s", error)
 
@@ -79,18 +77,11 @@ class TechnicianDesk:
             raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error)}") from None
         until_s = asyncio.get_running_loop().time() + request.deadline_ms / 1000
         asked = Asked("technician", request.id, until_s)
-        outcome = await caught(f"{operation} for the technician", _bounded(service.handler, asked, parameters))
-        if isinstance(outcome, Bug):
-            raise ProblemError(Code.FAULTED, "a fault of the gateway's own; it is logged")
-        if isinstance(outcome, ProblemError):
-            raise outcome
-        return replies.done(request.id, outcome)
+        return await reply_to(asked, service.handler, parameters)
 
     async def stop(self) -> None:
         """Cancel what is in hand."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._running.stop()
 
 
 def _request(payload: bytes) -> Request:
@@ -100,13 +91,3 @@ def _request(payload: bytes) -> Request:
         raise ProblemError(Code.BAD_MESSAGE, f"not JSON: {error}") from None
     except ValidationError as error:
         raise ProblemError(Code.BAD_MESSAGE, first_error(error)) from None
-
-
-async def _bounded(handler: Handler, asked: Asked, parameters: object) -> dict[str, object] | ProblemError:
-    try:
-        async with asyncio.timeout_at(asked.deadline_s):
-            return await handler(asked, parameters)
-    except TimeoutError:
-        return ProblemError(Code.TIMED_OUT, "not done within the deadline")
-    except ProblemError as problem:
-        return problem

@@ -32,6 +32,16 @@ async def on_plate(counter: Counter) -> None:
     await counter.scale.do("load", {"kg": "0.500"})
 
 
+async def test_a_deadline_in_mid_commit_leaves_no_lease_that_nobody_knows(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await on_plate(counter)
+        with counter.disk_busy(), pytest.raises(TimeoutError):
+            await counter.ask("device.claim", {"device": "scale-1", "for_ms": 60_000}, deadline_s=0.2)
+        await until(lambda: (counter.state("scale-1")["lease"] or {}).get("lane") == "lane-1", "the lease")
+        problem = await counter.problem("device.claim", {"device": "scale-1"}, lane="lane-2")
+        assert (problem.code, problem.detail[:20]) == (Code.NOT_READY, "leased: lane lane-1 ")
+
+
 async def test_a_leased_device_serves_its_holder_alone(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await on_plate(counter)

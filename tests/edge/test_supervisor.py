@@ -114,12 +114,15 @@ async def test_background_work_goes_on_though_nobody_waits(caplog: pytest.LogCap
     waiting = asyncio.create_task(background.finish(work(None), "the work"))
     await asyncio.sleep(0)
     waiting.cancel()
-    failing = [background.start(work(error), str(error)) for error in (KeyError("told elsewhere"), OSError("disk"))]
+    failing = [background.start(work(error), str(error)) for error in (KeyError("told in a line"), OSError("disk"))]
     go.set()
     await asyncio.wait(failing)
     await done.wait()
     assert waiting.cancelled()
-    assert [record.getMessage() for record in caplog.records] == ["disk failed: disk"]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "'told in a line': 'told in a line'"),
+        ("CRITICAL", "a bug while doing disk"),
+    ]
     left = background.start(asyncio.Event().wait(), "for ever")
     await background.stop()
     assert left.cancelled()
