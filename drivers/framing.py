@@ -28,7 +28,6 @@ class Frames:
         self._limit_bytes = limit_bytes
         self._mask = 0x7F if seven_bits else 0xFF
         self._frame = bytearray()
-        self._bare = bytearray()
         self._rubbish = bytearray()
 
     @property
@@ -39,30 +38,34 @@ class Frames:
     def push(self, data: bytes) -> list[bytes | Noise]:
         """Take a chunk, split anywhere; return what it ended, in order: frames with start and end, and Noise."""
         out: list[bytes | Noise] = []
+        frame, mask, start, alone = self._frame, self._mask, self._start, self._alone
+        last, limit_bytes = self._end[-1], self._limit_bytes
         for byte in data:
-            bare = byte & self._mask
-            if bare in self._start:
+            bare = byte & mask
+            if bare in start:
                 out += self.give_up()
-            elif bare in self._alone and not self._frame:
+            elif bare in alone and not frame:
                 out += [*self.give_up(), bytes((byte,))]
                 continue
-            elif self._start and not self._frame:
+            elif start and not frame:
                 self._rubbish.append(byte)
                 if len(self._rubbish) >= RUBBISH_LIMIT_BYTES:
                     out += self.give_up()
                 continue
-            self._frame.append(byte)
-            self._bare.append(bare)
-            if self._bare.endswith(self._end):
+            frame.append(byte)
+            if bare == last and self._is_whole():
                 if self._rubbish:
                     out.append(Noise(bytes(self._rubbish), "bytes outside a frame"))
                     self._rubbish.clear()
-                out.append(bytes(self._frame))
-                self._frame.clear()
-                self._bare.clear()
-            elif len(self._frame) > self._limit_bytes:
+                out.append(bytes(frame))
+                frame.clear()
+            elif len(frame) > limit_bytes:
                 out += self.give_up("a frame without an end")
         return out
+
+    def _is_whole(self) -> bool:
+        tail = self._frame[-len(self._end) :]
+        return tail == self._end or (self._mask != 0xFF and bytes(byte & self._mask for byte in tail) == self._end)
 
     def give_up(self, reason: str = "cut off") -> list[Noise]:
         """Forget what was begun; return it as Noise."""
@@ -71,7 +74,6 @@ class Frames:
         raw = bytes(self._rubbish + self._frame)
         self._rubbish.clear()
         self._frame.clear()
-        self._bare.clear()
         return [Noise(raw, reason)] if raw else []
 
 

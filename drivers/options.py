@@ -10,6 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from drivers.errors import BadOption
@@ -21,8 +22,9 @@ _PLAIN = {str: "a text", int: "a whole number", float: "a number", bool: "true o
 
 def read_options(cls: type[T], table: Mapping[str, Any]) -> T:
     """Build the dataclass `cls` from `table`; raises BadOption naming the key and what is expected there."""
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    owner: Any = cls
+    hints = _hints(owner)
+    fields = {field.name: field for field in dataclasses.fields(owner)}
     for key in table:
         if key not in fields:
             raise BadOption(key, f"is not known here; known are {', '.join(fields)}")
@@ -37,6 +39,12 @@ def read_options(cls: type[T], table: Mapping[str, Any]) -> T:
     except ValueError as error:  # a dataclass may check its own values in __post_init__
         key, _, expected = str(error).partition(": ")
         raise BadOption(key, expected) from error
+
+
+@cache
+def _hints(cls: Any) -> Mapping[str, Any]:
+    """The types of the fields: working them out takes longer than all the rest, and a document has many elements."""
+    return typing.get_type_hints(cls)
 
 
 def _checked(key: str, value: Any, hint: Any) -> Any:

@@ -8,7 +8,6 @@ element. Sizes are multiples of the normal character; nothing is in millimetres.
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -205,7 +204,7 @@ def _element(index: int, table: Mapping[str, Any]) -> Element:
     if cls is Image and isinstance(fields.get("png"), str):
         try:
             fields["png"] = base64.b64decode(fields["png"], validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii's own, and another one for letters that are not ASCII
             raise BadDocument(index, "png is not base64") from error
     try:
         return read_options(cls, fields)

@@ -11,8 +11,8 @@ three strings, each STX ... ETX CR LF:
     3  xxxx,y                                  password, static RAM
 
 Only all three together are a status. Some models do not answer at all while paper or ribbon is out or the head is open:
-then nothing is known. There is no proof of printing: `drained` (no format in the buffer, none begun, no label of a
-batch left) tells that the printer has nothing more to do, and not that a label came out well.
+then nothing is known. There is no proof of printing: `left` 0 (no format in the buffer, none begun, no label of a batch
+left) tells that the printer has nothing more to do, and not that a label came out well.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import re
 from collections.abc import Sequence
 
 from drivers.events import Event, Noise, Paper, PrinterError, PrinterStatus
+from drivers.framing import Frames
 
 ASK = b"~HS"
-_STX, _ETX = 0x02, 0x03
+_STX, _ETX = b"\x02", b"\x03"
 _LIMIT_BYTES = 80
 _STRINGS = (
     re.compile(rb"\d{3},([01]),([01]),\d{4},(\d{3}),([01]),[01],([01]),\d{3},([01]),([01]),([01])"),
@@ -37,14 +38,14 @@ class ZplStatus:
 
     def __init__(self) -> None:
         self.idle_ms: int | None = 1000
-        self._frame = bytearray()
+        self._frames = Frames(start=_STX, end=_ETX, limit_bytes=_LIMIT_BYTES)
         self._strings: list[bytes] = []
         self._forget()
 
     @property
     def pending(self) -> bool:
         """True while a string is begun, or one of the three has not come."""
-        return bool(self._frame or self._strings)
+        return self._frames.pending or bool(self._strings)
 
     @property
     def expecting(self) -> bool:
@@ -55,11 +56,6 @@ class ZplStatus:
     def status(self) -> PrinterStatus:
         """All that is known now; unknown after every opening."""
         return PrinterStatus(self._online, self._head_up, self._paper, self._error, b"")
-
-    @property
-    def drained(self) -> bool:
-        """Whether the printer said last that it has nothing more to print."""
-        return self.left == 0
 
     def asking(self) -> bytes:
         """Ask how it is; the reply is expected from now on."""
@@ -77,25 +73,17 @@ class ZplStatus:
     def receive(self, data: bytes) -> Sequence[Event]:
         """Take a chunk, split anywhere; return one status for every three strings."""
         events: list[Event] = []
-        for byte in data:
-            if byte == _STX:
-                events += self._spoilt("cut off") if self._frame else ()
-                self._frame = bytearray((_STX,))
-            elif not self._frame:
-                if byte not in b"\r\n":
-                    events += self._spoilt("no status")
-                    events.append(Noise(bytes((byte,)), "no status"))
-            else:
-                self._frame.append(byte)
-                if byte == _ETX:
-                    self._string(events)
-                elif len(self._frame) > _LIMIT_BYTES:
-                    events += self._spoilt("too long")
+        for frame in self._frames.push(data):
+            if not isinstance(frame, Noise):
+                self._string(frame, events)
+            elif frame.raw.strip(b"\r\n"):
+                events += [*self._unfinished(), frame]
         return events
 
     def idle(self) -> Sequence[Event]:
         """Silence in the middle: the rest will never come."""
-        return self._spoilt("cut off")
+        rest = [noise for noise in self._frames.give_up() if noise.raw.strip(b"\r\n")]
+        return [*self._unfinished(), *rest]
 
     def cut_off(self) -> Sequence[Event]:
         """Forget everything: a printer that comes back may be in another state."""
@@ -112,23 +100,18 @@ class ZplStatus:
         self.left: int | None = None
         """How many formats and labels it still has to print; None: not known."""
 
-    def _spoilt(self, reason: str) -> list[Event]:
-        raw = b"".join(self._strings) + bytes(self._frame)
+    def _unfinished(self) -> list[Event]:
+        raw = b"".join(self._strings)
         self._strings.clear()
-        self._frame.clear()
-        return [Noise(raw, reason)] if raw else []
+        return [Noise(raw, "cut off")] if raw else []
 
-    def _string(self, events: list[Event]) -> None:
-        frame = bytes(self._frame)
+    def _string(self, frame: bytes, events: list[Event]) -> None:
         if not _STRINGS[len(self._strings)].fullmatch(frame[1:-1]):
-            if self._strings and _STRINGS[0].fullmatch(frame[1:-1]):  # a new reply begins: the old one stays unfinished
-                self._frame.clear()
-                events += self._spoilt("cut off")
-            else:
-                events += self._spoilt("no status")
+            events += self._unfinished()
+            if not _STRINGS[0].fullmatch(frame[1:-1]):
+                events.append(Noise(frame, "no status"))
                 return
-        self._strings.append(frame)
-        self._frame.clear()
+        self._strings.append(frame)  # perhaps the first of a new reply: the old one stays unfinished
         if len(self._strings) == len(_STRINGS):
             raw = b"".join(self._strings)
             self._take(self._strings)

@@ -289,11 +289,12 @@ class EscposReader:
                 self._head.reply(b"\x5fTillgate twin\x00" if value >= 65 else b"\x01")
 
     def _cut(self, buffer: bytearray) -> int:
-        if len(buffer) < 3 or (buffer[2] in (65, 66, 97, 98, 103, 104) and len(buffer) < 4):
+        used = 4 if len(buffer) > 2 and buffer[2] in (65, 66, 97, 98, 103, 104) else 3
+        if len(buffer) < used:
             return 0
         self._flush_line()
         self._head.cut()
-        return 3 if buffer[2] in (0, 1, 48, 49) else 4
+        return used
 
     def _barcode(self, buffer: bytearray) -> int:
         if len(buffer) < 4:
@@ -342,7 +343,7 @@ class EscposReader:
         letter, values = chr(buffer[2]), bytes(buffer[5:used])
         if buffer[0] != 0x1D:
             return used
-        if letter == "k" and values[:1] == b"1":
+        if letter == "k" and values[:1] == b"1" and len(values) > 1:
             self._qr(values[1], values[2:])
         elif letter == "H" and len(values) == 6 and values[0] in (0, 48) and values[1] in (0, 48):
             self._flush_line()

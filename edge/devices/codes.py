@@ -213,7 +213,7 @@ def _link(text: str, aim: str | None, currency_digits: int) -> Reading:
 
     try:
         link = GS1DigitalLinkURI.parse(text)
-    except ParseError:
+    except (ParseError, ValueError):  # the latter for what urllib takes for no address at all
         return Reading(symbology)
     return _from_elements(symbology, link.element_strings, currency_digits)
 

@@ -265,6 +265,7 @@ def test_json_both_ways_and_its_errors() -> None:
         ({"kind": "text", "text": "a", "width": 9}, "width: is 9; expected 1 to 8"),
         ({"kind": "text", "text": 5}, "text: is 5; expected a text"),
         ({"kind": "image", "png": "%%%"}, "not base64"),
+        ({"kind": "image", "png": "iVBORw0Kügo="}, "not base64"),
         ({"kind": "rule", "character": "--"}, "exactly one character"),
         ({"kind": "kick", "pin": 3}, "pin: is 3; expected one of 2, 5"),
         ("text", "expected an object"),

@@ -100,6 +100,14 @@ def test_codes_of_both_kinds_of_command_and_wrong_ones() -> None:
     assert read(qr).strip.items == [Matrix("hello", 4, "M", "left")]
 
 
+@pytest.mark.parametrize("piecewise", [False, True])
+@pytest.mark.parametrize("command", [b"\x1d(k\x01\x001", b"\x1dV\x1d"])
+def test_a_function_without_its_number_and_a_cut_of_an_unknown_kind_take_no_more(
+    command: bytes, piecewise: bool
+) -> None:
+    assert read(command + b"Total\n", piecewise=piecewise).strip.text() == "Total"
+
+
 def test_what_it_does_not_know_is_counted() -> None:
     assert read(b"\x1b\x7f\x00Total\n", unknown=1).strip.text() == "Total"
 

@@ -14,6 +14,7 @@ from drivers.catalog import DEVICES
 from drivers.events import Event, Noise, Weight
 from drivers.scales.toledo_8217 import Toledo8217
 from tests.fuzz.oracles import ORACLES
+from tests.fuzz.readers import Contradiction, Reader, Refused
 from tests.fuzz.runner import Fuzzer
 from tests.fuzz.targets import Setup, Target, targets
 
@@ -35,6 +36,20 @@ def test_nothing_is_found_in(kind: str) -> None:
 def test_every_scale_is_read_twice() -> None:
     scales = {kind for kind, one in DEVICES.items() if one.category == "scale" and one.build is not None}
     assert scales <= set(ORACLES)
+
+
+@pytest.mark.parametrize("what", [ValueError, Contradiction])
+def test_a_reader_that_raises_anything_but_a_refusal_is_found(what: type[Exception]) -> None:
+    def read(data: bytes) -> int:
+        if data[:1] == b"b":
+            raise Refused("not this one")
+        if len(data) > 3:
+            raise what("of an address")
+        return len(data)
+
+    target = Target("reader", [Setup({})], [b"abc", b"bcd"], split="never", build=lambda _: Reader(read))
+    (finding,) = Fuzzer(target, SEED).stretch(60, inputs=20_000).findings
+    assert finding.what == f"{what.__name__}: of an address"
 
 
 # -- parsers with one thing wrong: each must be found ------------------------------------------------------------------

@@ -41,7 +41,9 @@ def line(target: Target, drawn: list[bytes | tuple[int, list[Change]]]) -> list[
     pieces = []
     for one in drawn:
         if isinstance(one, bytes):
-            pieces.append(one * target.step_bytes if target.splits else (one + bytes(64))[: target.step_bytes])
+            pieces.append(
+                one * target.step_bytes if target.split == "anywhere" else (one + bytes(64))[: target.step_bytes]
+            )
         else:
             frame = target.seeds[one[0] % len(target.seeds)]
             for change in one[1]:
@@ -81,15 +83,13 @@ def test_nothing_makes_it_raise_and_nothing_comes_out_of_nothing(
             assert event.value.isascii()
 
 
-@kinds
+@pytest.mark.parametrize("kind", [kind for kind in SCALES if targets()[kind].split == "anywhere"])
 @settings(max_examples=60, deadline=None)
 @given(drawn=inputs, which=st.integers(0, 9), places=st.lists(st.integers(0, 999), max_size=8))
 def test_however_it_is_split_it_means_the_same(
     kind: str, drawn: list[bytes | tuple[int, list[Change]]], which: int, places: list[int]
 ) -> None:
     target = targets()[kind]
-    if not target.splits:
-        pytest.skip("its reports arrive whole")
     data = b"".join(line(target, drawn))
     whole = scale(target, which)
     expected = [*whole.receive(data), *whole.cut_off()]
@@ -106,7 +106,7 @@ def test_it_keeps_little_of_much(kind: str, rubbish: bytes, which: int) -> None:
     target = targets()[kind]
     protocol = scale(target, which)
     at_first = kept_bytes(protocol)
-    pieces = [rubbish * 16] if target.splits else [(rubbish * 64)[: target.step_bytes]] * 16
+    pieces = [rubbish * 16] if target.split == "anywhere" else [(rubbish * 64)[: target.step_bytes]] * 16
     for _ in range(24):
         for piece in pieces:
             protocol.receive(piece)

@@ -42,6 +42,7 @@ def read(text: str, aim: str | None = None) -> codes.Reading:
         ("A-4711", "A0", "]A0", None),
         ("12345", "C0", "]C0", None),
         ("https://shop.example/cart", "Q1", "]Q1", None),
+        ("https://[shop.example/01/09506000134352", "Q1", "]Q1", None),
     ],
 )
 def test_plain_codes(text: str, aim: str | None, symbology: str | None, gtin: str | None) -> None:

@@ -30,6 +30,8 @@ KEPT_LIMIT_BYTES = 256 * 1024
 HANG_S = 5.0
 """No input may take longer; this leaves room for a machine that does other things."""
 CORPUS_LIMIT = 400
+ODD_PIECES = 7
+"""Bytes. Records of more than one byte are cut so: within each of them, and in another place each time."""
 _VALUE = re.compile(r"-?\d+(\.\d+)?")
 _BATCH = 500
 
@@ -110,11 +112,11 @@ class Fuzzer:
 
     def _batch(self, setup: Setup, parser: DeviceProtocol, tally: Tally, fed: deque[bytes]) -> None:
         following, receive, cut_off = self._mutator.next, parser.receive, parser.cut_off
-        counted, options, oracle, splits = tally.events, setup.options, self._oracle, self._target.splits
+        counted, options, oracle, whole = tally.events, setup.options, self._oracle, self._target.split != "steps"
         for number in range(_BATCH):
             data = following()
             fed.append(data)
-            events = [*receive(data)] if splits else [*self._pieces(parser, data)]
+            events = [*receive(data)] if whole else [*self._pieces(parser, data)]
             if number & 1 and parser.pending:  # every other one ends with silence, which may make a frame whole
                 events += parser.idle()
             events += cut_off()
@@ -124,7 +126,7 @@ class Fuzzer:
                 for event in events:
                     counted[type(event).__name__] += 1
                 check(events, data, oracle, options)
-            if number % 16 == 0:
+            if number % 16 == 0 and self._target.split != "never":
                 self._same_in_pieces(setup, data)
         tally.inputs += _BATCH
         if self._turn % 50 == 0:
@@ -143,14 +145,14 @@ class Fuzzer:
         whole, parser = self._target.parser(setup), self._target.parser(setup)
         expected = [*self._pieces(whole, data), *self._end(whole)]
         events: list[Event] = []
-        for piece in self._cut(data, 1):
+        for piece in self._cut(data, 1 if self._target.step_bytes == 1 else ODD_PIECES):
             events += parser.receive(piece)
         events += self._end(parser)
         if _meant(events) != _meant(expected):
             raise Unsound(f"in pieces it delivers {_meant(events)}, whole {_meant(expected)}")
 
     def _cut(self, data: bytes, count: int) -> list[bytes]:
-        step = count if self._target.splits else self._target.step_bytes
+        step = {"anywhere": count, "steps": self._target.step_bytes, "never": len(data) or 1}[self._target.split]
         return [data[at : at + step] for at in range(0, len(data), step)]
 
     @staticmethod
@@ -159,7 +161,7 @@ class Fuzzer:
         return [*(parser.idle() if parser.pending else ()), *parser.cut_off()]
 
     def _pieces(self, parser: DeviceProtocol, data: bytes) -> Iterator[Event]:
-        for piece in [data] if self._target.splits else self._cut(data, 1):
+        for piece in self._cut(data, 1) if self._target.split == "steps" else [data]:
             yield from parser.receive(piece)
 
     def _explore(self, setup: Setup, parser: DeviceProtocol, tally: Tally, fed: deque[bytes]) -> None:
@@ -236,7 +238,7 @@ def _no_hang() -> Iterator[None]:
 
 @contextmanager
 def _tracing() -> Iterator[set[tuple[Any, ...]]]:
-    """Which line of `drivers` followed which, while the block ran."""
+    """Which line of `drivers` and `edge` followed which, while the block ran."""
     ways: set[tuple[Any, ...]] = set()
     last = 0
 
@@ -248,7 +250,8 @@ def _tracing() -> Iterator[set[tuple[Any, ...]]]:
         return line
 
     def call(frame: FrameType, _what: str, _argument: Any) -> Any:
-        return line if "drivers" in frame.f_code.co_filename else None
+        path = frame.f_code.co_filename
+        return line if "/drivers/" in path or "/edge/" in path else None
 
     before = sys.gettrace()
     sys.settrace(call)

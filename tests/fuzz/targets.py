@@ -1,4 +1,5 @@
-"""What is fuzzed: every parser of the catalogue, in each set-up that a capture uses, with its frames as seeds.
+"""What is fuzzed: every parser of the catalogue, in each set-up that a capture uses, with its frames as seeds, and
+those that are in no catalogue (`readers`).
 
 A parser is fed, told that the link ended, and fed again: so one input cannot lean on the one before, except by what a
 parser is meant to remember (caps lock, what a printer has said). Fresh ones are made now and then all the same.
@@ -12,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from drivers.capture import Capture, feed, load, new_protocol
 from drivers.protocol import DeviceProtocol
+from tests.fuzz.readers import READERS
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 _KEY_EVENT = struct.Struct("llHHi")
@@ -38,10 +40,10 @@ class Target:
     setups: list[Setup] = field(default_factory=list)
     seeds: list[bytes] = field(default_factory=list)
     step_bytes: int = 1
-    splits: bool = True
-    """Whether a chunk may be split anywhere (a report of hidraw is not)."""
+    split: Literal["anywhere", "steps", "never"] = "anywhere"
+    """Where an input may be split; in steps: it is always (reports of hidraw)."""
     build: Callable[[Setup], DeviceProtocol] | None = None
-    """For tests of the fuzzer itself; None: from the catalogue."""
+    """None: from the catalogue."""
 
     def parser(self, setup: Setup) -> DeviceProtocol:
         """A fresh parser."""
@@ -52,20 +54,23 @@ class Target:
 
 @cache
 def targets() -> Mapping[str, Target]:
-    """Every parser of which there is a capture (a test sees to it that these are all), by kind."""
+    """Every parser of which there is a capture (a test sees to it that these are all), by kind, and all readers."""
     found: dict[str, Target] = {}
     setups: dict[tuple[str, str], None] = {}
     for folder in sorted(path.parent for path in CAPTURES.glob("*/*/bytes.rx")):
         capture = load(folder)
         target = found.setdefault(capture.kind, Target(capture.kind))
         target.step_bytes = max(target.step_bytes, capture.step_bytes)
-        target.splits = target.splits and not capture.reports
+        target.split = "steps" if capture.reports else target.split
         setup = Setup(capture.options, tuple(numbers for _, numbers in capture.asked), capture.hid)
         named = (capture.kind, json.dumps([dict(capture.options), setup.asked, capture.hid], sort_keys=True))
         if named not in setups:
             setups[named] = None
             target.setups.append(setup)
         target.seeds += [seed for seed in frames(capture) if seed not in target.seeds]
+    for name, (make, seeds) in READERS.items():
+        split: Literal["anywhere", "never"] = "anywhere" if name == "virtual-paper" else "never"
+        found[name] = Target(name, [Setup({})], list(seeds), split=split, build=lambda _, make=make: make())
     return found
 
 
