@@ -81,6 +81,9 @@ class Registry(Statuses):
             device: [one for one in self._devices.values() if one.through is device]
             for device in self._devices.values()
         }
+        self._scale_behind = {
+            one.through: one for one in self._devices.values() if one.through is not None and one.category == "scale"
+        }
         for device_id, place in usb_places(self._devices.values()).items():
             seen = places.last(device_id)
             place.last_port = seen.port if seen is not None else None
@@ -301,7 +304,7 @@ class Registry(Statuses):
 
     def _heard(self, device: Attached, event: Event) -> None:
         kind = type(event)
-        scale = next((one for one in self._behind[device] if one.category == "scale"), None)
+        scale = self._scale_behind.get(device)
         if scale is not None and scale.scale is not None and scale.scale.protocol.owns(event):
             device = scale
         elif kind in (Weight, ScaleStatus) and device.category != "scale":

@@ -48,6 +48,17 @@ REJECTIONS_PER_S = 5
 """A scanner that rattles is told to its lane no more often; a person does not scan as fast."""
 
 
+class _Lane:
+    """What is kept of a lane's scans, across the scanners that serve it."""
+
+    __slots__ = ("counter", "recent", "topic")
+
+    def __init__(self, lane: str) -> None:
+        self.topic = topics.lane_scans(lane)
+        self.counter = 0
+        self.recent: deque[bytes] = deque(maxlen=RECENT_PER_LANE)
+
+
 class Scanning:
     """Publishes every scan to the home lane (the first) of its scanner; a lane card is obeyed and goes nowhere.
 
@@ -70,8 +81,7 @@ class Scanning:
         self._quarantine = quarantine
         self._cards = cards
         self._background = Background()
-        self._counters: dict[str, int] = {}
-        self._recent: dict[str, deque[bytes]] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._library = False
         self._held: dict[str, list[tuple[Attached, Scan]]] = {}
         self._loading: asyncio.Task[None] | None = None
@@ -114,13 +124,15 @@ class Scanning:
         except rejected.Rejected as reason:
             self._reject(device, lane, reason, scan.raw)
             return
-        counter = self._counters.get(lane, 0) + 1
-        self._counters[lane] = counter
+        heard = self._lanes.get(lane)
+        if heard is None:
+            heard = self._lanes[lane] = _Lane(lane)
+        heard.counter += 1
         captured_s = time.time() - (time.monotonic_ns() - scan.captured_ns) / 1e9
         payload = orjson.dumps(
             {
                 "scan_id": new_id(),
-                "counter": counter,
+                "counter": heard.counter,
                 "text": scan.text,
                 "symbology": reading.symbology,
                 "gtin": reading.gtin,
@@ -132,14 +144,11 @@ class Scanning:
                 "device": device.id,
             }
         )
-        recent = self._recent.get(lane)
-        if recent is None:
-            recent = self._recent[lane] = deque(maxlen=RECENT_PER_LANE)
-        recent.append(payload)
+        heard.recent.append(payload)
         try:
-            self._publish(topics.lane_scans(lane), payload, qos=1, expiry_s=SCAN_EXPIRY_S)
+            self._publish(heard.topic, payload, qos=1, expiry_s=SCAN_EXPIRY_S)
         except BusFull as error:
-            log.error("scan %d of lane %s is not delivered: %s", counter, lane, error)
+            log.error("scan %d of lane %s is not delivered: %s", heard.counter, lane, error)
 
     def _reject(self, device: Attached, lane: str, reason: rejected.Rejected, raw: bytes) -> None:
         self._registry.count_garbled(device)
@@ -178,7 +187,8 @@ class Scanning:
 
     async def _scan_recent(self, asked: Asked, parameters: ScanRecent) -> dict[str, Any]:
         """The lane's last scans, newest first: ``{"scans": [ScanMessage, ...]}``."""
-        recent = list(self._recent.get(asked.lane, ()))[-parameters.limit :]
+        heard = self._lanes.get(asked.lane)
+        recent = list(heard.recent)[-parameters.limit :] if heard is not None else []
         return {"scans": [orjson.loads(payload) for payload in reversed(recent)]}
 
 
