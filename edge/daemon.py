@@ -68,23 +68,25 @@ CLIENT_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS bus_client (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;"
 )
 
+SCHEMAS = (
+    ("requests-1", REQUESTS_SCHEMA),
+    *PRINTING_SCHEMAS,
+    *DRAWERS_SCHEMAS,
+    ("leases-1", LEASES_SCHEMA),
+    ("places-1", PLACES_SCHEMA),
+    ("lane-cards-1", LANE_CARDS_SCHEMA),
+    ("prices-1", PRICES_SCHEMA),
+    ("bus-client-1", CLIENT_SCHEMA),
+)
+"""The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
+
 
 async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
     """Run the gateway's edge until `stop` is set. Raises what keeps it from starting; everything else it survives."""
     clock = Clock()
-    schemas = [
-        ("requests-1", REQUESTS_SCHEMA),
-        *PRINTING_SCHEMAS,
-        *DRAWERS_SCHEMAS,
-        ("leases-1", LEASES_SCHEMA),
-        ("places-1", PLACES_SCHEMA),
-        ("lane-cards-1", LANE_CARDS_SCHEMA),
-        ("prices-1", PRICES_SCHEMA),
-        ("bus-client-1", CLIENT_SCHEMA),
-    ]
     reserve_bytes = config.journal.reserve_mb * 1024 * 1024
     store = await Store.open(
-        config.store_db, config.store.id, clock=clock, schemas=schemas, reserve_bytes=reserve_bytes
+        config.store_db, config.store.id, clock=clock, schemas=SCHEMAS, reserve_bytes=reserve_bytes
     )
     try:
         await _serve(config, store, clock, stop)

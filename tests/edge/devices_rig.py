@@ -24,14 +24,15 @@ from edge.bus.errors import BusFull
 from edge.bus.messages.replies import ProblemError
 from edge.bus.messages.requests import OPERATIONS
 from edge.config import Device, Scanning, VariableMeasure
+from edge.daemon import SCHEMAS
 from edge.devices.calibrating import Calibrating
-from edge.devices.cash_drawers import DRAWERS_SCHEMAS, CashDrawers
+from edge.devices.cash_drawers import CashDrawers
 from edge.devices.claiming import Claiming
 from edge.devices.displays import Displays
-from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
-from edge.devices.leases import LEASES_SCHEMA, Leases
-from edge.devices.places import PLACES_SCHEMA, Places
-from edge.devices.printing import PRINTING_SCHEMAS, Printing
+from edge.devices.lane_cards import LaneCards
+from edge.devices.leases import Leases
+from edge.devices.places import Places
+from edge.devices.printing import Printing
 from edge.devices.registry import PAUSES, Registry
 from edge.devices.scanning import Scanning as Scans
 from edge.devices.watching import Watching
@@ -167,10 +168,8 @@ class Counter:
     async def start(self, clock: Clock | None = None) -> None:
         """Begin a life of the gateway on the counter's store.db."""
         self.clock = clock or Clock()
-        schemas = [*PRINTING_SCHEMAS, *DRAWERS_SCHEMAS]
-        schemas += [("leases-1", LEASES_SCHEMA), ("places-1", PLACES_SCHEMA), ("lane-cards-1", LANE_CARDS_SCHEMA)]
         self.store = await Store.open(
-            self.directory / "store.db", "s1", clock=self.clock, schemas=schemas, free_bytes=lambda: self.free_bytes
+            self.directory / "store.db", "s1", clock=self.clock, schemas=SCHEMAS, free_bytes=lambda: self.free_bytes
         )
         report = Reporter(self.store, "s1")
         self.leases, self.places = Leases(self.store, self.clock, report, away_s=AWAY_S), Places(self.store)
