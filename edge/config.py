@@ -215,7 +215,22 @@ class StoreConfig(Section):
 
     def rooted(self) -> Self:
         """The same with every relative path made absolute against the file's folder."""
-        return self.model_copy(update={"state_dir": (self.file.parent / self.state_dir).resolve()})
+        return self.model_copy(update=_rooted(self, self.file.parent.resolve()) | {"file": self.file})
+
+
+def _rooted(section: Section, folder: Path) -> dict[str, Any]:
+    """What of `section` names files, or holds tables that do, with `folder` before what is relative."""
+    changes: dict[str, Any] = {}
+    for key, value in section:
+        if isinstance(value, Path):
+            changes[key] = folder / value
+        elif isinstance(value, Section):
+            changes[key] = value.model_copy(update=_rooted(value, folder))
+        elif isinstance(value, tuple) and all(isinstance(one, Section) for one in value):
+            changes[key] = tuple(one.model_copy(update=_rooted(one, folder)) for one in value)
+        elif key == "transport" and value is not None and isinstance(value.get("path"), str):
+            changes[key] = value | {"path": str(folder / value["path"])}
+    return changes
 
 
 @dataclass(frozen=True, slots=True)

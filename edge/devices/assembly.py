@@ -50,6 +50,7 @@ def _built(row: DeviceConfig, heard: Callable[[Attached, Event], None], opened: 
     if kind.through is None:
         line = dict(row.transport or {})
         transport = catalog.build_transport(catalog.read_transport(row.protocol, line.pop("kind"), line))
+        transport.name = f"{row.id} at {transport.name}"  # what people call it, before where it hangs
         device.driver = catalog.build_driver(
             row.protocol, device.options, transport, partial(heard, device), partial(opened, device)
         )

@@ -95,7 +95,7 @@ class Weighing:
                 await turn.acquire()
         except TimeoutError:
             raise ProblemError(
-                Code.NOT_READY, f"busy: {device.id} serves another lane; ask again", retry_after_ms=500
+                Code.NOT_READY, f"busy: {device.id} weighs for another request; ask again", retry_after_ms=500
             ) from None
         try:
             scale = device.scale

@@ -64,12 +64,24 @@ def test_every_default_shown_in_the_example_is_the_default(tmp_path: Path) -> No
         uncommented = uncommented.replace(line, bare)
     assert uncommented.count("\n# ") < text.count("\n# ")
     changed = load(written(tmp_path, uncommented))
-    assert changed.model_copy(update={"file": EXAMPLE}) == load(EXAMPLE)
+    as_is = load(written(tmp_path, text))
+    assert changed == as_is
 
 
-def test_relative_state_is_beside_the_file(tmp_path: Path) -> None:
-    config = load(written(tmp_path, 'state_dir = "state"\n' + SMALL))
+def test_every_relative_path_is_beside_the_file(tmp_path: Path) -> None:
+    text = (
+        'state_dir = "state"\n'
+        + SMALL.replace("/dev/ttyS0", "twins/scale")
+        + '[bus.tls]\nca = "tls/ca.pem"\nkey = "/k"\n'
+    )
+    config = load(written(tmp_path, text + '[cloud]\nhost = "hq"\npassword_file = "hq.password"\n'))
     assert config.state_dir == tmp_path / "state"
+    assert config.devices[0].transport == {"kind": "serial", "path": str(tmp_path / "twins/scale")}
+    assert config.bus.tls is not None
+    assert config.cloud is not None
+    assert (config.bus.tls.ca, config.bus.tls.key) == (tmp_path / "tls/ca.pem", Path("/k"))
+    assert config.cloud.password_file == tmp_path / "hq.password"
+    assert config.file == tmp_path / "store.toml"
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ async def test_an_unplugged_scale_is_never_there(tmp_path: Path) -> None:
     async with Counter(tmp_path) as counter:
         await counter.ready()
         await counter.scale.do("silence", {"on": True})
-        assert (await counter.problem("scale.weigh", deadline_s=2.0)).detail.startswith("no_answer")
+        silent = await counter.problem("scale.weigh", deadline_s=2.0)
+        assert silent.detail.startswith("no_answer: scale-1 at "), "a till is told of the device, not of its path alone"
         assert counter.state("scale-1")["state"] == "offline"
         assert "Switch scale-1 on" in counter.state("scale-1")["please"]
         await counter.scale.do("silence", {"on": False})
