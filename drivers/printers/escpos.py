@@ -254,7 +254,8 @@ class _Writer:
                     out.append(one)
                 continue
             mark = unicodedata.category(one) in ("Mn", "Me")
-            native = one == "\n" or " " <= one <= "~" or (one in self._covered and not mark)
+            covered = one in self._covered and not mark and not has_right_to_left(one)  # from right to left: drawn
+            native = one == "\n" or " " <= one <= "~" or covered
             if native or fonts.can_draw(one, base if mark else None):
                 out.append(one)
             else:

@@ -2,8 +2,8 @@
 
 Looked up at the first use, in the places where Debian puts them; `FACES` is the table. What no installed font covers
 is not drawable, and is printed as "?" and reported. Han characters get their Chinese shapes, in Japanese texts too.
-Arabic, Hebrew, Thai and other joined or stacked scripts need Pillow's text shaping (libraqm, which its wheels bring);
-without it they count as not drawable, because their bare letters would be wrong.
+Arabic, Hebrew, Thai and other joined or stacked scripts need Pillow's text shaping (libraqm, which its wheels bring,
+and Debian's libfribidi0); without it they count as not drawable, because their bare letters would be wrong.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from drivers.errors import BadDocument
-from drivers.printers import escpos_library
+from drivers.printers import escpos_library, fonts
 from drivers.printers.document import (
     Barcode,
     Columns,
@@ -293,3 +293,21 @@ def test_the_paper_can_be_drawn(tmp_path: Path) -> None:
     assert picture.width == 560
     assert picture.height > 400
     assert {0, 250} <= {colour for _, colour in colours}
+
+
+def test_without_text_shaping_what_needs_it_is_replaced_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow without libfribidi: bare Arabic or Hebrew letters in the wrong order would be worse than none."""
+    from PIL import features
+
+    known = features.check
+    monkeypatch.setattr(features, "check", lambda name: False if name == "raqm" else known(name))
+    for cached in (fonts.can_shape, fonts.face_for, fonts.font):
+        cached.cache_clear()
+    try:
+        for text in ("שלום", "سلام", "น้ำ", "Milk שלום 牛奶"):
+            encoded = encode([Text(text)], PROFILES["TM-T88V"])
+            assert set(encoded.replaced) == set(text) - set("Milk 牛奶")
+    finally:
+        monkeypatch.undo()
+        for cached in (fonts.can_shape, fonts.face_for, fonts.font):
+            cached.cache_clear()
