@@ -91,6 +91,14 @@ async def weighs(twin: Twin, scale: Any) -> None:
     assert Decimal((await scale.weigh(PATIENCE_S)).value) == Decimal("1.48")
 
 
+async def test_on_a_port_of_this_machine(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    config = store(tmp_path, table("escpos-printer", f'kind = "tcp", host = "127.0.0.1", port = {free_port()}'))
+    device = config.devices[0]
+    async with placed(config, device) as twin, opened(device, dict(device.transport or {}), Heard()) as driver:
+        assert transport_to(twin) == device.transport
+        assert (await driver.ask(PATIENCE_S)).online
+
+
 @pytest.mark.parametrize("kind", TWINS)
 async def test_every_example_of_the_help_works(kind: str, tmp_path: Path) -> None:
     config, device = configured(tmp_path, kind)
