@@ -38,11 +38,11 @@ def scales(config: StoreConfig) -> list[str]:
 
 
 async def _weight(config: StoreConfig, scale: str) -> str | None:
-    """What a scale shows now, or why it shows nothing; None when the gateway does not answer."""
+    """What a scale shows now, or why it has no weight; None when that cannot be told (its status says more)."""
     try:
         result = await ask(config, "device.test", {"device": scale}, WEIGH_WITHIN_S)
     except Refused as refused:
-        return str(refused).partition(":")[0]
+        return str(refused).partition(":")[0] if refused.code == "not_ready" else None
     except NoGateway:
         return None
     return f"{result['value']} {result['unit']}"
@@ -85,10 +85,12 @@ async def watch(config: StoreConfig, seconds: float, tell: Callable[[str], objec
         nonlocal spoken
         shown: str | None = None
         while True:
-            before, shown = shown, await _weight(config, scale)
-            if before is not None and shown != before:
-                spoken += 1
-                tell(f"{scale}: shows {shown}")
+            now = await _weight(config, scale)
+            if now is not None:
+                if shown not in (None, now):
+                    spoken += 1
+                    tell(f"{scale}: shows {now}")
+                shown = now
             await asyncio.sleep(WEIGH_EVERY_S)
 
     try:
