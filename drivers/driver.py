@@ -62,9 +62,11 @@ class Driver:
         finally:
             self.is_open = False
             self._stop_silence()
-            self._closed()
-            self._deliver(self.protocol.cut_off())
-            await self.transport.close()
+            try:
+                self._closed()
+                self._deliver(self.protocol.cut_off())
+            finally:  # whatever bug an owner of events has: a link that stays open would be "in use" for ever
+                await self.transport.close()
 
     async def _prepare(self) -> None:
         """See what is at the other end and say what it must hear before it works; for subclasses. Raises as `run`."""

@@ -42,6 +42,9 @@ SLOWEST_BYTES_PER_S = 1000
 STUCK_S = 900.0
 """A printer that waits for help in mid-job is waited for no longer than this."""
 
+_REPORTS_OF_A_JOB = 2
+"""Automatic status is switched on at both ends of a job, and answers each time."""
+
 PARSER_ANSWER_S = 1.0
 FEW_NULS, MANY_NULS, FEEDINGS = bytes(16), bytes(8192), 4
 """Few end a short command that broke off; many, several times, end a picture."""
@@ -71,7 +74,7 @@ class PrinterDriver(Driver):
         self._asked_at = -float("inf")
         self._obeys: asyncio.Future[None] | None = None
         self._proofs: dict[bytes, asyncio.Future[None]] = {}
-        self._reports: asyncio.Queue[None] = asyncio.Queue()
+        self._reports = asyncio.Queue[None](_REPORTS_OF_A_JOB)
         self._stirred = asyncio.Event()
         self._ended: asyncio.Future[None] | None = None
 
@@ -86,9 +89,16 @@ class PrinterDriver(Driver):
         return self.protocol.status
 
     async def ask(self, timeout_s: float = ANSWER_S) -> PrinterStatus:
-        """Ask the printer how it is, in real time; raises NotReady("no_answer") or DeviceLost."""
-        async with asyncio.timeout(timeout_s + 1), self._line:
-            return await self._now(timeout_s)
+        """Ask the printer how it is, in real time; raises NotReady("no_answer") or DeviceLost.
+
+        A printer that is being sent a job is not asked; it has `timeout_s` and a second to take the rest.
+        """
+        try:
+            async with asyncio.timeout(timeout_s + 1), self._line:
+                return await self._now(timeout_s)
+        except TimeoutError:
+            message = f"{self.transport.name} is in the middle of a job and cannot be asked; try again after it"
+            raise NotReady("no_answer", message) from None
 
     async def send(
         self, job: bytes, token: bytes | None, timeout_s: float, on_left: Callable[[], None] | None = None
@@ -110,7 +120,7 @@ class PrinterDriver(Driver):
                 await self._check()
                 started = True
                 bound.reschedule(None)  # from here on only time without progress counts
-                reports, ended = asyncio.Queue[None](), self._ended
+                reports, ended = asyncio.Queue[None](_REPORTS_OF_A_JOB), self._ended
                 self._reports = reports
                 await self._carry(data, timeout_s)
             left = True
@@ -248,7 +258,7 @@ class PrinterDriver(Driver):
                 if asking:
                     try:
                         await self.ask()
-                    except (NotReady, TimeoutError):
+                    except NotReady:
                         asking = False  # its buffer may be full, questions and all: go by what it said last
                 now = loop.time()
                 if self.protocol.status.reason is None:
@@ -279,7 +289,7 @@ class PrinterDriver(Driver):
         at once: one report is missing where its power was cut in between. Then nothing may hold it up.
         """
         if self._obeys is not None and self._obeys.done():
-            for _ in range(2):
+            for _ in range(_REPORTS_OF_A_JOB):
                 await self._patiently(reports.get(), limit_s, asking=False)
         loop = asyncio.get_running_loop()
         silent_at, stuck_at = loop.time() + limit_s, loop.time() + STUCK_S
@@ -288,7 +298,7 @@ class PrinterDriver(Driver):
                 if (await self.ask()).reason is None:
                     return
                 silent_at = loop.time() + limit_s
-            except (NotReady, TimeoutError):
+            except NotReady:
                 if self.protocol.status.reason is None and loop.time() > silent_at:
                     raise TimeoutError from None
             if loop.time() > stuck_at:
@@ -308,7 +318,8 @@ class PrinterDriver(Driver):
         if isinstance(event, PrinterStatus):
             self._stirred.set()
             if len(event.raw) == 4:  # an automatic status
-                self._reports.put_nowait(None)
+                if not self._reports.full():
+                    self._reports.put_nowait(None)
                 if self._obeys is not None and not self._obeys.done():
                     self._obeys.set_result(None)  # the print queue obeys
         answered = self._answered

@@ -51,7 +51,6 @@ class AdamAzextra(ScaleProtocol):
 
     def __init__(self, options: AdamAzextraOptions | None = None) -> None:
         super().__init__(Frames(end=b"\n"))  # nothing is cut by it: a printout is one frame
-        self._options = options or AdamAzextraOptions()
         self._printout = bytearray()
 
     def weigh(self) -> bytes:

@@ -16,20 +16,19 @@ The strategy: `Frames` to LF, judged whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from drivers.events import Event, Noise, ScaleStatus, Unit, Weight
+from drivers.events import Event, Noise, ScaleStatus, Weight
 from drivers.framing import Frames
-from drivers.scales.base import ScaleProtocol, plain_decimal
+from drivers.scales.base import UNITS, ScaleProtocol, plain_decimal
 
 FRAME_LIMIT_BYTES = 40
 
 _WEIGHT = rb" ?([+-] *\d{1,7}(?:\.\d{1,4})?) +(kg|g|lb|oz) *\r\n"
 _ASKED = re.compile(rb"(?:N(?:/W:?)?)?" + _WEIGHT)
 _BY_ITSELF = re.compile(rb"\d{0,3} ?([A-Z]) ?([A-Z]) ?([GN])/W" + _WEIGHT)
-_UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +79,4 @@ def _weight(raw: bytes, digits: bytes, unit: bytes, *, stable: bool, net: bool |
     value = plain_decimal(digits.decode("ascii"))
     if value is None:
         return Noise(raw, "no decimal")
-    return Weight(value, _UNITS[unit.decode("ascii")], stable=stable, net=net, tare=None, raw=raw)
+    return Weight(value, UNITS[unit.decode("ascii")], stable=stable, net=net, tare=None, raw=raw)

@@ -7,7 +7,7 @@ are. What it does not say stands here: no zero, no tare, answers within 600 ms, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -127,5 +127,8 @@ def plain_decimal(text: str) -> str | None:
     value = f"{int(match[2])}{match[3] or ''}"
     return match[1] + value if match[1] == "-" and value.strip("0.") else value
 
+
+UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
+"""The units that a till sells by, as most scales write them: in a frame any other word is no unit."""
 
 _DECIMAL = re.compile(r" *([-+]?) *(\d+)(\.\d+)? *", re.ASCII)

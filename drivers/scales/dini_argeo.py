@@ -21,14 +21,14 @@ The strategy: `Frames` to LF, every field at its place. `OK` is passed over; wha
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from drivers.errors import BadOption
 from drivers.events import Event, Noise, ScaleStatus, Unit, Weight
 from drivers.framing import Frames
-from drivers.scales.base import ScaleProtocol, plain_decimal, tare_decimal
+from drivers.scales.base import UNITS, ScaleProtocol, plain_decimal, tare_decimal
 
 FRAME_LIMIT_BYTES = 64
 TARE_CHARACTERS = 6
@@ -42,14 +42,13 @@ _EXTENDED = re.compile(
 _AF = re.compile(
     _STATE.format("") + r"\d,(?P<value>[-0-9. ]{10})" + _UNIT + r",(?:PT|  )(?P<tare>[-0-9. ]{10})(?P=unit)"
 )
-_UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
 
 
 @dataclass(frozen=True, slots=True)
 class DiniArgeoOptions:
-    """`string` is what is asked for: "extended" also tells the tare."""
+    """`form` is the string that is asked for: "extended" also tells the tare."""
 
-    string: Literal["standard", "extended"] = "standard"
+    form: Literal["standard", "extended"] = "standard"
 
 
 class DiniArgeo(ScaleProtocol):
@@ -59,7 +58,7 @@ class DiniArgeo(ScaleProtocol):
 
     def __init__(self, options: DiniArgeoOptions | None = None) -> None:
         super().__init__(Frames(end=b"\n", limit_bytes=FRAME_LIMIT_BYTES))
-        self._extended = (options or DiniArgeoOptions()).string == "extended"
+        self._extended = (options or DiniArgeoOptions()).form == "extended"
 
     def weigh(self) -> bytes:
         """Ask for the weight as it is now."""
@@ -106,7 +105,7 @@ def _weight(raw: bytes, is_gross: bool, match: re.Match[str]) -> Event:
         return ScaleStatus(raw, over=state == "OL", under_zero=state == "UL", net=tared)
     if state == "TL":
         return ScaleStatus(raw, net=tared, fault="no_weight")
-    value, unit = plain_decimal(fields["value"]), _UNITS.get(fields["unit"].strip().lower())
+    value, unit = plain_decimal(fields["value"]), UNITS.get(fields["unit"].strip().lower())
     if value is None or tare is None or fields["value"].endswith(" "):
         return Noise(raw, "no decimal")
     if unit is None:

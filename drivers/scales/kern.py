@@ -19,13 +19,13 @@ strategy: `Frames` to LF, judged whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from drivers.events import Event, Noise, ScaleStatus, Unit, Weight
+from drivers.events import Event, Noise, ScaleStatus, Weight
 from drivers.framing import Frames
-from drivers.scales.base import ScaleProtocol, plain_decimal
+from drivers.scales.base import UNITS, ScaleProtocol, plain_decimal
 
 FRAME_LIMIT_BYTES = 40
 
@@ -35,7 +35,6 @@ _KDE = re.compile(rb"[M ]([ -][ \d.]{10})" + _KDE_UNIT)
 _FKB = re.compile(rb" [M ]([ -][- \d.]{10})" + _KDE_UNIT)
 _KDE_ERROR = re.compile(rb" *Error *\r\n")
 _KFB = re.compile(rb"(ST|US),(GS|NT),? *" + _NUMBER + rb" *(kg|g|lb|oz) *\r\n", re.IGNORECASE)
-_UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Kern(ScaleProtocol):
             return Noise(raw, "neither a weight nor an error")
         if match[2] is None:
             return ScaleStatus(raw, motion=True)
-        return Weight(value, _UNITS[match[2].decode("ascii").strip()], stable=True, net=None, tare=None, raw=raw)
+        return Weight(value, UNITS[match[2].decode("ascii").strip()], stable=True, net=None, tare=None, raw=raw)
 
     def _capital_answer(self, raw: bytes) -> Event:
         match = _KFB.fullmatch(raw)
@@ -86,4 +85,4 @@ class Kern(ScaleProtocol):
         if match is None or value is None:
             return Noise(raw, "no weight")
         state, kind, unit = (match[group].decode("ascii").lower() for group in (1, 2, 4))
-        return Weight(value, _UNITS[unit], stable=state == "st", net=kind == "nt", tare=None, raw=raw)
+        return Weight(value, UNITS[unit], stable=state == "st", net=kind == "nt", tare=None, raw=raw)

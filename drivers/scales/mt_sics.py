@@ -27,7 +27,7 @@ from typing import Any
 
 from drivers.events import Event, Noise, ScaleStatus, Unit, Weight
 from drivers.framing import Frames
-from drivers.scales.base import ScaleProtocol, plain_decimal, tare_decimal
+from drivers.scales.base import UNITS, ScaleProtocol, plain_decimal, tare_decimal
 
 FRAME_LIMIT_BYTES = 80
 
@@ -35,7 +35,6 @@ _WEIGHT = re.compile(rb"(S S|S D|T S|TA A) ([-0-9. ]{10}) (\S{1,5})\r\n")
 _WORD = re.compile(rb"(S|Z|T|TA|TAC) ([A-Z+-])\r\n")
 _ERRORS = (b"ES\r\n", b"EL\r\n")
 _SWITCHED_ON = re.compile(rb'I4 A "[\x20-\x7e]*"\r\n')
-_UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
 _OUT_OF_RANGE: Mapping[str, dict[str, Any]] = {"+": {"over": True}, "-": {"under_zero": True}}
 
 
@@ -49,7 +48,6 @@ class MtSics(ScaleProtocol):
 
     def __init__(self, options: MtSicsOptions | None = None) -> None:
         super().__init__(Frames(end=b"\r\n", limit_bytes=FRAME_LIMIT_BYTES))
-        self._options = options or MtSicsOptions()
 
     def weigh(self) -> bytes:
         """Ask for the weight as it is now."""
@@ -85,7 +83,7 @@ class MtSics(ScaleProtocol):
 
 
 def _weight(raw: bytes, answer: str, digits: str, name: str) -> Event:
-    value, unit = plain_decimal(digits), _UNITS.get(name)
+    value, unit = plain_decimal(digits), UNITS.get(name)
     if value is None or digits.endswith(" "):
         return Noise(raw, "no weight where it should stand")
     if unit is None:

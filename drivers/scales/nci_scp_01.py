@@ -28,9 +28,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from drivers.events import Event, Noise, ScaleFault, ScaleStatus, Unit, Weight
+from drivers.events import Event, Noise, ScaleFault, ScaleStatus, Weight
 from drivers.framing import Frames, without_parity
-from drivers.scales.base import ScaleProtocol, plain_decimal
+from drivers.scales.base import UNITS, ScaleProtocol, plain_decimal
 
 ETX = b"\x03"
 FRAME_LIMIT_BYTES = 40
@@ -39,7 +39,6 @@ _ANSWER = re.compile(rb"(?:\n([^\n\r]*)\r)?\n(S?)([\x30-\x7f]{2,6})\r\x03")
 _NOT_UNDERSTOOD = b"\n?\r\x03"
 _SHOWN = re.compile(r"( *-? *\d{1,7}(?:\.\d{1,5})?) ?(kg|g|lb|oz) ?", re.IGNORECASE)
 _FILLED = re.compile(r" ?(\^+|_+|-+|(?:- )+-?)(?:kg|g|lb|oz|lb:oz)? ?", re.IGNORECASE)
-_UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class NciScp01(ScaleProtocol):
         value = plain_decimal(match[1]) if match else None
         if match is None or value is None:
             return Noise(raw, "no weight in one unit")
-        unit = _UNITS[match[2].lower()]
+        unit = UNITS[match[2].lower()]
         if self._unit is not None and unit != self._unit:
             return Noise(raw, f"a weight in {unit}, where {self._unit} is configured")
         if status["fault"] or status["over"] or status["under_zero"]:

@@ -21,21 +21,20 @@ is never a control character. The ACK is answered by DC1.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 from typing import Literal
 
-from drivers.events import Event, Handshake, Noise, ScaleStatus, Unit, Weight
+from drivers.events import Event, Handshake, Noise, ScaleStatus, Weight
 from drivers.framing import Frames
-from drivers.scales.base import ScaleProtocol, plain_decimal
+from drivers.scales.base import UNITS, ScaleProtocol, plain_decimal
 
 SOH, EOT, ENQ, ACK, DC1, NAK = b"\x01", b"\x04", b"\x05", b"\x06", b"\x11", b"\x15"
 FRAME_LIMIT_BYTES = 24
 
 _BLOCK = re.compile(rb"\x01\x02(([SU])([ \-F])([ 0-9.]{5}[0-9]|F{6}| {6})([A-Za-z ]{2}))(.)\x03\x04", re.DOTALL)
-_UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class SamsungEcr(ScaleProtocol):
             return ScaleStatus(raw, motion=state == "U", over=True)
         if digits.isspace() and state == "U":
             return ScaleStatus(raw, motion=True)
-        known, value = _UNITS.get(unit.strip().lower()), plain_decimal(sign + digits)
+        known, value = UNITS.get(unit.strip().lower()), plain_decimal(sign + digits)
         if known is None or value is None:
             return Noise(raw, f"not a weight: {digits!r} in {unit!r}")
         if self._unit not in (None, known):

@@ -32,14 +32,13 @@ from dataclasses import dataclass
 from drivers.errors import BadOption
 from drivers.events import Event, Noise, ScaleFault, ScaleStatus, Unit, Weight
 from drivers.framing import Frames
-from drivers.scales.base import ScaleProtocol, plain_decimal, tare_decimal
+from drivers.scales.base import UNITS, ScaleProtocol, plain_decimal, tare_decimal
 
 LF, CR = b"\n", b"\r"
 FRAME_LIMIT_BYTES = 32
 TARE_CHARACTERS = 10
 
 _ANSWER = re.compile(rb"\n([ZOUEIT ])([1-9])([GNTgn])([M ])([\x20-\x7e])([-0-9. ]{10})([a-z ]{3})\r")
-_UNITS: Mapping[str, Unit] = {"kg": "kg", "g": "g", "lb": "lb", "oz": "oz"}
 _FAULTS: Mapping[str, ScaleFault] = {"E": "needs_zero", "I": "needs_zero", "T": "refused"}
 
 
@@ -55,7 +54,6 @@ class SmaScp0499(ScaleProtocol):
 
     def __init__(self, options: SmaScp0499Options | None = None) -> None:
         super().__init__(Frames(start=LF, end=CR, limit_bytes=FRAME_LIMIT_BYTES))
-        self._options = options or SmaScp0499Options()
 
     def weigh(self) -> bytes:
         """Ask for the weight as it is now."""
@@ -94,7 +92,7 @@ class SmaScp0499(ScaleProtocol):
             return [ScaleStatus(raw, motion=moving, net=net, over=status == "O", under_zero=status == "U")]
         if kind not in "GN":
             return [Noise(raw, "a tare or a high resolution that nobody asked for")]
-        value, found = plain_decimal(digits), _UNITS.get(unit.strip())
+        value, found = plain_decimal(digits), UNITS.get(unit.strip())
         if value is None or digits.endswith(" "):
             return [Noise(raw, "no weight where it should stand")]
         if found is None:

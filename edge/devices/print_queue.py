@@ -161,7 +161,7 @@ class PrinterQueue:
             try:
                 reason = (await self.driver.ask()).reason if self.driver.tells else None
                 self._wake.clear()  # its answer is no change to wait for: it would be asked again at once, for ever
-            except (NotReady, TimeoutError):
+            except NotReady:
                 return ProblemError(Code.DEVICE_LOST, f"{self.device.id} does not answer; check its cable and power")
             except DeviceLost as error:
                 return ProblemError(Code.DEVICE_LOST, str(error))
@@ -172,8 +172,8 @@ class PrinterQueue:
     async def _pause(self, seconds: float) -> None:
         """Wait for a change of the printer, a new job or the end of a time to live, at most `seconds`."""
         now_ms = self._clock.now().mono_ms
-        left_ms = [job.expires_ms - now_ms for job in self.jobs]
-        bound_s = max(0.0, min(seconds, *(ms / 1000 for ms in left_ms)))
+        left_s = [(job.expires_ms - now_ms) / 1000 for job in self.jobs]
+        bound_s = max(0.0, min([seconds, *left_s]))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(bound_s):
                 await self._wake.wait()

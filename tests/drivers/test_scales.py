@@ -172,7 +172,7 @@ ROWS = [
     Row(
         "dini-argeo",
         "extended",
-        options={"string": "extended"},
+        options={"form": "extended"},
         zeroes=True,
         tares=True,
         clears=True,
@@ -221,6 +221,8 @@ rows = pytest.mark.parametrize("row", ROWS, ids=str)
 
 def is_asked(row: Row) -> bool:
     """Whether there is a question at all; other scales send by themselves."""
+    if row.kind not in DEVICES:
+        return False  # a step was left out, and a test of its own says which
     protocol = new_protocol(row.kind, row.options)
     assert isinstance(protocol, ScaleProtocol)
     return bool(protocol.weigh())
