@@ -69,12 +69,6 @@ class Calibrating:
         """What the desk serves."""
         return {"device.calibrate": Service(Calibrate, self.calibrate)}
 
-    def stop(self) -> None:
-        """Forget what is begun."""
-        for begun in self._begun.values():
-            begun.forget.cancel()
-        self._begun.clear()
-
     async def calibrate(self, asked: Asked, parameters: Calibrate) -> dict[str, Any]:
         """``{"done", "text", "next", "question"}``; the last one also ``{"open_when", "saved", "complaint", ...}``."""
         drawer = self._drawers.named(parameters.device)

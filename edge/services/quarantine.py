@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 WHILE_S = 10.0
 KEPT_IN_A_WHILE = 50
 LOGGED_IN_A_WHILE = 5
+ORIGINS = 1_000
+"""More are forgotten when their while is over: a till can make up any number of topics."""
 
 
 class Quarantine:
@@ -34,6 +36,8 @@ class Quarantine:
         """Keep `payload` that came from `origin` (a topic or a device id), refused with `code` because of `reason`."""
         self.count += 1
         now = time.monotonic()
+        if len(self._recent) >= ORIGINS and origin not in self._recent:
+            self._recent = {known: recent for known, recent in self._recent.items() if now - recent[0] <= WHILE_S}
         since, number = self._recent.get(origin, (now, 0))
         if now - since > WHILE_S:
             if number > LOGGED_IN_A_WHILE:

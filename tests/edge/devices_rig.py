@@ -197,7 +197,6 @@ class Counter:
 
     async def stop(self) -> None:
         """End this life at once, whatever is in hand."""
-        self.calibrating.stop()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
