@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -31,32 +33,55 @@ class Refused(Exception):
         self.code = code
 
 
-async def ask(config: StoreConfig, operation: str, parameters: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-    """The result of one operation; raises NoGateway or Refused."""
-    request_id = secrets.token_hex(8)
-    answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+class Desk:
+    """A connection to the running gateway; made by `desk`."""
 
-    def heard(message: Message) -> None:
+    def __init__(self, config: StoreConfig) -> None:
+        self.client = Client(
+            Address(socket=config.broker_socket),
+            client_id=f"technician-{secrets.token_hex(8)}",
+            clean_start=True,
+            session_expiry_s=0,
+        )
+        self.client.on_message(topics.TECHNICIAN_REPLIES, self._replied)
+        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+
+    async def ask(self, operation: str, parameters: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        """The result of one operation. Raises Refused, or TimeoutError when no answer comes."""
+        request_id = secrets.token_hex(8)
+        answer = self._waiting[request_id] = asyncio.get_running_loop().create_future()
+        request = {"id": request_id, "deadline_ms": int(deadline_s * 1000), "parameters": parameters}
+        try:
+            async with asyncio.timeout(deadline_s + SPARE_S):
+                await self.client.publish(topics.technician_request(operation), orjson.dumps(request))
+                reply = await answer
+        finally:
+            del self._waiting[request_id]
+        if not reply["ok"]:
+            problem = reply["problem"]
+            raise Refused(problem["code"], problem["detail"] or problem["title"])
+        result: dict[str, Any] = reply["result"]
+        return result
+
+    def _replied(self, message: Message) -> None:
         message.ack()
         reply = orjson.loads(message.payload)
-        if reply.get("to") == request_id and not answer.done():
+        answer = self._waiting.get(reply.get("to"))
+        if answer is not None and not answer.done():
             answer.set_result(reply)
 
-    client = Client(
-        Address(socket=config.broker_socket),
-        client_id=f"technician-{request_id}",
-        clean_start=True,
-        session_expiry_s=0,
-    )
-    client.on_message(topics.TECHNICIAN_REPLIES, heard)
-    request = {"id": request_id, "deadline_ms": int(deadline_s * 1000), "parameters": parameters}
+
+@asynccontextmanager
+async def desk(config: StoreConfig, hear: Mapping[str, Callable[[Message], None]] | None = None) -> AsyncIterator[Desk]:
+    """Connect to the running gateway; `hear` takes the messages of each topic. NoGateway when it does not answer."""
+    there = Desk(config)
+    for topic, heard in (hear or {}).items():
+        there.client.on_message(topic, heard)
     try:
-        async with client:
+        async with there.client:
             async with asyncio.timeout(CONNECT_WITHIN_S):
-                await client.wait_connected()
-            async with asyncio.timeout(deadline_s + SPARE_S):
-                await client.publish(topics.technician_request(operation), orjson.dumps(request))
-                reply = await answer
+                await there.client.wait_connected()
+            yield there
     except TimeoutError:
         raise NoGateway(
             f"no gateway answers on {config.broker_socket}: is it running?"
@@ -64,8 +89,9 @@ async def ask(config: StoreConfig, operation: str, parameters: dict[str, Any], d
         ) from None
     except (BusError, OSError) as error:
         raise NoGateway(f"cannot ask {config.broker_socket}: {error}") from None
-    if not reply["ok"]:
-        problem = reply["problem"]
-        raise Refused(problem["code"], problem["detail"] or problem["title"])
-    result: dict[str, Any] = reply["result"]
-    return result
+
+
+async def ask(config: StoreConfig, operation: str, parameters: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+    """The result of one operation; raises NoGateway or Refused."""
+    async with desk(config) as there:
+        return await there.ask(operation, parameters, deadline_s)

@@ -6,7 +6,6 @@ Most scales say nothing until they are asked. So each is weighed again and again
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +14,8 @@ import orjson
 from drivers import catalog
 from drivers.capture import new_protocol
 from edge.bus import topics
-from edge.bus.address import Address
-from edge.bus.client import Client, Message
-from edge.bus.errors import BusError
-from edge.commands.desk import CONNECT_WITHIN_S, NoGateway, Refused, ask
+from edge.bus.client import Message
+from edge.commands.desk import Desk, Refused, desk
 from edge.config import StoreConfig
 
 WEIGH_EVERY_S = 0.5
@@ -37,13 +34,13 @@ def scales(config: StoreConfig) -> list[str]:
     return found
 
 
-async def _weight(config: StoreConfig, scale: str) -> str | None:
+async def _weight(there: Desk, scale: str) -> str | None:
     """What a scale shows now, or why it has no weight; None when that cannot be told (its status says more)."""
     try:
-        result = await ask(config, "device.test", {"device": scale}, WEIGH_WITHIN_S)
+        result = await there.ask("device.test", {"device": scale}, WEIGH_WITHIN_S)
     except Refused as refused:
         return str(refused).partition(":")[0] if refused.code == "not_ready" else None
-    except NoGateway:
+    except TimeoutError:
         return None
     return f"{result['value']} {result['unit']}"
 
@@ -72,20 +69,11 @@ async def watch(config: StoreConfig, seconds: float, tell: Callable[[str], objec
             detail = ", ".join(f"{key} {value}" for key, value in found["detail"].items() if value is not None)
             tell(f"{found['device']}: {found['state']}{', ' if detail else ''}{detail}")
 
-    client = Client(
-        Address(socket=config.broker_socket),
-        client_id=f"technician-{secrets.token_hex(6)}",
-        clean_start=True,
-        session_expiry_s=0,
-    )
-    client.on_message(topics.LANE_SCANS_ANY, scan)
-    client.on_message(topics.DEVICES_STATUS_ANY, status)
-
-    async def press(scale: str) -> None:
+    async def press(there: Desk, scale: str) -> None:
         nonlocal spoken
         shown: str | None = None
         while True:
-            now = await _weight(config, scale)
+            now = await _weight(there, scale)
             if now is not None:
                 if shown not in (None, now):
                     spoken += 1
@@ -93,19 +81,12 @@ async def watch(config: StoreConfig, seconds: float, tell: Callable[[str], objec
                 shown = now
             await asyncio.sleep(WEIGH_EVERY_S)
 
-    try:
-        async with client:
-            async with asyncio.timeout(CONNECT_WITHIN_S):
-                await client.wait_connected()
-            pressing = [asyncio.create_task(press(scale), name=f"watch {scale}") for scale in scales(config)]
-            try:
-                await asyncio.sleep(seconds)
-            finally:
-                for task in pressing:
-                    task.cancel()
-                await asyncio.gather(*pressing, return_exceptions=True)
-    except TimeoutError:
-        raise NoGateway(f"no gateway answers on {config.broker_socket}: is it running?") from None
-    except (BusError, OSError) as error:
-        raise NoGateway(f"cannot ask {config.broker_socket}: {error}") from None
+    async with desk(config, {topics.LANE_SCANS_ANY: scan, topics.DEVICES_STATUS_ANY: status}) as there:
+        pressing = [asyncio.create_task(press(there, scale), name=f"watch {scale}") for scale in scales(config)]
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            for task in pressing:
+                task.cancel()
+            await asyncio.gather(*pressing, return_exceptions=True)
     return spoken
