@@ -12,7 +12,8 @@ three strings, each STX ... ETX CR LF:
 
 Only all three together are a status. Some models do not answer at all while paper or ribbon is out or the head is open:
 then nothing is known. There is no proof of printing: `left` 0 (no format in the buffer, none begun, no label of a batch
-left) tells that the printer has nothing more to do, and not that a label came out well.
+left) tells that the printer has nothing more to do, and not that a label came out well. The strategy: `Frames` from STX
+to ETX; three in a row are judged together.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ printer's directory.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 from drivers.virtual.displays.display import behind_printer, png
 from drivers.virtual.escpos_reader import EscposReader
 from drivers.virtual.paper import Item, Line, Strip
+from drivers.virtual.sensors import ERRORS, Sensors
 from drivers.virtual.twin import BadRequest, Table, Twin, get, one_of
 from drivers.virtual.wire import Wire
 
@@ -29,7 +31,6 @@ _OFF_MS = 300
 _PINS = (2, 5)
 """Of the drawer connector, by the number that ESC p gives them."""
 _PACE_S = 0.05
-_ERROR_BITS = {"none": 0, "cutter": 0x08, "recoverable": 0x40, "unrecoverable": 0x20}
 
 
 class VirtualPrinter(Twin):
@@ -55,7 +56,6 @@ class VirtualPrinter(Twin):
         self._directory = directory
         self._pictures = pictures
         self._buffer_bytes = buffer_bytes
-        self._drawer_switch = drawer_open
         self._connectors = {"2": (0,), "5": (1,), "2+5": (0, 1)}[drawer_pins]
         self._proof = proof
         self._width_dots = width_dots
@@ -68,11 +68,7 @@ class VirtualPrinter(Twin):
         self._tail = b""
         self._full = False
         self._mask = 0
-        self._on = True
-        self._paper = "ok"
-        self._cover_open = False
-        self._error = "none"
-        self._open_drawers: frozenset[int] = frozenset()
+        self._sensors = Sensors(drawer_open)
         self._at_byte: tuple[int, Callable[[], None]] | None = None
         self._at_line: tuple[int, Callable[[], None]] | None = None
         self._power_on: asyncio.Task[None] | None = None
@@ -120,14 +116,15 @@ class VirtualPrinter(Twin):
 
     def state(self) -> Table:
         """Adds paper, cover, error, power, the drawer and what has been printed."""
+        seen = self._sensors
         return {
             **super().state(),
-            "power": "on" if self._on and self._power_on is None else "off",
-            "paper": self._paper,
-            "cover": "open" if self._cover_open else "closed",
-            "error": self._error,
-            "drawer_open": bool(self._open_drawers),
-            "open_pins": [_PINS[connector] for connector in sorted(self._open_drawers)],
+            "power": "on" if seen.on and self._power_on is None else "off",
+            "paper": seen.paper,
+            "cover": "open" if seen.cover_open else "closed",
+            "error": seen.error,
+            "drawer_open": bool(seen.open_drawers),
+            "open_pins": [_PINS[connector] for connector in sorted(seen.open_drawers)],
             "kicks": self.kicks,
             "receipts": self.receipts,
             "last_receipt": self._last_text,
@@ -141,7 +138,7 @@ class VirtualPrinter(Twin):
 
     def received(self, data: bytes) -> None:
         """Take bytes from the host."""
-        if not self._on or self._pulling is not None:
+        if not self._sensors.on or self._pulling is not None:
             return
         if self._at_byte is not None:
             left, then = self._at_byte
@@ -195,10 +192,11 @@ class VirtualPrinter(Twin):
             command = match[0]
             if command[1] == 0x04:
                 self.questions += 1
-                self.wire.send(bytes((self._real_time_status(command[2]),)))
+                self.wire.send(self._sensors.real_time(command[2]))
             elif command[1] == 0x14:
                 self.kick(command[3], command[4] * 100)
-            elif command[2] == 0x02 and self._error == "cutter":  # DLE ENQ 2: recover, dropping what is buffered
+            elif command[2] == 0x02 and self._sensors.error == "cutter":
+                # DLE ENQ 2: recover, dropping what is buffered
                 self._buffer.clear()
                 self._waiting.clear()
                 self._change(error="none")
@@ -210,7 +208,7 @@ class VirtualPrinter(Twin):
 
     def stuck(self) -> bool:
         """True when nothing can be printed now."""
-        return not self._on or self._paper == "end" or self._cover_open or self._error != "none"
+        return self._sensors.stuck
 
     def put(self, item: Item) -> None:
         """Print one item."""
@@ -242,7 +240,7 @@ class VirtualPrinter(Twin):
         """Pulse a drawer connector; only the drawer that hangs there opens."""
         self.kicks += 1
         if connector in self._connectors and on_ms > 0:
-            self._change(drawers=self._open_drawers | {connector})
+            self._change(open_drawers=self._sensors.open_drawers | {connector})
 
     def automatic_status(self, mask: int) -> None:
         """GS a; a mask other than 0 is answered at once."""
@@ -261,63 +259,24 @@ class VirtualPrinter(Twin):
 
     def status_request(self, number: int) -> None:
         """GS r 1: paper sensors; GS r 2: drawer."""
-        if number == 1:
-            self.wire.send(bytes((0x03 if self._paper == "near_end" else 0,)))
-        else:
-            self.wire.send(bytes((int(self._pin3_high()),)))
+        self.wire.send(self._sensors.queued(number))
 
     # --- status ---------------------------------------------------------------------------------------
 
-    def _pin3_high(self) -> bool:
-        """One line for all drawers: their switches hang on it side by side. Without a switch nothing pulls it up."""
-        return self._drawer_switch != "none" and bool(self._open_drawers) == (self._drawer_switch == "high")
-
-    def _real_time_status(self, number: int) -> int:
-        status = 0x12
-        if number == 1:
-            status |= 0x04 if self._pin3_high() else 0
-            status |= 0x08 if self.stuck() else 0
-        elif number == 2:
-            status |= 0x04 if self._cover_open else 0
-            status |= 0x20 if self._paper == "end" else 0
-            status |= 0x40 if self._error != "none" else 0
-        elif number == 3:
-            status |= _ERROR_BITS[self._error]
-        else:
-            status |= 0x0C if self._paper != "ok" else 0
-            status |= 0x60 if self._paper == "end" else 0
-        return status
-
     def _report(self) -> None:
-        if not self._mask or not self._on:
-            return
-        first = 0x10
-        first |= 0x04 if self._pin3_high() else 0
-        first |= 0x08 if self.stuck() else 0
-        first |= 0x20 if self._cover_open else 0
-        third = 0x03 if self._paper != "ok" else 0
-        third |= 0x0C if self._paper == "end" else 0
-        self.wire.send(bytes((first, _ERROR_BITS[self._error], third, 0x0F)))
+        if self._mask and self._sensors.on:
+            self.wire.send(self._sensors.automatic())
 
-    def _change(
-        self,
-        paper: str | None = None,
-        cover: bool | None = None,
-        error: str | None = None,
-        drawers: frozenset[int] | None = None,
-    ) -> None:
-        before = (self._paper, self._cover_open, self._error, self._pin3_high())
-        self._paper = self._paper if paper is None else paper
-        self._cover_open = self._cover_open if cover is None else cover
-        self._error = self._error if error is None else error
-        self._open_drawers = self._open_drawers if drawers is None else drawers
-        if before != (self._paper, self._cover_open, self._error, self._pin3_high()):
+    def _change(self, **changes: object) -> None:
+        """Something moves; `changes` are fields of `Sensors`."""
+        before, self._sensors = self._sensors, dataclasses.replace(self._sensors, **changes)  # type: ignore[arg-type]
+        if self._sensors.tells(before):
             self._report()
 
     # --- power ------------------------------------------------------------------------------------------
 
     def _switch_off(self, off_ms: int | None = _OFF_MS) -> None:
-        self._on = False
+        self._change(on=False)
         self._at_byte = None
         self._mask = 0
         self._buffer.clear()
@@ -333,7 +292,7 @@ class VirtualPrinter(Twin):
 
     async def _switch_on(self, after_ms: int = 0) -> None:
         await asyncio.sleep(after_ms / 1000)
-        self._on = True
+        self._change(on=True)
         await self.wire.power_on()
         self.wire.resume()
         self._power_on = None
@@ -353,9 +312,9 @@ class VirtualPrinter(Twin):
         to = one_of(arguments, "to", ("open", "closed"))
         self._at_line = None
         if "after_lines" in arguments:
-            self._at_line = (get(arguments, "after_lines", int), lambda: self._change(cover=True))
+            self._at_line = (get(arguments, "after_lines", int), lambda: self._change(cover_open=True))
             return
-        self._change(cover=to == "open")
+        self._change(cover_open=to == "open")
         self._go_on()
 
     async def _cable(self, arguments: Mapping[str, Any]) -> None:
@@ -376,7 +335,7 @@ class VirtualPrinter(Twin):
         self._bytes_per_s = get(arguments, "bytes_per_s", int)
 
     async def _set_error(self, arguments: Mapping[str, Any]) -> None:
-        self._change(error=one_of(arguments, "to", tuple(_ERROR_BITS)))
+        self._change(error=one_of(arguments, "to", tuple(ERRORS)))
         self._go_on()
 
     async def _set_power(self, arguments: Mapping[str, Any]) -> None:
@@ -398,7 +357,8 @@ class VirtualPrinter(Twin):
             raise BadRequest(f"pin is {pin}; there is a drawer on {[_PINS[one] for one in self._connectors]}")
         one = {_PINS.index(pin)}
         opened = one_of(arguments, "to", ("open", "closed")) == "open"
-        self._change(drawers=self._open_drawers | one if opened else self._open_drawers - one)
+        before = self._sensors.open_drawers
+        self._change(open_drawers=before | one if opened else before - one)
 
     async def _receipt(self, arguments: Mapping[str, Any]) -> Table:
         return {"number": self.receipts, "text": self._last_text}
