@@ -86,7 +86,7 @@ class Attending:
         """Make the device show itself: ``{"showed": what to look for}``."""
         device = self._device(parameters.device)
         if device.category == "printer":
-            await self._as_lane(asked, device, "print", _slip(device, [f"I am {device.id}"]))
+            await self._as_lane(asked, device, "print", slip(device, [f"I am {device.id}"]))
             return {"showed": "a slip with its name is printed"}
         if device.category == "display":
             await self._as_lane(asked, device, "display.show", {"device": device.id, "lines": ["I am", device.id]})
@@ -108,7 +108,7 @@ class Attending:
         device = self._device(parameters.device)
         match device.category:
             case "printer":
-                page = _slip(device, _TEST_LINES)
+                page = slip(device, _TEST_LINES)
                 return {"tried": "print", **await self._as_lane(asked, device, "print", page)}
             case "scale":
                 return {
@@ -172,8 +172,11 @@ _TEST_LINES = [
 ]
 
 
-def _slip(device: Attached, lines: list[str]) -> Print:
-    """A short page: the device's name, some lines, a code to scan, a cut; on a label printer, name and code."""
+def slip(device: Attached, lines: list[str]) -> Print:
+    """A short page: the device's name, some lines, codes to scan, a cut; on a label printer, name and code.
+
+    It fits the narrowest paper, whatever the name: the name is a QR code, the bar code four characters.
+    """
     name = device.id
     if isinstance(device.driver, ZplDriver):
         label = f"^XA^FO40,40^A0N,40,40^FD{name}^FS^FO40,100^BCN,80,Y^FD{name}^FS^XZ"
@@ -182,7 +185,8 @@ def _slip(device: Attached, lines: list[str]) -> Print:
         {"kind": "text", "text": name, "align": "center", "bold": True, "width": 2, "height": 2},
         {"kind": "rule"},
         *({"kind": "text", "text": line} for line in lines),
-        {"kind": "barcode", "data": name, "symbology": "CODE128"},
+        {"kind": "barcode", "data": "TEST", "symbology": "CODE128"},
+        {"kind": "qr", "data": name},
         {"kind": "feed", "lines": 2},
         {"kind": "cut"},
     ]

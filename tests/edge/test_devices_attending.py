@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from drivers import catalog
+from drivers.printers import escpos
+from drivers.printers.document import from_json
+from drivers.printers.profiles import PROFILES
 from drivers.virtual.magellan import VirtualMagellan
 from drivers.virtual.wire import PtyWire
 from drivers.virtual.zpl_printer import VirtualZplPrinter
 from edge.bus.messages.replies import Code, ProblemError
 from edge.config import Device
-from edge.devices.attending import Attending
+from edge.devices.attached import Attached
+from edge.devices.attending import Attending, slip
 from edge.services.requests import Asked
 from tests.edge.devices_rig import Counter, until
 
@@ -71,6 +76,19 @@ async def test_each_shows_itself_as_it_can(tmp_path: Path) -> None:
         with pytest.raises(ProblemError) as problem:
             await counter.attend("device.identify", "scanner-3")
         assert problem.value.code is Code.DEVICE_LOST
+
+
+@pytest.mark.parametrize("model", [name for name, profile in PROFILES.items() if profile.language == "escpos"])
+def test_a_test_page_fits_every_printer_whatever_its_name(model: str) -> None:
+    driver = catalog.build_driver(
+        "escpos-printer",
+        catalog.read_device("escpos-printer", {"model": model}),
+        catalog.build_transport(catalog.read_transport("escpos-printer", "tcp", {"host": "127.0.0.1"})),
+        lambda _: None,
+    )
+    page = slip(Attached("a" * 64, "printer", ("lane-1",), driver=driver), ["A line"])
+    document = from_json([element.model_dump(mode="json") for element in page.document or ()])
+    assert escpos.encode(document, PROFILES[model]).data
 
 
 async def test_a_label_printer_prints_a_label(tmp_path: Path) -> None:
