@@ -204,3 +204,15 @@ class PrintLedger:
 def trim(before: str) -> Statement:
     """Forget jobs that ended before this wall time (RFC 3339, UTC)."""
     return "DELETE FROM print_jobs WHERE ended = 1 AND ended_at < ?", (before,)
+
+
+_TOKEN_ALPHABET = bytes(range(0x21, 0x7F))
+
+
+def token_of(number: int) -> bytes:
+    """Four printable ASCII bytes; the same one comes back after 78 million jobs."""
+    out = bytearray()
+    for _ in range(4):
+        number, digit = divmod(number, len(_TOKEN_ALPHABET))
+        out.append(_TOKEN_ALPHABET[digit])
+    return bytes(out)

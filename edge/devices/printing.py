@@ -13,7 +13,6 @@ Source: design pages "Devices" (receipt printers, ledger) and "Architecture" (pr
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -21,17 +20,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakValueDictionary
 
-import orjson
-
 from drivers.events import PrinterStatus, PrintProof
 from drivers.printers.printer_driver import PrinterDriver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import Print, PrintCancel, PrintReprint, PrintState
-from edge.devices import print_ledger
+from edge.devices import print_answers, print_ledger
 from edge.devices.failover import Failover
-from edge.devices.print_ledger import PRINTING_SCHEMAS, Job, PrintLedger, State
+from edge.devices.print_ledger import PRINTING_SCHEMAS, Job, PrintLedger, State, token_of
 from edge.devices.print_queue import SEND_S, WAITING_LIMIT, PrinterQueue, end_job
-from edge.devices.receipts import Encoder
+from edge.devices.receipts import Encoder, digest_of
 from edge.devices.registry import Attached, Registry, Report
 from edge.journal.clock import Clock
 from edge.journal.store import StorageFull, Store, StoreFaulted
@@ -45,6 +42,7 @@ log = logging.getLogger(__name__)
 PRELOAD_AFTER_S = 2.0
 """The encoder's library is loaded this long after the start, so that it does not delay the first scan."""
 TRIM_EVERY_S = 6 * 3600.0
+REPRINT_TTL_MS = 60_000
 
 
 class Printing:
@@ -172,7 +170,7 @@ class Printing:
         name = parameters.job or asked.request_id
         async with self._turn(asked.lane):
             job = await self._find(asked.lane, name)
-            digest = _digest(parameters)
+            digest = digest_of(parameters)
             if job is None:
                 device = self._registry.device_for(asked.lane, "printer", parameters.device, parameters.lease)
                 queue = self._queue(device)
@@ -276,7 +274,7 @@ class Printing:
             device=device,
             digest=digest,
             content=content,
-            token=_token(self._token),
+            token=token_of(self._token),
             boot=now.boot,
             expires_ms=now.mono_ms + ttl_ms,
             created_at=now.wall,
@@ -311,53 +309,9 @@ class Printing:
                     failover = self._failovers.get(job.device)
                     moves = failover is not None and failover.takes(job)
                     if queue.hold is not None and job.state == "queued" and not moves:
-                        raise self._waits(job, queue.hold)
+                        raise print_answers.waiting(job, queue.hold, self._clock.now().mono_ms)
                     await queue.changed.wait()
         except TimeoutError:
-            raise self._unfinished(job, self._queues.get(job.device)) from None
-        if job.state in ("printed", "sent"):
-            return job.result()
-        raise ProblemError(_CODES[job.state], f"{job.state}: {job.reason}")
-
-    def _waits(self, job: Job, hold: ProblemError) -> ProblemError:
-        left_s = max(0, job.expires_ms - self._clock.now().mono_ms) // 1000
-        detail = f"{hold.detail}; the job waits for {left_s} s more and is printed if that is mended; see print.state"
-        return ProblemError(hold.code, detail)
-
-    def _unfinished(self, job: Job, queue: PrinterQueue | None) -> ProblemError:
-        if queue is not None and queue.hold is not None and job.state == "queued":
-            return self._waits(job, queue.hold)
-        reason = queue.driver.status.reason if queue is not None else None
-        if job.state in ("sending", "sent") and reason is not None:
-            return ProblemError(Code.NOT_READY, f"{reason}: in the middle of the job; ask print.state before repeating")
-        if reason is not None:
-            return ProblemError(Code.NOT_READY, f"{reason}: in the middle of another job; this one waits")
-        return ProblemError(Code.TIMED_OUT, f"the job is {job.state}; ask print.state before repeating")
-
-
-REPRINT_TTL_MS = 60_000
-
-_CODES: Mapping[State, Code] = {
-    "unknown": Code.UNKNOWN_OUTCOME,
-    "failed": Code.DEVICE_LOST,
-    "expired": Code.EXPIRED,
-    "cancelled": Code.EXPIRED,
-}
-
-
-def _digest(parameters: Print) -> bytes:
-    """Of what is to be on the paper, wherever it is printed and however long it may wait."""
-    content = parameters.model_dump(mode="json", include={"document", "raw"})
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-_TOKEN_ALPHABET = bytes(range(0x21, 0x7F))
-
-
-def _token(number: int) -> bytes:
-    """Four printable ASCII bytes; the same one comes back after 78 million jobs."""
-    out = bytearray()
-    for _ in range(4):
-        number, digit = divmod(number, len(_TOKEN_ALPHABET))
-        out.append(_TOKEN_ALPHABET[digit])
-    return bytes(out)
+            now_ms = self._clock.now().mono_ms
+            raise print_answers.unfinished(job, self._queues.get(job.device), now_ms) from None
+        return print_answers.ended(job)

@@ -8,7 +8,10 @@ receipt at a time.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
+
+import orjson
 
 from drivers.errors import BadDocument
 from drivers.printers import document as doc
@@ -67,6 +70,12 @@ class Encoder:
                 return await asyncio.to_thread(escpos.encode, document, profile)
             except BadDocument as error:
                 raise _bad(error) from error
+
+
+def digest_of(parameters: Print) -> bytes:
+    """The SHA-256 of what is to be on the paper, wherever it is printed and however long it may wait."""
+    content = parameters.model_dump(mode="json", include={"document", "raw"})
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _bad(error: BadDocument) -> ProblemError:
