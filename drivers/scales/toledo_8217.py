@@ -36,12 +36,15 @@ STX, CR = b"\x02", b"\x0d"
 FRAME_LIMIT_BYTES = 16
 
 _TARE_DECIMALS: Mapping[str, int] = {"kg": 3, "lb": 2}
-_WEIGHT = re.compile(rb"(\d{1,5})\.(\d{2,3})(N?)")
+_WEIGHT = re.compile(rb"(?:(\d\d)\.(\d{3})|(\d{2,3})\.(\d\d))(N?)")  # five digits, or four: a byte lost is no weight
 
 
 @dataclass(frozen=True, slots=True)
 class Toledo8217Options:
-    """`unit` refuses weights of the other unit, should the scale be switched over; None takes both."""
+    """`unit` refuses weights of the other unit, should the scale be switched over; None takes both.
+
+    Better set it: kilograms whose last digit got lost on the line look like pounds.
+    """
 
     unit: Literal["kg", "lb"] | None = None
 
@@ -86,11 +89,12 @@ class Toledo8217(ScaleProtocol):
         match = _WEIGHT.fullmatch(body)
         if match is None:
             return [Noise(raw, "neither a weight nor a status")]
-        unit: Unit = "kg" if len(match[2]) == 3 else "lb"
+        unit: Unit = "kg" if match[1] else "lb"
+        whole, fraction = match.group(1, 2) if match[1] else match.group(3, 4)
         if self._unit is not None and unit != self._unit:
             return [Noise(raw, f"a weight in {unit}, where {self._unit} is configured")]
-        value = f"{int(match[1])}.{match[2].decode('ascii')}"
-        return [Weight(value, unit, stable=True, net=bool(match[3]), tare=None, raw=raw)]
+        value = f"{int(whole)}.{fraction.decode('ascii')}"
+        return [Weight(value, unit, stable=True, net=bool(match[5]), tare=None, raw=raw)]
 
 
 def status(raw: bytes, byte: int) -> Event:

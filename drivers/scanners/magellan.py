@@ -50,7 +50,8 @@ _DATA = Label(aim="never")  # the identifier has been taken off before
 class MagellanOptions:
     """`form`: messages with S and CR (Datalogic) or with STX and ETX (NCR, no check character).
 
-    `unit` refuses weights of the other unit, should the scale be switched over; None takes both.
+    `unit` refuses weights of the other unit, should the scale be switched over; None takes both. Better set it where
+    there is a scale: five digits of kilograms of which one got lost on the line look like pounds.
     """
 
     form: Literal["s", "stx"] = "s"

@@ -13,7 +13,7 @@ from drivers.catalog import build_driver, build_transport, read_device, read_tra
 from drivers.errors import BadOption, DeviceLost, Garbled, NotReady
 from drivers.events import Noise, ScaleStatus, Weight
 from drivers.scales.scale_driver import ScaleDriver
-from drivers.scales.toledo_8217 import Toledo8217
+from drivers.scales.toledo_8217 import Toledo8217, Toledo8217Options
 from drivers.virtual.scales.toledo_8217 import VirtualToledo8217
 from drivers.virtual.wire import PtyWire
 from tests.drivers.rig import PATIENCE_S, Heard, running, until
@@ -174,3 +174,12 @@ def test_a_tare_is_five_digits() -> None:
     ):
         with pytest.raises(BadOption, match=told):
             Toledo8217().tare_value(value, unit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lost", range(7))
+def test_a_frame_that_lost_a_byte_is_no_weight_where_the_unit_is_known(lost: int) -> None:
+    frame = b"\x0212.345\r"
+    scale = Toledo8217(Toledo8217Options(unit="kg"))
+    events = [*scale.receive(frame[:lost] + frame[lost + 1 :]), *scale.receive(frame)]
+    assert [event.value for event in events if isinstance(event, Weight)] == ["12.345"]
+    assert [type(event) for event in events] == [Noise, Weight]
