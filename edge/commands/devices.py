@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from edge.startup import complain, loaded
 
 if TYPE_CHECKING:
-    from edge.bus.messages.statuses import DeviceStatus
     from edge.config import Device, StoreConfig
 
 _EPILOG = """
@@ -80,22 +79,6 @@ def _configured(config: StoreConfig, name: str) -> Device | None:
     return device
 
 
-def where(device: Device) -> str:
-    """Where a device hangs, as people say it."""
-    link = dict(device.transport or {})
-    kind = link.pop("kind", None)
-    if kind is None:
-        carriers = [str(device.options[key]) for key in ("printer", "scanner") if key in device.options]
-        return f"on {carriers[0]}" if carriers else "-"
-    if kind == "tcp":
-        return f"{link.get('host')}:{link.get('port', '')}".rstrip(":")
-    if isinstance(link.get("usb"), dict):
-        from drivers.transports.usb_identity import UsbDevice
-
-        return str(UsbDevice(**link["usb"]))
-    return str(link.get("path") or " ".join(f"{key}={value}" for key, value in link.items()))
-
-
 # -- list and show -----------------------------------------------------------------------------------------------------
 
 
@@ -107,60 +90,14 @@ def _add_list(commands: Subparsers) -> argparse.ArgumentParser:
         "answers, and only the configuration is shown.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _list(config, chosen.json)))
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _list(config, chosen)))
     return parser
 
 
-async def _statuses(config: StoreConfig) -> dict[str, DeviceStatus]:
-    from edge import status_report
-    from edge.commands.desk import NoGateway
+async def _list(config: StoreConfig, chosen: argparse.Namespace) -> int:
+    from edge.commands import listing
 
-    try:
-        report = await status_report.ask(config)
-    except status_report.NoAnswer as error:
-        raise NoGateway(str(error)) from None
-    return {device.device: device for device in report.devices}
-
-
-async def _list(config: StoreConfig, as_json: bool) -> int:
-    from edge.commands.desk import NoGateway
-
-    try:
-        known, silent = await _statuses(config), ""
-    except NoGateway as error:
-        known, silent = {}, str(error)
-    rows = []
-    for device in config.devices:
-        status = known.get(device.id)
-        rows.append(
-            {
-                "device": device.id,
-                "protocol": device.protocol,
-                "where": where(device),
-                "lanes": list(status.lanes if status else device.lanes),
-                "lease": status.lease.lane if status and status.lease else None,
-                "state": status.state if status else "unknown",
-                "please": status.please if status else "",
-            }
-        )
-    if as_json:
-        print(json.dumps({"devices": rows, "gateway": silent or "answers"}, indent=1, ensure_ascii=False))
-    else:
-        heads = ("device", "protocol", "state", "lanes", "where")
-        lines = [tuple(_lanes(row) if h == "lanes" else str(row[h]) for h in heads) for row in rows]
-        widths = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
-        for line, please in zip([heads, *lines], ["please", *(row["please"] for row in rows)], strict=True):
-            cells = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            print(f"{cells}  {please}".rstrip())
-    if silent:
-        return complain(silent)
-    return 1 if any(row["please"] for row in rows) else 0
-
-
-def _lanes(row: dict[str, Any]) -> str:
-    """Whose a device is, and which lane has it for itself just now."""
-    leased = f" (leased: {row['lease']})" if row["lease"] else ""
-    return ",".join(row["lanes"]) + leased
+    return await listing.list_all(config, chosen.json)
 
 
 def _add_show(commands: Subparsers) -> argparse.ArgumentParser:
@@ -171,51 +108,15 @@ def _add_show(commands: Subparsers) -> argparse.ArgumentParser:
     )
     parser.add_argument("name", metavar="NAME", help="the device's id")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _show(config, chosen.name, chosen.json)))
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _show(config, chosen)))
     return parser
 
 
-async def _show(config: StoreConfig, name: str, as_json: bool) -> int:
-    from dataclasses import asdict
+async def _show(config: StoreConfig, chosen: argparse.Namespace) -> int:
+    from edge.commands import listing
 
-    from drivers import catalog
-    from edge.commands.desk import NoGateway
-
-    device = _configured(config, name)
-    if device is None:
-        return 2
-    link = dict(device.transport or {})
-    kind = link.pop("kind", None)
-    table: dict[str, Any] = {
-        "device": device.id,
-        "category": catalog.DEVICES[device.protocol].category,
-        "protocol": device.protocol,
-        "where": where(device),
-        "transport": {"kind": kind, **asdict(catalog.read_transport(device.protocol, kind, link))} if kind else None,
-        "options": asdict(catalog.read_device(device.protocol, device.options)),
-        "lanes": list(device.lanes),
-    }
-    silent = ""
-    try:
-        status = (await _statuses(config)).get(name)
-        table["status"] = status.model_dump(mode="json") if status else None
-    except NoGateway as error:
-        silent, table["status"] = str(error), None
-    if as_json:
-        print(json.dumps(table, indent=1, ensure_ascii=False))
-    else:
-        _print_table(table)
-    return complain(silent) if silent else 0
-
-
-def _print_table(table: dict[str, Any], indent: str = "") -> None:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            print(f"{indent}{key}")
-            _print_table(value, indent + "  ")
-        else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-            print(f"{indent}{key:<{18 - len(indent)}}{'-' if shown in (None, '') else shown}")
+    device = _configured(config, chosen.name)
+    return 2 if device is None else await listing.show(config, device, chosen.json)
 
 
 # -- identify, test, calibrate -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from drivers.events import PrinterError, PrinterStatus, ScaleFault, ScaleStatus,
 from drivers.printers import printer_driver
 from drivers.scales import scale_driver
 from edge.bus.messages.replies import Code
-from edge.commands.devices import where
+from edge.commands.listing import where
 from edge.config import Device
 from edge.devices.advice import please
 from tests.edge.devices_rig import Counter, until
