@@ -153,7 +153,8 @@ def _add_test(commands: Subparsers) -> argparse.ArgumentParser:
         "test",
         help="try a device as a till would use it",
         description="A printer prints a test page, a scale weighs, a drawer opens (which is recorded), a display shows "
-        "a pattern, a scanner must scan within --seconds. Exit status 0: it works; 1: it does not, and why.",
+        "a pattern, a scanner must scan within --seconds. Exit status 0: it works, or it cannot tell and you look; "
+        "1: it does not, and why.",
     )
     parser.add_argument("name", metavar="NAME", help="the device's id")
     parser.add_argument("--seconds", type=float, default=20, metavar="N", help="how long to wait for it (20)")
@@ -172,8 +173,14 @@ async def _test(config: StoreConfig, chosen: argparse.Namespace) -> int:
         print(f"scan something with {device.id} now", flush=True)
     result = await ask(config, "device.test", {"device": device.id}, min(110.0, chosen.seconds))
     tried = result.pop("tried")
-    print(f"{device.id} works: {tried} gave {json.dumps(result, ensure_ascii=False)}")
+    look = any(key in result and result[key] == value for key, value in _LEFT_TO_THE_EYE.items())
+    verdict = "cannot tell whether it did it, so look" if look else "works"
+    print(f"{device.id} {verdict}: {tried} gave {json.dumps(result, ensure_ascii=False)}")
     return 0
+
+
+_LEFT_TO_THE_EYE = {"opened": None, "state": "sent", "shown": True}
+"""Results of devices that tell nothing more: of a drawer, a printer, a display."""
 
 
 def _add_calibrate(commands: Subparsers) -> argparse.ArgumentParser:

@@ -102,7 +102,10 @@ class Drawer:
         """What a person should do about the drawer; empty when nothing."""
         if self.complaint:
             return self.complaint
-        return f"Close {self.device.id}: it was left open" if self.is_left_open else ""
+        name, can_be_learnt = self.device.id, self.device.through is not None
+        if can_be_learnt and self.device.options.open_when is None and self._learnt is None:
+            return f"Calibrate {name}, so that it tells whether it is open: tillgate devices calibrate {name}"
+        return f"Close {name}: it was left open" if self.is_left_open else ""
 
     @property
     def is_left_open(self) -> bool:

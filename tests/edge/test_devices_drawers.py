@@ -121,7 +121,8 @@ async def test_without_a_calibrated_contact_the_outcome_is_unknown(tmp_path: Pat
         assert result == {"opened": None, "already_open": False, "device": "drawer-1"}
         assert [fact["outcome"] for fact in await counter.facts(OPENED)] == ["unknown"]
         assert (await counter.ask("drawer.state"))["open"] is None
-        assert counter.state("drawer-1")["state"] == "unknown"
+        status = counter.state("drawer-1")
+        assert (status["state"], "tillgate devices calibrate drawer-1" in status["please"]) == ("unknown", True)
 
 
 async def test_a_printer_that_is_gone_loses_the_drawer_and_nothing_is_opened(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ async def test_every_category_can_be_tried(shop: Shop) -> None:
     assert '"value": "0.482"' in out
     code, out, err = await shop.type("test", "drawer-1")
     assert code == 0, err
+    assert out.startswith("drawer-1 works")
     assert '"opened": true' in out
     process = await terminal(shop.at.config.file, "test", "scanner-1")
     await line_with(process, "scan something")
@@ -324,6 +325,12 @@ async def test_a_capture_is_played_to_the_gateway(tmp_path: Path) -> None:
 )
 async def test_a_drawer_is_calibrated_by_hand(tmp_path: Path, switch: str, answers: list[str], found: str) -> None:
     async with open_shop(tmp_path, switch=switch) as shop:
+        code, out, _ = await shop.type("test", "drawer-1")
+        assert (code, "cannot tell whether it did it, so look" in out) == (0, True)
+        await shop.printer.do("drawer", {"to": "closed"})
+        assert (
+            "calibrate drawer-1" in json.loads((await shop.type("show", "drawer-1", "--json"))[1])["status"]["please"]
+        )
         process = await terminal(shop.at.config.file, "calibrate", "drawer-1")
         assert process.stdin is not None
         assert process.stdout is not None
@@ -341,6 +348,7 @@ async def test_a_drawer_is_calibrated_by_hand(tmp_path: Path, switch: str, answe
         assert (process.returncode, err) == (0, b"")
         assert found in out.decode()
         state = json.loads((await shop.type("show", "drawer-1", "--json"))[1])["status"]
+        assert ("calibrate" in state["please"]) == (found == "nothing learnt")
         assert state["detail"] == ({"open": None} if switch == "none" else {"open": False})
 
 
