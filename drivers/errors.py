@@ -41,6 +41,8 @@ class NotReady(DriverError):
 class Garbled(DriverError):
     """The device answered only with rubbish. Count it and ask again; check cable and line settings."""
 
+    reason = "garbled"
+
 
 class WrongDevice(DriverError):
     """What is there is not what was configured. Stop this device: a person must correct the configuration."""

@@ -44,9 +44,14 @@ class Attached:
     """Whether its driver met a bug and has not run well since."""
 
     @property
+    def home(self) -> str:
+        """The lane that it belongs to, whoever else may use it."""
+        return self.lanes[0]
+
+    @property
     def serves(self) -> str:
         """The lane that hears what it says by itself: the one that has leased it, else its home."""
-        return self.leased_to or self.lanes[0]
+        return self.leased_to or self.home
 
     @property
     def is_open(self) -> bool:

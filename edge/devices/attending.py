@@ -78,7 +78,7 @@ class Attending:
             raise ProblemError(Code.NOT_FOUND, f"this gateway does not serve {operation}")
         if isinstance(parameters, dict):
             parameters = OPERATIONS[operation].parameters.model_validate(parameters)
-        return await handler(Asked(device.lanes[0], asked.request_id, asked.deadline_s), parameters)
+        return await handler(Asked(device.home, asked.request_id, asked.deadline_s), parameters)
 
     # -- identify and test -----------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Calibrating:
         try:
             self._look(drawer, printer)
             closed = await _level(printer)
-            lane = Asked(drawer.device.lanes[0], asked.request_id, asked.deadline_s)
+            lane = Asked(drawer.device.home, asked.request_id, asked.deadline_s)
             opening = DrawerOpen(device=drawer.device.id, operator_id="technician", reason=REASON)
             await self._drawers.open_drawer(lane, opening)
             opened = await _changed(printer, closed)

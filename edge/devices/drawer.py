@@ -214,12 +214,12 @@ class Drawer:
     def _opened_without_command(self, shared_with: tuple[str, ...]) -> None:
         log.warning("%s was opened without a command", " or ".join((self.device.id, *shared_with)))
         fact = DrawerOpened(
-            device=self.device.id, lane=self.device.lanes[0], request=None, outcome="seen", shared_with=shared_with
+            device=self.device.id, lane=self.device.home, request=None, outcome="seen", shared_with=shared_with
         )
         self._recorded(fact, [self._seen_now(True)])
 
     def _closed(self, before: Known) -> None:
-        fact = DrawerClosed(device=self.device.id, lane=self.device.lanes[0], open_ms=self._open_ms(before))
+        fact = DrawerClosed(device=self.device.id, lane=self.device.home, open_ms=self._open_ms(before))
         self._recorded(fact, [self._seen_now(False)])
 
     def _open_ms(self, known: Known) -> int | None:
@@ -253,7 +253,7 @@ class Drawer:
         log.warning("%s was left open", self.device.id)
         self.known = replace(known, told=True)
         fact = DrawerLeftOpen(
-            device=self.device.id, lane=self.device.lanes[0], request=known.request, open_ms=self._open_ms(known)
+            device=self.device.id, lane=self.device.home, request=known.request, open_ms=self._open_ms(known)
         )
         self._recorded(fact, [drawer_ledger.remember(self.device.id, self.known)])
         self._tell(self)

@@ -88,7 +88,7 @@ class LaneCards:
                 "ON CONFLICT (device) DO UPDATE SET lane = excluded.lane, at = excluded.at",
                 (device.id, lane, now_utc()),
             )
-        fact = DeviceBound(device=device.id, lane=now_at, previous=device.lanes[0], home=lane is None)
+        fact = DeviceBound(device=device.id, lane=now_at, previous=device.home, home=lane is None)
         try:
             await self._report(fact, also=[statement])
         except StorageFull:

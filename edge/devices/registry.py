@@ -145,7 +145,7 @@ class Registry(Statuses):
     def _only(self, lane: str, category: Category) -> Attached:
         usable = [device for device in self.all(category) if lane in device.lanes]
         if len(usable) > 1:
-            usable = [device for device in usable if device.lanes[0] == lane] or usable
+            usable = [device for device in usable if device.home == lane] or usable
         if not usable:
             raise ProblemError(Code.NOT_FOUND, f"lane {lane} has no {category}")
         if len(usable) > 1:
@@ -273,11 +273,8 @@ class Registry(Statuses):
             return  # it stays unknown until it speaks by itself, or a till asks for a weight
         try:
             await scale.read()
-        except NotReady as error:
-            if error.reason == "no_answer":
-                self.silent(device)
-        except Garbled:
-            self.garbles(device)
+        except (NotReady, Garbled) as error:
+            self.refuses(device, error)
         except DeviceLost:
             return  # its own task tells
 

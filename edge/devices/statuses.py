@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from drivers.errors import Garbled, NotReady
 from drivers.events import PrinterStatus
 from edge.bus import topics
 from edge.bus.envelope import now_utc
@@ -86,13 +87,14 @@ class Statuses:
         else:
             self._set(scale, "not_ready", {"reason": stuck}, please(scale.id, stuck))
 
-    def silent(self, device: Attached) -> None:
-        """The device was asked and did not answer, though its port is open."""
-        self._set(device, "offline", {"reason": "no_answer"}, please(device.id, "no_answer"))
+    def refuses(self, scale: Attached, error: NotReady | Garbled) -> None:
+        """The scale was asked in vain: it did not answer, though its port is open, or only rubbish came.
 
-    def garbles(self, device: Attached) -> None:
-        """The device was asked and answered only rubbish."""
-        self._set(device, "not_ready", {"reason": "garbled"}, please(device.id, "garbled"))
+        Any other reason is its own word, which `answers` takes.
+        """
+        if isinstance(error, Garbled) or error.reason == "no_answer":
+            state: DeviceState = "not_ready" if isinstance(error, Garbled) else "offline"
+            self._set(scale, state, {"reason": error.reason}, please(scale.id, error.reason))
 
     def printer_said(self, printer: Attached, status: PrinterStatus) -> None:
         """Take a printer's own words."""

@@ -104,13 +104,9 @@ class Watching:
                 try:
                     async with self._turn(device):
                         await watch.scale.read()
-                except NotReady as error:
-                    if error.reason == "no_answer":
-                        self._registry.silent(device)
+                except (NotReady, Garbled) as error:
+                    self._registry.refuses(device, error)
                     self._tell(watch, LiveWeight(reason=error.reason, read_at=now_utc(), device=device.id))
-                except Garbled:
-                    self._registry.garbles(device)
-                    self._tell(watch, LiveWeight(reason="garbled", read_at=now_utc(), device=device.id))
                 await asyncio.sleep(next_s - loop.time())
         except DeviceLost:
             for lane in tuple(watch.lanes):

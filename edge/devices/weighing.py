@@ -106,15 +106,11 @@ class Weighing:
                 raise ProblemError(Code.TIMED_OUT, "the deadline leaves no time to weigh; give it a second or more")
             yield scale, left_s
             self._registry.answers(device)
-        except NotReady as error:
-            if error.reason == "no_answer":
-                self._registry.silent(device)
+        except (NotReady, Garbled) as error:
+            self._registry.refuses(device, error)
             raise ProblemError(Code.NOT_READY, f"{error.reason}: {error}") from error
         except BadOption as error:
             raise ProblemError(Code.BAD_MESSAGE, str(error)) from error
-        except Garbled as error:
-            self._registry.garbles(device)
-            raise ProblemError(Code.NOT_READY, f"garbled: {error}") from error
         except DeviceLost as error:
             raise ProblemError(Code.DEVICE_LOST, str(error)) from error
         finally:
