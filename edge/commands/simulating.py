@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import stat
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -159,21 +160,37 @@ async def simulate(config: StoreConfig, device: Device, at: str | None, paper: P
             if at is not None:
                 pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in transport_to(twin).items())
                 print(f"a gateway finds it with   transport = {{ {pairs} }}", flush=True)
-            print(f"{device.id} is at {twin.wire.address}. What shall be done to it? (help, Ctrl-D)", flush=True)
-            reader = asyncio.StreamReader()
-            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+            hand = await _hand(loop)
+            asking = "What shall be done to it? (help, Ctrl-D)" if hand else "Nobody is at a keyboard; SIGTERM ends it."
+            print(f"{device.id} is at {twin.wire.address}. {asking}", flush=True)
             ending = asyncio.ensure_future(ended.wait())
-            while not ended.is_set():
-                reading = asyncio.ensure_future(reader.readline())
+            while hand is not None and not ended.is_set():
+                reading = asyncio.ensure_future(hand.readline())
                 await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done() or not (line := reading.result()):
                     reading.cancel()
                     break
                 print(await _obey(twin, line.decode("utf-8", errors="replace").strip()), flush=True)
+            if hand is None:
+                await ending
             ending.cancel()
     except (CannotBeThere, OSError) as error:
         return complain(str(error))
     return 0
+
+
+async def _hand(loop: asyncio.AbstractEventLoop) -> asyncio.StreamReader | None:
+    """What is typed, piped in, or stands in a file; None where that is /dev/null, as in the background."""
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if stat.S_ISCHR(mode) and not sys.stdin.isatty():
+        return None
+    reader = asyncio.StreamReader()
+    if stat.S_ISREG(mode):  # no event tells of a file: it is there at once
+        reader.feed_data(sys.stdin.buffer.read())
+        reader.feed_eof()
+    else:
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
 
 
 async def _obey(twin: Twin, line: str) -> str:

@@ -298,6 +298,27 @@ async def test_simulate_then_record_without_a_gateway(tmp_path: Path) -> None:
     assert not (tmp_path / "ttyscanner").exists()
 
 
+async def test_simulate_in_the_background_and_from_a_file(tmp_path: Path) -> None:
+    config, deeds = tmp_path / "store.toml", tmp_path / "deeds"
+    config.write_text(f'state_dir = "state"\n[store]\nid = "S1"\n{tables(tmp_path, 1)}')
+    words = (sys.executable, "-m", "edge.cli", "devices", "simulate", "scale-1", "--config", str(config))
+    pipe = asyncio.subprocess.PIPE
+    twin = await asyncio.create_subprocess_exec(
+        *words, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    await line_with(twin, "Nobody is at a keyboard")
+    assert (tmp_path / "ttyscale").exists()
+    twin.terminate()
+    assert (await twin.communicate())[1] == b""
+    assert twin.returncode == 0
+    deeds.write_text("load kg=0.482\nstate\n")
+    with deeds.open("rb") as script:
+        twin = await asyncio.create_subprocess_exec(*words, stdin=script, stdout=pipe, stderr=pipe)
+        out, err = await twin.communicate()
+    assert (twin.returncode, err) == (0, b"")
+    assert b"0.482" in out
+
+
 async def test_a_capture_is_played_to_the_gateway(tmp_path: Path) -> None:
     (tmp_path / "gateway").mkdir()
     async with gateway(tables(tmp_path, 1), folder=tmp_path / "gateway") as at:
