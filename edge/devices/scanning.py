@@ -9,7 +9,7 @@ What is not delivered is heard too: a code that contradicts itself, one that was
 is kept in quarantine, counted in the device's status, and told to the lane with a stable code and what to do.
 
 The one exception is the first GS1 code since the start: its library is imported on a thread, and the lane's scans
-wait for that in their order.
+wait for that in their order; those that waited longer than a scan may live are not delivered.
 
 Source: design pages "The local bus" (scans) and "Devices" (normalise).
 """
@@ -60,7 +60,8 @@ class _Lane:
 
 
 class Scanning:
-    """Publishes every scan to the home lane (the first) of its scanner; a lane card is obeyed and goes nowhere.
+    """Publishes every scan to the lane that its scanner serves: its home, or whoever has leased it. A lane card is
+    obeyed and goes nowhere.
 
     `publish` is `Client.publish_soon`; `currency` is the store's (ISO 4217), in which embedded prices are.
     """
@@ -108,15 +109,25 @@ class Scanning:
     def _hold(self, lane: str, device: Attached, scan: Scan) -> None:
         self._held.setdefault(lane, []).append((device, scan))
         if self._loading is None:
-            self._loading = asyncio.get_running_loop().create_task(self._load(), name="GS1 library")
+            self._loading = self._background.start(self._load(), "GS1 library")
 
     async def _load(self) -> None:
-        await asyncio.to_thread(codes.load_library)
-        self._library = True
+        """Import the library; where that fails, the next code that needs it tries again."""
+        missing: rejected.Rejected | None = None
+        try:
+            await asyncio.to_thread(codes.load_library)
+            self._library = True
+        except (ImportError, OSError) as error:
+            log.critical("GS1 codes cannot be read: %s", error)
+            missing = rejected.Rejected("garbled", f"the library for GS1 codes cannot be loaded: {error}")
+        self._loading = None
         held, self._held = self._held, {}
         for lane, scans in held.items():
             for device, scan in scans:
-                self._deliver(lane, device, scan)
+                if missing is not None and codes.needs_library(scan.text, scan.aim):
+                    self._reject(device, lane, missing, scan.raw)
+                else:
+                    self._deliver(lane, device, scan)
 
     def _deliver(self, lane: str, device: Attached, scan: Scan) -> None:
         try:
@@ -128,7 +139,7 @@ class Scanning:
         if heard is None:
             heard = self._lanes[lane] = _Lane(lane)
         heard.counter += 1
-        captured_s = time.time() - (time.monotonic_ns() - scan.captured_ns) / 1e9
+        age_s = (time.monotonic_ns() - scan.captured_ns) / 1e9
         payload = orjson.dumps(
             {
                 "scan_id": new_id(),
@@ -140,11 +151,14 @@ class Scanning:
                 "embedded": reading.embedded,
                 "barcode": codes.SYMBOLOGIES.get(reading.symbology[1]) if reading.symbology else None,
                 "add_on": reading.add_on,
-                "captured_at": _utc(captured_s),
+                "captured_at": _utc(time.time() - age_s),
                 "device": device.id,
             }
         )
         heard.recent.append(payload)
+        if age_s > SCAN_EXPIRY_S:
+            log.error("scan %d of lane %s is not delivered: it waited for %.1f s", heard.counter, lane, age_s)
+            return
         try:
             self._publish(heard.topic, payload, qos=1, expiry_s=SCAN_EXPIRY_S)
         except BusFull as error:

@@ -83,7 +83,6 @@ class Watching:
 
     async def run(self) -> NoReturn:
         """Read the scales that are watched, until cancelled."""
-        self._watches.clear()
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._news.wait()
@@ -109,9 +108,10 @@ class Watching:
                     self._tell(watch, LiveWeight(reason=error.reason, read_at=now_utc(), device=device.id))
                 await asyncio.sleep(next_s - loop.time())
         except DeviceLost:
-            for lane in tuple(watch.lanes):
-                self._leave(watch, lane, "device_lost")
+            log.info("%s is watched no more: it is lost", device.id)
         finally:
+            for lane in tuple(watch.lanes):  # none, but for a loss or a bug
+                self._leave(watch, lane, "device_lost")
             watch.scale.on_answer = None
             self._watches.pop(device.id, None)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from drivers.events import Scan
 from edge.bus.messages.replies import Code
@@ -22,6 +26,11 @@ def scans(counter: Counter, lane: str = "lane-1") -> list[dict]:
 def rejections(counter: Counter, lane: str = "lane-1") -> list[ScanRejected]:
     topic = f"tg/v1/lanes/{lane}/scans/rejected"
     return [ScanRejected.model_validate(payload) for heard, payload, _ in counter.published if heard == topic]
+
+
+def now(text: str, aim: str | None = None) -> Scan:
+    """A code that a driver has read just now."""
+    return Scan(text, text.encode(), aim, time.monotonic_ns())
 
 
 async def test_a_scan_becomes_one_message_for_its_home_lane(tmp_path: Path) -> None:
@@ -45,6 +54,34 @@ async def test_a_scan_becomes_one_message_for_its_home_lane(tmp_path: Path) -> N
         assert not scans(counter, "lane-2")
         how = [how for topic, _, how in counter.published if topic.endswith("/scans")]
         assert how == [{"qos": 1, "expiry_s": 3}] * 4
+
+
+async def test_a_library_that_cannot_be_loaded_holds_up_no_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, "biip.gs1_messages", None)
+            counter.scanner.scan("0109501101530003" + "3103000482", "e0")
+            counter.scanner.scan(EAN)
+            await until(lambda: scans(counter), "the plain code")
+        (told,) = rejections(counter)
+        assert (told.code, told.please) == ("garbled", "Scan it again")
+        counter.scanner.scan("0109501101530003" + "3103000482", "e0")
+        await until(lambda: len(scans(counter)) == 2, "the same once more")
+        assert [scan["gtin"] for scan in scans(counter)] == ["04006381333931", "09501101530003"]
+
+
+async def test_a_scan_that_waited_too_long_lands_in_no_basket(tmp_path: Path) -> None:
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        device = counter.registry.all("scanner")[0]
+        old_ns = time.monotonic_ns() - 4_000_000_000
+        counter.scans.scanned(device, Scan(EAN, EAN.encode(), captured_ns=old_ns))
+        counter.scans.scanned(device, now(EAN))
+        assert [scan["counter"] for scan in scans(counter)] == [2], "the till sees the hole"
+        assert [scan["counter"] for scan in (await counter.ask("scan.recent"))["scans"]] == [2, 1]
 
 
 async def test_recent_scans_are_the_lanes_own_newest_first(tmp_path: Path) -> None:
@@ -135,9 +172,9 @@ async def test_the_hot_path_survives_a_full_bus(tmp_path: Path) -> None:
         await counter.ready()
         device = counter.registry.all("scanner")[0]
         counter.bus_full = True
-        counter.scans.scanned(device, Scan("A-1", b"A-1\r"))
+        counter.scans.scanned(device, now("A-1"))
         counter.bus_full = False
-        counter.scans.scanned(device, Scan("A-2", b"A-2\r"))
+        counter.scans.scanned(device, now("A-2"))
         assert [scan["counter"] for scan in scans(counter)] == [2]
         assert [scan["text"] for scan in (await counter.ask("scan.recent"))["scans"]] == ["A-2", "A-1"]
 
@@ -241,11 +278,11 @@ async def test_scans_keep_their_order_while_the_gs1_library_is_loaded(tmp_path: 
     async with Counter(tmp_path) as counter:
         await counter.ready()
         device = counter.registry.all("scanner")[0]
-        counter.scans.scanned(device, Scan("A-1", b"A-1\r"))
-        counter.scans.scanned(device, Scan("0109501101530003", b"", "e0"))
-        counter.scans.scanned(device, Scan("A-2", b"A-2\r"))
+        counter.scans.scanned(device, now("A-1"))
+        counter.scans.scanned(device, now("0109501101530003", "e0"))
+        counter.scans.scanned(device, now("A-2"))
         assert [scan["text"] for scan in scans(counter)] == ["A-1"]
         await until(lambda: len(scans(counter)) == 3, "the rest")
-        counter.scans.scanned(device, Scan("0109501101530003", b"", "e0"))
+        counter.scans.scanned(device, now("0109501101530003", "e0"))
         assert [scan["text"] for scan in scans(counter)] == ["A-1", "0109501101530003", "A-2", "0109501101530003"]
         assert [scan["counter"] for scan in scans(counter)] == [1, 2, 3, 4]
