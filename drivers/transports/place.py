@@ -62,15 +62,16 @@ def place_of(transport: object) -> Place | None:
     return place if isinstance(place, Place) else None
 
 
-def plugged_in(wish: UsbDevice, subsystem: str) -> list[UsbPresent]:
-    """Every USB device of the wished kind, with its nodes in `subsystem`. Blocks for some milliseconds."""
+def plugged_in(wish: UsbDevice | None, subsystem: str) -> list[UsbPresent]:
+    """Every USB device of the wished kind (None: any), with its nodes in `subsystem`. Blocks for some milliseconds."""
     import pyudev  # loads libudev: only for those who name a device by its identity
 
     context = pyudev.Context()
     present: list[UsbPresent] = []
     for device in context.list_devices(subsystem="usb", DEVTYPE="usb_device"):
-        attributes = _texts(device, "idVendor", "idProduct", "serial")
-        if (attributes.get("idVendor"), attributes.get("idProduct")) != (wish.vendor, wish.product):
+        attributes = _texts(device, "idVendor", "idProduct", "serial", "manufacturer", "product")
+        ids = attributes.get("idVendor"), attributes.get("idProduct")
+        if None in ids or (wish is not None and ids != (wish.vendor, wish.product)):
             continue
         if subsystem == "usb":
             nodes: list[Described] = [(device.device_node, {}, {})] if device.device_node else []

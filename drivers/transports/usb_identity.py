@@ -83,6 +83,10 @@ class UsbPresent:
     port: str
     id_path: str | None = None
     nodes: tuple[UsbNode, ...] = ()
+    name: str = ""
+    """Maker and product in the device's own words."""
+    prints: bool = False
+    """Whether one of its interfaces is a printer's."""
 
     @classmethod
     def described(
@@ -99,6 +103,8 @@ class UsbPresent:
             serial=attributes.get("serial", "").strip() or None,
             port=name,
             id_path=properties.get("ID_PATH"),
+            name=" ".join(attributes[key] for key in ("manufacturer", "product") if attributes.get(key)),
+            prints=":0701" in properties.get("ID_USB_INTERFACES", ""),
             nodes=tuple(
                 UsbNode(
                     path,
@@ -126,6 +132,22 @@ class UsbFound:
     port: str
     serial: str | None
     in_place_of: str | None = None
+
+
+def wishes(one: UsbPresent, present: Sequence[UsbPresent]) -> list[tuple[UsbDevice, UsbNode]]:
+    """How a configuration names each node of `one`, among all that is `present`: always so that `find` finds it."""
+    alike = [
+        other
+        for other in present
+        if (other.vendor, other.product, other.serial) == (one.vendor, one.product, one.serial)
+    ]
+    serial = one.serial if len(alike) == 1 else None
+    nodes = [node for node in one.nodes if node.keyboard] or list(one.nodes)
+    port = None if serial is not None else one.port
+    return [
+        (UsbDevice(one.vendor, one.product, serial, port, node.interface if len(nodes) > 1 else None), node)
+        for node in nodes
+    ]
 
 
 def find(

@@ -87,11 +87,22 @@ def _add_list(commands: Subparsers) -> argparse.ArgumentParser:
         "list",
         help="every device of the configuration, and how it is",
         description="Lists every device. Exit status 0: all is well; 1: something waits for a person; 2: no gateway "
-        "answers, and only the configuration is shown.",
+        "answers, and only the configuration is shown. With --plugged: what is plugged into the USB ports of this "
+        "machine, each with the transport = { ... } to write into store.toml.",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _list(config, chosen)))
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--json", action="store_true", help="one JSON object")
+    what.add_argument("--plugged", action="store_true", help="USB devices that are plugged in, configured or not")
+    parser.set_defaults(run=_list_or_plugged)
     return parser
+
+
+def _list_or_plugged(chosen: argparse.Namespace) -> int:
+    if chosen.plugged:
+        from edge.commands.plugged import list_plugged
+
+        return list_plugged(chosen.config)
+    return _asking(chosen, lambda config: _list(config, chosen))
 
 
 async def _list(config: StoreConfig, chosen: argparse.Namespace) -> int:
