@@ -55,32 +55,20 @@ class SerialTransport:
 
     async def open(self, receive: Receive, lost: Lost) -> None:
         """Open the port; raises DeviceLost (absent, busy) or WrongDevice (a file that is no serial line)."""
-        import serial  # only a process with serial devices pays for it
-        import serial_asyncio
+        import serial_asyncio  # only a process with serial devices pays for it
 
-        options = self.options
         path = await self.place.node()
-        # A pty carries whole bytes without parity; asking it for anything else fails from the second time on.
-        pty = os.path.realpath(path).startswith("/dev/pts/")
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, self._port, path)
         try:
-            port = serial.Serial(
-                path,
-                options.baud,
-                bytesize=8 if pty else options.data_bits,
-                parity="N" if pty else {"none": "N", "even": "E", "odd": "O"}[options.parity],
-                stopbits=options.stop_bits,
-                xonxoff=options.flow == "xonxoff",
-                rtscts=options.flow == "rtscts",
-                exclusive=options.exclusive or None,
-            )
-        except (serial.SerialException, OSError, ValueError, termios.error) as error:
-            raise self._explain(path, error) from error
-        with contextlib.suppress(OSError, ValueError, NotImplementedError):
-            port.set_low_latency_mode(True)  # USB adapters otherwise hold bytes back for up to 16 ms
+            port = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)
+            raise
         line = _Line(self.name, port, receive, lost)
-        line.transport = serial_asyncio.SerialTransport(asyncio.get_running_loop(), line, port)
+        line.transport = serial_asyncio.SerialTransport(loop, line, port)
         line.transport.set_write_buffer_limits(high=0)  # pause_writing as soon as one byte waits: that is `drain`
-        if options.parity != "none":
+        if self.options.parity != "none":
             with contextlib.suppress(OSError, termios.error):  # it has gone already: the reader tells
                 _check_parity(port.fileno())  # last, since pyserial undoes it each time it is told anything
         self._line = line
@@ -102,6 +90,30 @@ class SerialTransport:
         if line is not None:
             await line.close()
 
+    def _port(self, path: str) -> serial.Serial:
+        """Open and set the port, on a thread: the kernel waits for a USB adapter that hangs, five seconds a request."""
+        import serial
+
+        options = self.options
+        # A pty carries whole bytes without parity; asking it for anything else fails from the second time on.
+        pty = os.path.realpath(path).startswith("/dev/pts/")
+        try:
+            port = serial.Serial(
+                path,
+                options.baud,
+                bytesize=8 if pty else options.data_bits,
+                parity="N" if pty else {"none": "N", "even": "E", "odd": "O"}[options.parity],
+                stopbits=options.stop_bits,
+                xonxoff=options.flow == "xonxoff",
+                rtscts=options.flow == "rtscts",
+                exclusive=options.exclusive or None,
+            )
+        except (serial.SerialException, OSError, ValueError, termios.error) as error:
+            raise self._explain(path, error) from error
+        with contextlib.suppress(OSError, ValueError, NotImplementedError):
+            port.set_low_latency_mode(True)  # USB adapters otherwise hold bytes back for up to 16 ms
+        return port
+
     def _explain(self, path: str, error: Exception) -> DeviceLost | WrongDevice:
         if not os.path.exists(path):
             return DeviceLost(f"{path} is not there; plug the device in or correct its path")
@@ -115,6 +127,12 @@ class SerialTransport:
         if isinstance(error, ValueError | termios.error):
             return WrongDevice(f"{path} cannot be set to {self.options.baud} baud; correct the line settings")
         return WrongDevice(f"{path} is not a serial line ({error}); correct its path")
+
+
+def _close_late(opening: asyncio.Future[serial.Serial]) -> None:
+    """Nobody waits for this port any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _check_parity(fd: int) -> None:

@@ -13,7 +13,7 @@ from drivers.errors import DeviceLost
 from drivers.transports.base import Transport
 from drivers.transports.usb import UsbOptions, UsbTransport
 from drivers.virtual.usb_bus import VirtualUsbBus, VirtualUsbPrinter
-from drivers.virtual.wire import TcpWire, UnixWire, Wire
+from drivers.virtual.wire import PtyWire, TcpWire, UnixWire, Wire
 from tests.drivers.rig import PATIENCE_S, until
 
 
@@ -68,4 +68,30 @@ async def test_a_thread_that_meets_a_bug_ends_the_link_and_closing_does_not_wait
         await until(lambda: len(lost) == 1)
         await transport.close()
     assert "opened again by itself" in str(lost[0])
+    await wire.close()
+
+
+async def test_a_serial_port_whose_opening_was_given_up_is_free_again(tmp_path: Path) -> None:
+    wire = PtyWire(tmp_path / "tty")
+    await wire.open(lambda _: None)
+    transport = build_transport(read_transport("serial-scanner", "serial", {"path": wire.address}))
+    for turns in range(6):  # given up at once, and a little later
+        opening = asyncio.create_task(transport.open(lambda _: None, lambda _: None), name="opening")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait((opening,))
+        await transport.close()
+
+    async def opened() -> bool:
+        try:
+            await transport.open(lambda _: None, lambda _: None)
+        except DeviceLost:  # "in use": the one that was given up is being closed
+            return False
+        return True
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not await opened():
+            await asyncio.sleep(0.01)
+    await transport.close()
     await wire.close()
