@@ -198,14 +198,11 @@ class Router:
                 ]
             )
             payload = await reply_to(asked, self._handlers[operation.name], parameters)
-        await self._store.write(
-            [
-                (
-                    "UPDATE requests SET answer = ? WHERE lane = ? AND id = ?",
-                    (payload, asked.lane, asked.request_id),
-                )
-            ]
-        )
+        keep = "UPDATE requests SET answer = ? WHERE lane = ? AND id = ?", (payload, asked.lane, asked.request_id)
+        try:
+            await self._store.write([keep])
+        except (StorageFull, StoreFaulted) as error:  # what was done is said all the same; asked again, recovery tells
+            log.error("the answer to %s of lane %s is not kept: %s", asked.request_id, asked.lane, error)
         return payload
 
     def _refuse(self, message: Message, lane: str, request_id: str | None, problem: ProblemError) -> None:
