@@ -156,8 +156,9 @@ class _Walk:
         self._applications: list[int] = []
         self._fields: list[Field] = []
         self._bits: dict[tuple[ReportKind, int], int] = {}
-        self._numbered = any(kind == 1 and tag == 8 for kind, tag, _ in _items(descriptor))
-        for kind, tag, data in _items(descriptor):
+        items = list(_items(descriptor))
+        self._numbered = any(kind == 1 and tag == 8 for kind, tag, _ in items)
+        for kind, tag, data in items:
             if kind == 0:
                 self._main(tag, data)
             elif kind == 1:
