@@ -1,7 +1,7 @@
 """`tillgate lanes ...`: cards that bind scanners to lanes.
 
 A card is drawn twice, as a QR code and as Code 128, so that any scanner reads it. It depends on nothing but the
-configuration, so it is made without asking the gateway.
+configuration, so it is made without asking the gateway, unless one of its printers shall print it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from edge.startup import complain, loaded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from edge.config import StoreConfig
+
 _EPILOG = """
 examples:
   tillgate lanes card 3                        the card of lane 3 in this terminal; scan it from the screen
+  tillgate lanes card 3 --printer printer-1    printed on a receipt printer of the running gateway
   tillgate lanes card 3 --png lane-3.png       the same as a picture to print
   tillgate lanes card --home                   brings a scanner back to the lanes of the configuration
 
@@ -27,6 +30,7 @@ Scan a card with a scanner: from then on that scanner serves that lane, also aft
 until it scans another card. Nothing of a card reaches a till.
 """
 
+PRINT_S = 20.0
 _QR_DOTS, _BAR_DOTS, _MARGIN_DOTS, _BAR_HEIGHT_DOTS, _TITLE_DOTS = 10, 3, 60, 160, 64
 
 
@@ -50,7 +54,9 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
     which = card.add_mutually_exclusive_group(required=True)
     which.add_argument("lane", nargs="?", metavar="LANE", help="the lane's id, as in the configuration")
     which.add_argument("--home", action="store_true", help="the card that undoes the others")
-    card.add_argument("--png", type=Path, metavar="FILE", help="write a picture to print, instead of drawing it here")
+    how = card.add_mutually_exclusive_group()
+    how.add_argument("--printer", metavar="NAME", help="print it on this receipt printer, instead of drawing it here")
+    how.add_argument("--png", type=Path, metavar="FILE", help="write a picture to print, instead of drawing it here")
     config_argument(card)
     card.set_defaults(run=_card)
 
@@ -66,6 +72,8 @@ def _card(chosen: argparse.Namespace) -> int:
 
     text = card_text(config.store.id, chosen.lane)
     title = f"Lane {chosen.lane}" if chosen.lane is not None else "Home lane"
+    if chosen.printer is not None:
+        return _print(config, chosen.printer, title, text)
     if chosen.png is None:
         _draw_here(text)
         print(f"{title}, store {config.store.id}: {text}")
@@ -76,6 +84,50 @@ def _card(chosen: argparse.Namespace) -> int:
         return complain(f"cannot write {chosen.png}: {error.strerror or error}")
     print(f"{chosen.png}: {title}. Print it, then scan it with the scanner that shall serve there.")
     return 0
+
+
+def _print(config: StoreConfig, printer: str, title: str, text: str) -> int:
+    import asyncio
+
+    from edge.commands.desk import NoGateway, Refused, ask
+
+    page = {"device": printer, "document": receipt(text, f"{title}, store {config.store.id}")}
+    try:
+        result = asyncio.run(ask(config, "device.print", page, PRINT_S))
+    except NoGateway as error:
+        return complain(str(error))
+    except Refused as error:
+        complain(f"{error.code}: {error}")
+        return 1
+    print(f"{printer}: {title} is {result['state']}. Scan it with the scanner that shall serve there.")
+    return 0
+
+
+def receipt(text: str, title: str) -> list[dict[str, Any]]:
+    """The card as a document for a receipt printer. Its bars run along the paper, which is too narrow for them."""
+    import base64
+    import io
+
+    from barcode.codex import Code128
+    from PIL import Image
+
+    bars = Code128(text).build()[0]
+    along = Image.new("1", (_BAR_HEIGHT_DOTS, len(bars) * _BAR_DOTS), 1)
+    for place, module in enumerate(bars):
+        if module == "1":
+            along.paste(0, (0, place * _BAR_DOTS, _BAR_HEIGHT_DOTS, (place + 1) * _BAR_DOTS))
+    png = io.BytesIO()
+    along.save(png, "PNG")
+    return [
+        {"kind": "text", "text": title, "align": "center", "bold": True, "height": 2},
+        {"kind": "feed", "lines": 2},
+        {"kind": "qr", "data": text, "size": 8},
+        {"kind": "feed", "lines": 3},
+        {"kind": "image", "png": base64.b64encode(png.getvalue()).decode("ascii")},
+        {"kind": "feed", "lines": 2},
+        {"kind": "text", "text": text, "align": "center"},
+        {"kind": "cut"},
+    ]
 
 
 def _draw_here(text: str) -> None:

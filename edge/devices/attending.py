@@ -12,13 +12,14 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from drivers.events import Scan
 from drivers.printers.zpl_driver import ZplDriver
 from drivers.recording import record
 from drivers.scanners.magellan_driver import MagellanDriver
 from edge.bus.messages.base import Id, Message
+from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Print
 from edge.devices.registry import Attached, Registry
@@ -42,8 +43,14 @@ class Record(OneDevice):
     for_ms: int = Field(ge=1, le=110_000)
 
 
+class Page(OneDevice):
+    """A `document` as a till would print it."""
+
+    document: list[dict[str, Any]] = Field(min_length=1, max_length=100)
+
+
 class Attending:
-    """Serves `device.identify`, `device.test` and `device.record` at the technician's desk.
+    """Serves `device.identify`, `device.test`, `device.record` and `device.print` at the technician's desk.
 
     `handlers` are those of the lanes' operations, by name.
     """
@@ -60,6 +67,7 @@ class Attending:
             "device.identify": Service(OneDevice, self._identify),
             "device.test": Service(OneDevice, self._test),
             "device.record": Service(Record, self._record),
+            "device.print": Service(Page, self._print),
         }
 
     def _device(self, name: str) -> Attached:
@@ -123,6 +131,17 @@ class Attending:
                 return {"tried": "display.show", **await self._as_lane(asked, device, "display.show", show)}
             case "scanner":
                 return {"tried": "scan", **await self._next_scan(asked, device)}
+
+    async def _print(self, asked: Asked, parameters: Page) -> dict[str, Any]:
+        """Print a page on a receipt printer, as a job like any other; its result."""
+        device = self._device(parameters.device)
+        if device.category != "printer":
+            raise ProblemError(Code.BAD_MESSAGE, f"{device.id} is a {device.category}; name a receipt printer")
+        try:
+            page = Print.model_validate({"device": device.id, "document": parameters.document})
+        except ValidationError as error:
+            raise ProblemError(Code.BAD_MESSAGE, first_error(error)) from None
+        return await self._as_lane(asked, device, "print", page)
 
     async def _next_scan(self, asked: Asked, device: Attached) -> dict[str, Any]:
         future = self._waiting.setdefault(device.id, asyncio.get_running_loop().create_future())

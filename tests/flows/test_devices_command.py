@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zxingcpp
+from PIL import Image
 
 from bench.gateway import Gateway, gateway
 from drivers.virtual.printer import VirtualPrinter
@@ -21,6 +23,7 @@ from drivers.virtual.wire import PtyWire, TcpWire
 from edge.bus import topics
 from edge.bus.client import Client
 from edge.bus.errors import PublishRejected
+from edge.devices.lane_cards import card_text
 from tests.flows.plain_till import PlainTill
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -171,6 +174,24 @@ async def test_what_does_not_work_says_why(shop: Shop) -> None:
     assert (code, "scanned nothing" in err) == (1, True)
     code, _, err = await shop.type("identify", "scale-1")
     assert (code, "press on it" in err) == (1, True)
+
+
+async def test_a_lane_card_is_printed_and_scanned(shop: Shop) -> None:
+    words = (sys.executable, "-m", "edge.cli", "lanes", "card", "--config", str(shop.at.config.file))
+    pipe = asyncio.subprocess.PIPE
+    for lane, printer, code, said in (
+        ("1", "printer-1", 0, "Lane 1 is printed"),
+        ("1", "scale-1", 1, "name a receipt printer"),
+        ("1", "nothing", 1, "there are"),
+    ):
+        process = await asyncio.create_subprocess_exec(*words, lane, "--printer", printer, stdout=pipe, stderr=pipe)
+        out, err = await process.communicate()
+        assert (process.returncode, said in (out + err).decode()) == (code, True), (out, err)
+    text = card_text(shop.at.config.store.id, "1")
+    assert "Lane 1" in (await shop.printer.do("receipt", {}))["text"]
+    drawn = Image.open((await shop.printer.do("picture", {}))["path"]).convert("L")
+    found = {(str(code.format), code.text) for code in zxingcpp.read_barcodes(drawn)}
+    assert found == {("QR Code", text), ("Code 128", text)}
 
 
 async def test_identify(shop: Shop) -> None:
