@@ -22,7 +22,8 @@ from edge.bus.messages.base import Id, Message
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Print
-from edge.devices.registry import Attached, Registry
+from edge.devices.attached import Attached
+from edge.devices.registry import Registry
 from edge.services.requests import Asked, Handler
 from edge.services.technician import Service
 

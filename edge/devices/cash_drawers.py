@@ -29,12 +29,14 @@ from drivers.printers.printer_driver import PrinterDriver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DrawerOpen, DrawerState
 from edge.devices import drawer_ledger
+from edge.devices.attached import Attached
 from edge.devices.contact import Contact
 from edge.devices.drawer import NO_ANSWER, NOT_TOLD, STAYED_CLOSED, WAS_OPEN, Drawer
 from edge.devices.drawer_ledger import DRAWERS_SCHEMAS, Opening
-from edge.devices.registry import Attached, Registry, Report
+from edge.devices.registry import Registry
 from edge.journal.clock import Clock
 from edge.journal.store import StorageFull, Store, StoreFaulted
+from edge.services.facts import Report
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background, keep_running
 

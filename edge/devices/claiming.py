@@ -13,8 +13,9 @@ from typing import Any
 
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DeviceClaim, DeviceRelease
+from edge.devices.attached import Attached
 from edge.devices.leases import Lease, Leases
-from edge.devices.registry import Attached, Registry
+from edge.devices.registry import Registry
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background
 

@@ -27,8 +27,9 @@ from drivers.events import PrinterStatus
 from drivers.printers.printer_driver import PrinterDriver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DisplayShow
+from edge.devices.attached import Attached
 from edge.devices.display_lines import lines_of
-from edge.devices.registry import Attached, Registry
+from edge.devices.registry import Registry
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background
 

@@ -22,10 +22,11 @@ from drivers.drawers.serial_drawer import SerialDrawer
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import DrawerClosed, DrawerLeftOpen, DrawerOpened
 from edge.devices import drawer_ledger
+from edge.devices.attached import Attached
 from edge.devices.drawer_ledger import Known, Learnt, Opening, OpeningState
-from edge.devices.registry import Attached, Report
 from edge.journal.clock import Clock
 from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.services.facts import Report
 from edge.supervisor import Background
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,11 @@ from collections.abc import Iterable
 
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import DeviceBound
-from edge.devices.registry import Attached, Registry, Report
+from edge.devices.attached import Attached
+from edge.devices.registry import Registry
 from edge.devices.rejected import Rejected
 from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.services.facts import Report
 
 PREFIX = "TILLGATE-LANE/"
 

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from edge.bus.messages.facts import DeviceTakenOver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.devices.attached import Attached
 from edge.journal.clock import Clock, wall_text
 from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.services.facts import Report
 from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,7 @@ class Lease:
 class Leases:
     """Who has which device. `open` first. `on_change` hears the id of a device whose lease began, moved or ended."""
 
-    def __init__(
-        self, store: Store, clock: Clock, report: Callable[..., Awaitable[Any]], *, away_s: float | None = None
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, report: Report, *, away_s: float | None = None) -> None:
         self._store = store
         self._clock = clock
         self._report = report

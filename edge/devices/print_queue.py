@@ -17,10 +17,11 @@ from drivers.errors import DeviceLost, NotReady
 from drivers.printers.printer_driver import PrinterDriver
 from edge.bus.messages.facts import PrintFinished
 from edge.bus.messages.replies import Code, ProblemError
+from edge.devices.attached import Attached
 from edge.devices.print_ledger import Job, PrintLedger, State
-from edge.devices.registry import Attached, Report
 from edge.journal.clock import Clock
 from edge.journal.store import StorageFull, Store
+from edge.services.facts import Report
 
 log = logging.getLogger(__name__)
 

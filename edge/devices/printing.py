@@ -25,13 +25,15 @@ from drivers.printers.printer_driver import PrinterDriver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import Print, PrintCancel, PrintReprint, PrintState
 from edge.devices import print_answers, print_ledger
+from edge.devices.attached import Attached
 from edge.devices.failover import Failover
 from edge.devices.print_ledger import PRINTING_SCHEMAS, Job, PrintLedger, State, token_of
 from edge.devices.print_queue import SEND_S, WAITING_LIMIT, PrinterQueue, end_job
 from edge.devices.receipts import Encoder, digest_of
-from edge.devices.registry import Attached, Registry, Report
+from edge.devices.registry import Registry
 from edge.journal.clock import Clock
 from edge.journal.store import StorageFull, Store, StoreFaulted
+from edge.services.facts import Report
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background, keep_running
 

@@ -31,10 +31,9 @@ from edge.devices.attached import Attached, Category
 from edge.devices.hotplug import Hotplug, Plug
 from edge.devices.leases import Leases
 from edge.devices.places import Places, Seen
-from edge.devices.statuses import Report, Statuses
+from edge.devices.statuses import Statuses
+from edge.services.facts import Report
 from edge.supervisor import Pauses, keep_running
-
-__all__ = ["Attached", "Category", "Quarantine", "Registry", "Report"]
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,8 @@ from edge.bus.messages.requests import ScanRecent
 from edge.bus.messages.scans import SCAN_EXPIRY_S
 from edge.config import Scanning as ScanningConfig
 from edge.devices import codes, lane_cards, rejected
-from edge.devices.registry import Attached, Quarantine, Registry
+from edge.devices.attached import Attached
+from edge.devices.registry import Quarantine, Registry
 from edge.devices.variable_measure import COUNTRIES
 from edge.money import minor_digits
 from edge.services.requests import Asked, Handler

@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 from drivers.errors import Garbled, NotReady
 from drivers.events import PrinterStatus
@@ -27,12 +26,10 @@ from edge.devices.advice import SCALE_STUCK, please, printer_detail, printer_ple
 from edge.devices.attached import Attached, Category, Detail
 from edge.devices.leases import Leases
 from edge.journal.store import StorageFull, StoreFaulted
+from edge.services.facts import Report
 from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
-
-Report = Callable[..., Awaitable[Any]]
-"""Record a fact of the gateway's own; keyword `also`: statements of the same transaction. Done when on disk."""
 
 NOISE_QUIET_S = 1.0
 """A line that rattles may change a status this often."""

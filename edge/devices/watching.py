@@ -26,7 +26,8 @@ from edge.bus.errors import BusFull
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import ScaleWatch
 from edge.bus.messages.scans import LiveWeight
-from edge.devices.registry import Attached, Registry
+from edge.devices.attached import Attached
+from edge.devices.registry import Registry
 from edge.services.requests import Asked, Handler
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from drivers.scales.scale_driver import Scale
 from edge.bus.envelope import now_utc
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import ScaleTare, ScaleWeigh, ScaleZero
-from edge.devices.registry import Attached, Registry
+from edge.devices.attached import Attached
+from edge.devices.registry import Registry
 from edge.services.requests import Asked, Handler
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -138,6 +138,11 @@ def _checked(event: envelope.Event, source: str, lane: str) -> NewFact:
         lane_seq=sequence,
         event=event,
     )
+
+
+Report = Callable[..., Awaitable[Any]]
+"""A `Reporter`: record a fact of the gateway's own; keyword `also`: statements of the same transaction. Done when on
+disk."""
 
 
 class Reporter:

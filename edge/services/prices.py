@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
@@ -26,6 +26,7 @@ from edge.bus.messages.prices import PriceNotice
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import PriceLookup
 from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.services.facts import Report
 from edge.services.price_staging import Refused, Staging, Version
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background
@@ -46,7 +47,7 @@ class Prices:
         zone: ZoneInfo,
         public_key: str | None,
         publish: Callable[..., None],
-        report: Callable[..., Awaitable[object]],
+        report: Report,
     ) -> None:
         self._store = store
         self._publish = publish
