@@ -98,6 +98,12 @@ JOURNAL_HEADS = f"{ROOT}/bridge/heads"
 BRIDGE_STATUS = f"{ROOT}/bridge/status"
 """bridge -> edge: link cause, confirmed sequences, drain estimate; retained, with a last will."""
 
+BRIDGE_OUTAGE = f"{ROOT}/bridge/outage"
+"""bridge -> edge: an outage is over and drained, to be journalled."""
+
+BRIDGE_OUTAGE_RECORDED = f"{ROOT}/bridge/outage/recorded"
+"""edge -> bridge: it is in the journal."""
+
 BRIDGE_DOWN_ANY = f"{ROOT}/bridge/down/+"
 BRIDGE_COMMITTED = f"{ROOT}/bridge/committed"
 """edge -> bridge: a downlink message is on disk (or refused for good)."""
@@ -134,6 +140,11 @@ def up(store: str, fact_class: str) -> str:
 def up_need(store: str) -> str:
     """store -> HQ: which downlink messages this store has, and so which it misses."""
     return f"{ROOT}/{_checked(store)}/up/need"
+
+
+def up_status(store: str) -> str:
+    """store -> HQ: how the store is, in its own words; also the last will of its connection."""
+    return f"{ROOT}/{_checked(store)}/up/status"
 
 
 def confirmed(store: str) -> str:

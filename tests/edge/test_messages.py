@@ -34,6 +34,8 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "journal.heads": links.JournalHeads,
     "hq.confirmed": links.Confirmed,
     "hq.need": links.Need,
+    "hq.status": links.StoreStatus,
+    "bridge.outage.recorded": links.OutageRecorded,
 }
 
 

@@ -239,6 +239,26 @@ class GatewayStarted(Recorded):
     boot: str
 
 
+class Outage(Recorded):
+    """One outage of the link. Seconds are counted by the monotonic clock; `began` and `ended` are the wall clock's."""
+
+    id: EventId
+    began: str
+    ended: str | None = Field(default=None, description="null: it goes on")
+    offline_s: int = Field(ge=0, description="without a link, in all its cuts together")
+    causes: dict[Literal["lan", "wan", "cloud", "unknown"], int] = Field(
+        default_factory=dict, description="cause -> seconds, in the order in which they were found"
+    )
+    detail: str = Field(default="", max_length=500, description="the last thing that was seen, and what to do")
+    cuts: int = Field(default=1, ge=1, description="short ones that follow closely are one outage")
+    kept: dict[FactClass, int] = Field(default_factory=dict, description="facts journalled meanwhile")
+    shed: dict[FactClass, int] = Field(default_factory=dict, description="facts evicted or expired meanwhile")
+    drained_in_s: int | None = Field(
+        default=None, description="from the link's return until HQ had what was kept; null: not yet"
+    )
+    exact: bool = Field(default=True, description="false: the gateway was off meanwhile, the seconds are a lower bound")
+
+
 class PrintFinished(Recorded):
     job: str
     device: Id
@@ -277,6 +297,7 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.sequence.conflict.v1", _O, SequenceConflict),
         FactType("tillgate.journal.tombstone.v1", _O, Tombstone),
         FactType("tillgate.clock.trusted.v1", _O, ClockTrusted),
+        FactType("tillgate.link.restored.v1", _O, Outage),
         FactType("tillgate.print.finished.v1", _O, PrintFinished),
         FactType("tillgate.device.swapped.v1", _O, DeviceSwapped),
         FactType("tillgate.device.taken_over.v1", _O, DeviceTakenOver),

@@ -1,4 +1,4 @@
-"""What edge and bridge tell each other over the store's broker (unix socket only)."""
+"""What edge and bridge tell each other over the store's broker (unix socket only), and store and HQ about the link."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge.bus.messages.base import Message
-from edge.bus.messages.facts import FactClass
-from edge.bus.messages.statuses import Link
+from edge.bus.messages.base import EventId, Id, Message, Recorded
+from edge.bus.messages.facts import FactClass, Outage
+from edge.bus.messages.statuses import ClockTrust, DeviceState, Link
 
 
 class JournalHeads(Message):
@@ -28,7 +28,15 @@ class BridgeStatus(Message):
     confirmed: dict[FactClass, int] = Field(default_factory=dict)
     parked: int = Field(default=0, description="facts HQ rejected, set aside")
     eta_s: int | None = None
+    budget_wait_s: int = Field(default=0, ge=0, description="the line's budget is spent: bulk classes wait so long")
+    outages: tuple[Outage, ...] = Field(default=(), strict=False, description="the last ones, the newest first")
     confirm: Literal["hq", "broker"] = "hq"
+
+
+class OutageRecorded(Message):
+    """edge -> bridge: the outage with this id is a fact in the journal."""
+
+    id: EventId
 
 
 class Committed(Message):
@@ -59,3 +67,46 @@ class Confirmed(Message):
     epoch: str
     confirmed: dict[FactClass, int]
     rejected: dict[FactClass, list[int]] = Field(default_factory=dict)
+
+
+class ClassStatus(Recorded):
+    """One class of a store's journal, as HQ is told. What is 0 or null is left out."""
+
+    head: int = Field(default=0, ge=0)
+    confirmed: int = Field(default=0, ge=0)
+    oldest_s: int | None = Field(default=None, ge=0, description="age of the oldest unconfirmed fact")
+    evicted: int = Field(default=0, ge=0)
+    expired: int = Field(default=0, ge=0)
+
+
+class StoreStatus(Recorded):
+    """store -> HQ: how the store is, in its own words; on connecting, on a change, once a minute, and as last will.
+
+    The last will has link ``unknown`` and nothing besides `life` and `connection`. Readers keep what they do not know:
+    a store may be newer than HQ.
+    """
+
+    link: Link
+    life: str = Field(max_length=64, description="one run of the bridge")
+    connection: int = Field(ge=0, description="counted in a life: a will belongs to the connection it was left with")
+    number: int = Field(default=0, ge=0, description="counted in a life: several receivers may get these out of order")
+    since: str = Field(default="", max_length=40, description="when the link came up, by the store's clock")
+    online_s: int = Field(default=0, ge=0, description="how long ago that is, by the monotonic clock")
+    state: Literal["starting", "serving", "storage_full", "faulted", "stopped", "unknown"] = "unknown"
+    version: str = Field(default="", max_length=64)
+    epoch: str = Field(default="", max_length=64)
+    clock: ClockTrust = "unknown"
+    classes: dict[FactClass, ClassStatus] = Field(default_factory=dict)
+    parked: int = Field(default=0, ge=0)
+    lane_gaps: int = Field(default=0, ge=0, description="facts known to be missing from lanes' sequences")
+    conflicts: int = Field(default=0, ge=0)
+    quarantined: int = Field(default=0, ge=0)
+    devices: int = Field(default=0, ge=0, description="configured")
+    device_faults: dict[Id, DeviceState] = Field(default_factory=dict, max_length=16, description="those not well")
+    eta_s: int | None = Field(default=None, ge=0)
+    budget_wait_s: int = Field(default=0, ge=0)
+    confirm: Literal["hq", "broker"] = "hq"
+    price_version: str | None = Field(default=None, max_length=200)
+    disk_free_mb: int | None = Field(default=None, ge=0)
+    trouble: str = Field(default="", max_length=500, description="what a person should know although the link is up")
+    outage: Outage | None = Field(default=None, description="the last one")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from edge.bus.messages.base import Id, Message
-from edge.bus.messages.facts import FactClass
+from edge.bus.messages.facts import FactClass, Outage
 
 Link = Literal["online", "lan", "wan", "cloud", "unknown"]
 """What is broken between store and HQ: ``online`` when nothing is, ``unknown`` while the bridge has not said."""
@@ -18,20 +18,32 @@ ClockTrust = Literal["synced", "holdover", "unknown"]
 class Backlog(Message):
     facts: int = Field(ge=0, description="accepted and not yet confirmed by HQ")
     oldest_s: int | None = Field(description="age of the oldest of them in seconds; null when there are none")
+    head: int = Field(default=0, ge=0, description="the last sequence in the journal")
+    confirmed: int = Field(default=0, ge=0, description="the highest sequence up to which HQ has everything")
+    evicted: int = Field(default=0, ge=0, description="facts that had to go before HQ had them: the disk was full")
+    expired: int = Field(default=0, ge=0, description="facts that were too old to be of use before HQ had them")
 
 
 class GatewayStatus(Message):
     state: Literal["starting", "serving", "storage_full", "faulted", "stopped"]
     link: Link
     since: str = Field(description="when the link became so")
+    link_detail: str = Field(default="", description="what was seen of the link, and what to do")
     backlog: dict[FactClass, Backlog] = Field(default_factory=dict)
     eta_s: int | None = Field(default=None, description="seconds until the backlog is drained, where it can be told")
+    budget_wait_s: int = Field(
+        default=0, ge=0, description="the line's budget is spent: engagement and telemetry wait so long"
+    )
+    parked: int = Field(default=0, ge=0, description="facts that HQ will never take: they stay in the journal")
+    outages: tuple[Outage, ...] = Field(default=(), strict=False, description="the last ones, the newest first")
     epoch: str = ""
     clock: ClockTrust = "unknown"
     version: str = ""
     confirm: Literal["hq", "broker"] = "hq"
     lane_gaps: int = Field(default=0, description="facts known to be missing from lanes' sequences")
+    conflicts: int = Field(default=0, description="facts with the id or lane sequence of another; both are kept")
     quarantined: int = 0
+    disk_free_mb: int | None = Field(default=None, description="where the journal lies")
     price_version: str | None = None
     safe_to_switch_off: bool = False
     please: str = Field(default="", description="what a person should do; empty when nothing")
