@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Engine
 
 from cloud_bridge import cli
+from cloud_bridge.commands import at_hq
 from cloud_bridge.hq import keys, price_list, schema
 from cloud_bridge.hq.downlog import Downlog, store_scope
 from edge.bus import frame
@@ -195,11 +196,11 @@ def test_without_a_broker_a_version_is_kept_in_the_log(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli, "CONNECT_WITHIN_S", 0.5)
+    monkeypatch.setattr(at_hq, "CONNECT_WITHIN_S", 0.5)
     url = f"sqlite:///{tmp_path / 'hq.db'}"
     arguments = ["--store", "a", "--store", "b", "--version", "v1", "--currency", "EUR", "--key", str(key[0])]
     command = ["hq", "prices", "publish", str(prices), *arguments, "--url", url, "--broker", "127.0.0.1:1"]
-    assert run(*command) == cli.NOT_SENT
+    assert run(*command) == at_hq.NOT_SENT
     assert "stores get it when they connect" in capsys.readouterr().out
     engine = schema.open_engine(url)
     assert scalars(engine, schema.downlink_log.c.scope) == ["stores/a"] * 2 + ["stores/b"] * 2

@@ -1,0 +1,135 @@
+"""What the commands of HQ's end share: where its database and its cloud broker are, and how a message gets out.
+
+Strategy: whatever goes to stores is in HQ's log before it is published, so a broker that is away costs nothing but
+time: the command says so with an exit status of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from edge.bus.client import Client
+
+SubParsers = Any
+"""What `ArgumentParser.add_subparsers` returns; argparse keeps its type to itself."""
+
+DEFAULT_URL = "sqlite:///hq.db"
+DEFAULT_BROKER = "127.0.0.1:1883"
+CONNECT_WITHIN_S = 15.0
+NOT_SENT = 3
+"""Exit status: written to HQ's log, but the cloud broker could not be reached."""
+
+NOT_SENT_TEXT = "kept in HQ's log; the cloud broker cannot be reached now: stores get it when they connect"
+
+EXIT_STATUS = "exit status: 0 sent, 2 something given is wrong, 3 kept in HQ's log, not sent now: stores get it later."
+
+
+def database_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--url``."""
+    parser.add_argument(
+        "--url", default=DEFAULT_URL, help=f"HQ's database: {DEFAULT_URL} (default) or postgresql+psycopg://..."
+    )
+
+
+def broker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--broker`` and what is needed to get in there."""
+    parser.add_argument("--broker", default=DEFAULT_BROKER, metavar="HOST:PORT", help="the cloud broker")
+    parser.add_argument("--client-id", metavar="ID", help="default: a new one each time")
+    parser.add_argument("--username")
+    parser.add_argument("--password-file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--tls-ca", type=Path, metavar="FILE", help="authority of the broker's certificate; turns TLS on"
+    )
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="our own certificate")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="and its key")
+
+
+def client_of(arguments: argparse.Namespace) -> Client:
+    """A client of the cloud broker as the arguments say; ValueError when they cannot be right."""
+    import secrets
+
+    from edge.bus.client import Address, Backoff, Client, TlsFiles
+
+    tls = None
+    if arguments.tls_ca or arguments.tls_certificate:
+        tls = TlsFiles(arguments.tls_ca, arguments.tls_certificate, arguments.tls_key)
+    password = None
+    if arguments.password_file:
+        try:
+            password = arguments.password_file.read_text().strip()
+        except OSError as error:
+            raise ValueError(f"--password-file {arguments.password_file}: {error.strerror}") from None
+    return Client(
+        Address.parse(arguments.broker, tls),
+        client_id=arguments.client_id or f"hq-{secrets.token_hex(6)}",
+        username=arguments.username,
+        password=password,
+        # What is not acknowledged when a receiver goes is sent again by the stores; a session that waits at the broker
+        # for a receiver that never comes back would only swallow its share.
+        clean_start=True,
+        receive_maximum=64,
+        max_in_flight=100,
+        max_packet_bytes=4 * 1024 * 1024,
+        backoff=Backoff(0.2, 5.0),
+    )
+
+
+def with_database(url: str, work: Callable[[Engine], int]) -> int:
+    """Run `work` with HQ's database open; says what to do when it cannot be opened."""
+    try:
+        from sqlalchemy.exc import OperationalError
+
+        from cloud_bridge.hq.schema import BadUrl, open_engine
+    except ImportError as error:
+        return complain(f"{error.name} is not installed: HQ's end needs `pip install tillgate[hq]`")
+    try:
+        engine = open_engine(url)
+    except BadUrl as error:
+        return complain(str(error))
+    except OperationalError as error:
+        return complain(f"the database does not answer: {error.orig}; is it running, and is --url right?")
+    try:
+        return work(engine)
+    finally:
+        engine.dispose()
+
+
+def send(arguments: argparse.Namespace, out: Sequence[tuple[str, bytes]]) -> int:
+    """Publish (topic, payload) messages that HQ's log holds already; the exit status."""
+    if asyncio.run(_sent(partial(client_of, arguments), out)):
+        return 0
+    print(NOT_SENT_TEXT)
+    return NOT_SENT
+
+
+async def _sent(make_client: Callable[[], Client], out: Sequence[tuple[str, bytes]]) -> bool:
+    """False when the broker cannot be reached or refuses."""
+    from edge.bus.client import BusError
+
+    async with make_client() as client:
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                await client.wait_connected()
+            for topic, payload in out:
+                async with asyncio.timeout(CONNECT_WITHIN_S):
+                    await client.publish(topic, payload)
+        except (TimeoutError, BusError) as error:
+            logging.getLogger("hq").error("not sent: %s", client.last_error or error)
+            return False
+    return True
+
+
+def complain(text: str) -> int:
+    """Say what is wrong; returns exit status 2."""
+    sys.stderr.write(f"tillgate: {text}\n")
+    return 2

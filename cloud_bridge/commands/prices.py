@@ -1,0 +1,102 @@
+"""`tillgate hq keygen` and `tillgate hq prices`: the key that signs what goes to stores, and price versions."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud_bridge.commands.at_hq import (
+    EXIT_STATUS,
+    SubParsers,
+    broker_arguments,
+    client_of,
+    complain,
+    database_arguments,
+    send,
+    with_database,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+PRICES_EPILOG = f"""
+the list is CSV with a header line, or JSON lines with the same keys:
+  code,text,price_minor,per,tax
+  4006381333931,Pencil HB,129,each,A
+  2100010,Bananas,199,kg,B
+price_minor is in minor units (129 is 1.29); per is each, kg or lb; per and tax may be left out.
+
+{EXIT_STATUS}
+"""
+
+
+def add(parts: SubParsers) -> None:
+    """Add both."""
+    keygen = parts.add_parser("keygen", help="make the key that signs what goes to stores; prints its public half")
+    keygen.add_argument("file", type=Path, metavar="FILE", help="where the secret key goes (mode 0600)")
+    keygen.set_defaults(run=_keygen)
+
+    prices = parts.add_parser("prices", help="price versions").add_subparsers(metavar="COMMAND", required=True)
+    publish = prices.add_parser(
+        "publish",
+        help="check, sign and send a full price list",
+        epilog=PRICES_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    publish.add_argument("file", type=Path, metavar="FILE", help="the price list")
+    publish.add_argument("--store", action="append", required=True, metavar="ID", help="for this store (repeatable)")
+    publish.add_argument("--version", required=True, help="the version's name; never used twice")
+    publish.add_argument("--currency", required=True, help="ISO 4217, for instance EUR")
+    publish.add_argument(
+        "--effective-at",
+        default="2000-01-01T00:00:00",
+        metavar="TIME",
+        help="local time in the store's own zone, 2026-05-04T06:00:00; default: at once",
+    )
+    publish.add_argument("--key", type=Path, required=True, metavar="FILE", help="from `tillgate hq keygen`")
+    database_arguments(publish)
+    broker_arguments(publish)
+    publish.set_defaults(run=_publish)
+
+
+def _keygen(arguments: argparse.Namespace) -> int:
+    from cloud_bridge.hq import keys
+
+    try:
+        print(keys.make(arguments.file))
+    except keys.BadKey as error:
+        return complain(str(error))
+    return 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from cloud_bridge.hq import keys, price_list
+
+    try:
+        key = keys.load(arguments.key)
+        items = price_list.read(arguments.file)
+        parts = price_list.chunks(items)
+        manifests = [
+            price_list.manifest(store, arguments.version, arguments.effective_at, arguments.currency, parts)
+            for store in arguments.store
+        ]
+        client_of(arguments)
+    except (keys.BadKey, price_list.BadPriceList, ValueError) as error:
+        return complain(str(error))
+
+    def publish(engine: Engine) -> int:
+        from cloud_bridge.hq.downlog import Downlog, store_scope
+        from edge.bus import topics
+        from edge.bus.messages.prices import PRICES_STREAM
+
+        log = Downlog(engine)
+        out: list[tuple[str, bytes]] = []
+        for manifest in manifests:
+            makes = price_list.messages(manifest, parts, key)
+            for _, payload in log.append(store_scope(manifest.store), PRICES_STREAM, makes):
+                out.append((topics.down(manifest.store, PRICES_STREAM), payload))
+        print(f"{len(items)} items in {len(parts)} chunks, version {arguments.version}, for {len(manifests)} store(s)")
+        return send(arguments, out)
+
+    return with_database(arguments.url, publish)
