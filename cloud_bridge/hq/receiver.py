@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq.downlog import Downlog
 from cloud_bridge.hq.record import Outcome, Recorder, Told, merge
+from cloud_bridge.hq.statuses import STATUS_TOPIC_LEVEL, Statuses
 from cloud_bridge.pace import Bucket
 from edge.bus import topics
 from edge.bus.client import BusError, Client, Message
@@ -50,6 +51,7 @@ class Receiver:
         self.recorded = 0
         """Messages recorded since the start."""
         self._recorder = Recorder(engine)
+        self._statuses = Statuses(engine)
         self._downlog = Downlog(engine)
         self._client = client
         self._inbox: list[Message] = []
@@ -87,14 +89,22 @@ class Receiver:
         return taken
 
     async def _record(self, messages: list[Message], group: asyncio.TaskGroup) -> None:
-        facts = [m for m in messages if topics.last_level(m.topic) != NEED_TOPIC_LEVEL]
-        needs = [m for m in messages if topics.last_level(m.topic) == NEED_TOPIC_LEVEL]
+        facts: list[Message] = []
+        needs: list[Message] = []
+        statuses: list[Message] = []
+        kinds = {NEED_TOPIC_LEVEL: needs, STATUS_TOPIC_LEVEL: statuses}
+        for message in messages:
+            kinds.get(topics.last_level(message.topic), facts).append(message)
         troubled = False
         while True:
             try:
                 if facts:
                     rows = [(message.topic, message.payload) for message in facts]
                     self._tell(await asyncio.to_thread(self._recorder.record, rows))
+                if statuses:
+                    rows = [(message.topic, message.payload) for message in statuses]
+                    if bad := await asyncio.to_thread(self._statuses.take, rows):
+                        await asyncio.to_thread(self._recorder.refuse, bad)
                 for message in needs:
                     await self._answer(message, group)
                 break

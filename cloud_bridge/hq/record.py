@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine, and_, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
-from cloud_bridge.hq import schema
+from cloud_bridge.hq import noted, schema
 from cloud_bridge.wire import BadBatch, Fact, Received, decode
 from edge.bus import topics
 from edge.bus.envelope import now_utc
@@ -128,6 +128,13 @@ class Recorder:
                     told.rejected[FactClass(chain[2])] = refused
         return outcome
 
+    def refuse(self, messages: Iterable[tuple[str, bytes, str]]) -> None:
+        """Keep (topic, payload, reason) in quarantine."""
+        now = now_utc()
+        with self._engine.begin() as db:
+            for topic, payload, reason in messages:
+                self._reject(db, topic, payload, reason, now, alarm=False)
+
     def confirmed(self, store: str) -> Outcome:
         """What HQ has of this store's newest epoch, to answer a store that asks."""
         with self._engine.begin() as db:
@@ -181,6 +188,7 @@ class Recorder:
         new = [fact for fact in chained if fact.seq not in known]
         if new:
             db.execute(insert(schema.facts), [self._row(entry.chain, fact, now) for fact in new])
+            noted.note(db, batch.store, batch.fact_class, (fact.event for fact in new))
         state.facts += len(new)
         state.duplicates += len(chained) - len(new)
         state.highest = max(state.highest, batch.last)

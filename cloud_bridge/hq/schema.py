@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    inspect,
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -105,6 +106,51 @@ rejected = Table(
     Column("times", Integer, nullable=False),
     Column("alarm", Boolean, nullable=False),  # a person must look: the journal was changed, or two gateways are one
 )
+rejected_by_topic = Index("rejected_by_topic", rejected.c.topic, rejected.c.alarm, rejected.c.last_at, rejected.c.times)
+"""Answers what the fleet view asks without touching the payloads."""
+
+# What each store said of itself last. Times are HQ's own.
+store_status = Table(
+    "store_status",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("heard_at", String(32), nullable=False),
+    Column("lost_at", String(32)),  # its last will came; null: nothing says that the link is down
+    Column("life", String(64), nullable=False),
+    Column("connection", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),  # StoreStatus, as it came; a last will leaves the body before it
+)
+
+# Which epochs of a store were heard of in statuses, and when: two at the same time are two gateways.
+epochs_heard = Table(
+    "epochs_heard",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("epoch", String(64), primary_key=True),
+    Column("first_at", String(32), nullable=False),
+    Column("last_at", String(32), nullable=False),
+)
+
+# What a boot's monotonic clock must be moved by to be the time of day; see dating.py.
+boots = Table(
+    "boots",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("boot", String(64), primary_key=True),
+    Column("offset_ms", BigInteger, nullable=False),
+)
+
+# The stores' reports of their outages: facts of one type, where they are found without a search.
+outages = Table(
+    "outages",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("ended", String(40), nullable=False),
+    Column("body", Text, nullable=False),  # Outage
+    Index("outages_by_end", "store", "ended"),
+)
 
 downlink_streams = Table(
     "downlink_streams",
@@ -145,11 +191,18 @@ def open_engine(url: str) -> Engine:
     engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
+    from cloud_bridge.hq import dating
+
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             # Two receivers starting at once would both try to make the tables.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7416)")
+        fresh = not inspect(connection).has_table(boots.name)
         metadata.create_all(connection)
+        rejected_by_topic.create(connection, checkfirst=True)  # in a database that was there before it
+        dating.make_view(connection)
+        if fresh:
+            dating.recall(connection)
     return engine
 
 
