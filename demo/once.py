@@ -136,7 +136,7 @@ class Day:
             self.tell("the WAN is cut")
         elif self.made == self.plan.restore_after:
             rate = max(SLOWEST_BYTES_PER_S, min(SLOW_BYTES_PER_S, SLOW_BYTES_PER_SALE * self.plan.total))
-            self.shop.wan.slow(rate)
+            self.shop.wan.shape(up_kbit=rate / 125)
             await self.shop.wan.restore()
             self.tell(f"the WAN is back, {rate} bytes a second at first")
             self.wan_back.set()
@@ -154,7 +154,7 @@ class Day:
         """Wait for the drain after the cut, kill the bridge in it, and let the WAN be fast again."""
         await self.wan_back.wait()
         shop = self.shop
-        sent_before = shop.wan.up_bytes
+        sent_before = shop.wan.up.carried_bytes
 
         def draining() -> bool:
             return shop.watch.link == "online" and shop.watch.backlog > 0
@@ -165,7 +165,7 @@ class Day:
                     await shop.watch.until(draining, DRAIN_WITHIN_S)
                     heads = await asyncio.to_thread(journal_heads, shop.places)
                     waiting = await asyncio.to_thread(waiting_for_hq, shop.places, heads)
-                    sent = shop.wan.up_bytes - sent_before
+                    sent = shop.wan.up.carried_bytes - sent_before
                     going = waiting > 0 and sent > GREETING_BYTES + BYTES_PER_FACT * waiting
                     if draining() and going and (pid := shop.kill_9("bridge")) is not None:
                         break
@@ -174,7 +174,7 @@ class Day:
             raise CannotRun(f"the bridge did not drain within {DRAIN_WITHIN_S:g} s: see bridge.log") from None
         self.killed.append({"what": "bridge", "pid": pid, "waiting": waiting, "bytes_sent": sent})
         self.tell(f"the bridge is killed in the drain ({waiting} facts not at HQ, {sent} bytes had gone)")
-        shop.wan.slow(None)
+        shop.wan.shape(up_kbit=0)
 
 
 async def live_once(plan: Plan, state: Path | None, *, as_json: bool) -> int:

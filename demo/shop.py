@@ -42,7 +42,7 @@ class Shop:
 
     def __init__(self, places: Places, tell: Tell) -> None:
         self.places = places
-        self.wan = Wan(places.ports.wan, places.ports.probe, places.ports.cloud)
+        self.wan = Wan(places.ports.cloud, port=places.ports.wan, probe_port=places.ports.probe)
         self.watch = Watch(places.broker_socket)
         self.control = Control(places.control)
         self._tell = tell
