@@ -209,53 +209,6 @@ async def a_receiver(engine: Engine, port: int, name: str = "hq") -> AsyncIterat
             await asyncio.wait([task])
 
 
-class Pipe:
-    """A TCP line to `port` that can be cut silently: open connections stay open and carry nothing."""
-
-    def __init__(self, port: int) -> None:
-        self.port = 0
-        self.cut = False
-        self._target = port
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Pipe]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            for writer in self._writers:
-                writer.close()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        if self.cut:
-            return
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        except OSError:
-            writer.close()
-            return
-        self._writers.append(far_writer)
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._carry(source, sink), name="pipe")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(65_536):
-                if not self.cut:
-                    sink.write(data)
-                    await sink.drain()
-            sink.close()
-
-
 # -- counting at both ends, by SQL -------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from cloud_bridge import policy
 from cloud_bridge.hq import schema
+from demo.wan import Wan
 from edge.bus import frame, topics
 from edge.bus.client import Address, Client, Message
 from edge.bus.messages.facts import FactClass
@@ -21,7 +22,6 @@ from tests.cloud_bridge.rig import (
     BridgeProcess,
     Edge,
     Mosquitto,
-    Pipe,
     a_bridge,
     a_receiver,
     at_hq,
@@ -182,15 +182,15 @@ async def test_a_critical_fact_overtakes_a_backlog(cloud: Mosquitto, configure: 
 async def test_a_half_open_line_is_noticed_and_nothing_is_lost(
     hq_file: Engine, cloud: Mosquitto, configure: Configure
 ) -> None:
-    async with Pipe(cloud.port).running() as pipe:
-        config = configure(pipe.port)
+    async with Wan(cloud.port) as wan:
+        config = configure(wan.port)
         async with Edge(config).running() as edge, a_receiver(hq_file, cloud.port), a_bridge(config):
             await edge.journal(FactClass.TRANSACTION, 10)
             await until(lambda: edge.confirmed() == 10)
-            pipe.cut = True
+            await wan.cut()
             await edge.journal(FactClass.TRANSACTION, 10)
             await until(lambda: edge.status and edge.status.link == "wan")
-            pipe.cut = False
+            await wan.restore()
             await until(lambda: edge.confirmed() == 20)
             assert edge.status is not None
             assert edge.status.link == "online"

@@ -10,11 +10,12 @@ from sqlalchemy import Engine, text
 from bench.gateway import gateway, lanes_toml
 from cloud_bridge.hq import keys, price_list, schema
 from cloud_bridge.hq.downlog import Downlog, store_scope
+from demo.wan import Wan
 from edge.bus import topics
 from edge.bus.client import Address, Client, Message
 from edge.bus.messages.prices import PriceNotice
 from edge.bus.messages.statuses import GatewayStatus
-from tests.cloud_bridge.rig import Mosquitto, Pipe, a_bridge, a_receiver, scalars, until
+from tests.cloud_bridge.rig import Mosquitto, a_bridge, a_receiver, scalars, until
 from tests.flows.plain_till import PlainTill
 
 LIST = "code,text,price_minor,per\n4006381333931,Textmarker gelb,129,each\n2100010,Bananas,199,kg\n"
@@ -42,8 +43,8 @@ async def test_a_sale_goes_up_and_prices_come_down(
         notices.append(PriceNotice.model_validate_json(message.payload))
         message.ack()
 
-    async with Pipe(cloud.port).running() as pipe:
-        cloud_toml = f'[cloud]\nhost = "127.0.0.1"\nport = {pipe.port}\nprofile = "mosquitto"\nprice_key = "{public}"\n'
+    async with Wan(cloud.port) as wan:
+        cloud_toml = f'[cloud]\nhost = "127.0.0.1"\nport = {wan.port}\nprofile = "mosquitto"\nprice_key = "{public}"\n'
         async with gateway(lanes_toml(1) + cloud_toml) as at:
             till = PlainTill(at.address, "1")
             till.client.on_message(topics.GATEWAY_STATUS, on_status)
@@ -53,7 +54,7 @@ async def test_a_sale_goes_up_and_prices_come_down(
                 assert (await till.fact(till.sale(1)))["ok"]
                 await until(lambda: statuses and statuses[-1].link == "online" and statuses[-1].safe_to_switch_off)
 
-                pipe.cut = True
+                await wan.cut()
                 for sequence in range(2, 7):
                     assert (await till.fact(till.sale(sequence)))["ok"]
                 await until(lambda: statuses[-1].link == "wan")
@@ -66,7 +67,7 @@ async def test_a_sale_goes_up_and_prices_come_down(
                 makes = price_list.messages(version, parts, keys.load(tmp_path / "hq.key"))
                 Downlog(hq_file).append(store_scope(store), "prices", makes)  # while the store cannot be reached
 
-                pipe.cut = False
+                await wan.restore()
                 await until(lambda: statuses[-1].link == "online" and statuses[-1].backlog["transaction"].facts == 0)
                 await until(lambda: notices and notices[-1].version == "v1")
                 found = await till.request("price.lookup", "ask-1", code="2100010")
