@@ -30,8 +30,8 @@ WORDS = ("Textmarker", "Notebook A5", "Bananas", "Milk 1 l", "Rye bread", "Coffe
 KINDS = ("yellow", "blue", "organic", "large", "pack of 4", "fresh", "classic")
 
 
-def sales(count: int, seed: int = 1) -> Iterator[NewFact]:
-    """`count` sales in the order of their moments, taken by lanes 1 and 2 in turn; the same each time but for ids."""
+def sales(count: int, seed: int = 1, *, lanes: int = 2, store: str = STORE) -> Iterator[NewFact]:
+    """`count` sales in the order of their moments, taken by lanes 1, 2, ... in turn; the same each time but for ids."""
     chance = random.Random(seed)
     articles = [
         (f"{chance.randrange(10**12, 10**13)}", f"{chance.choice(WORDS)} {chance.choice(KINDS)}", price)
@@ -40,7 +40,7 @@ def sales(count: int, seed: int = 1) -> Iterator[NewFact]:
     at_ms = FIRST_AT_MS
     for number in range(count):
         at_ms += chance.randrange(300, 1_700)
-        lane, sequence = str(1 + number % 2), 1 + number // 2
+        lane, sequence = str(1 + number % lanes), 1 + number // lanes
         lines = []
         for line in range(1, chance.randrange(2, 5)):
             item, text, price = chance.choice(articles)
@@ -63,7 +63,7 @@ def sales(count: int, seed: int = 1) -> Iterator[NewFact]:
             "lines": lines,
             "total_minor": sum(int(str(line["amount_minor"])) for line in lines),
         }
-        source = envelope.lane_source(STORE, lane)
+        source = envelope.lane_source(store, lane)
         event = envelope.build(SALE, source, data, sequence=sequence, id_=uuid_of(at_ms))
         event["time"] = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
         yield NewFact(event["id"], SALE, FactClass.TRANSACTION, source, event["time"], lane, sequence, event)

@@ -20,6 +20,7 @@ from edge.children import DIE_WITH_PARENT, broker_settings
 from edge.config import StoreConfig, load
 
 EDGE = (sys.executable, "-m", "edge.daemon")
+BRIDGE = (sys.executable, "-m", "cloud_bridge.daemon")
 _COMMITTING_EACH = """
 import sys
 from edge.journal import store
@@ -54,8 +55,13 @@ def lanes_toml(count: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def gateway(tables: str, *, edge: Sequence[str] = EDGE, folder: Path | None = None) -> AsyncIterator[Gateway]:
-    """A broker and an edge with these TOML `tables` besides store and bus; stopped and removed at the end."""
+async def gateway(
+    tables: str, *, edge: Sequence[str] = EDGE, folder: Path | None = None, bridge: bool = False
+) -> AsyncIterator[Gateway]:
+    """A broker, an edge and with `bridge` a bridge, with these TOML `tables` besides store and bus; stopped at the end.
+
+    Without `folder` it has one of its own, removed at the end. With the same `folder` again it goes on from there.
+    """
     with contextlib.ExitStack() as stack:
         root = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillgate-bench-")))
         file = root / "store.toml"
@@ -67,6 +73,8 @@ async def gateway(tables: str, *, edge: Sequence[str] = EDGE, folder: Path | Non
         out = stack.enter_context(log.open("ab"))
         processes: dict[str, asyncio.subprocess.Process] = {}
         commands = {"broker": prepare(broker_settings(config)), "edge": [*edge, "--config", str(file)]}
+        if bridge:
+            commands["bridge"] = [*BRIDGE, "--config", str(file)]
         try:
             for name, command in commands.items():
                 processes[name] = await asyncio.create_subprocess_exec(

@@ -1,0 +1,38 @@
+"""The long benchmarks, run small: they measure something, and print the one JSON object that they promise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 120.0
+
+
+async def measured(name: str, *arguments: str) -> dict[str, Any]:
+    """What ``./dev bench NAME --json`` prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", f"bench.{name}", "--json", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    async with asyncio.timeout(WITHIN_S):
+        out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()[-3000:]
+    report: dict[str, Any] = json.loads(out)
+    assert report["name"] == name
+    assert all(goal["met"] in (True, False) for goal in report["goals"])
+    return report
+
+
+async def test_what_is_accepted_survives_the_kill_that_a_mosquitto_bridge_does_not() -> None:
+    others = ("mosquitto_bridge_every_change", "thingsboard_gateway_sqlite")
+    without = [word for name in others for word in ("--without", name)]
+    report = await measured("loss", "--rounds", "1", "--facts", "300", *without)
+
+    ours, peer = report["figures"], report["peers"]["mosquitto_bridge_defaults"]
+    assert 0 < ours["accepted"] <= ours["sent"]
+    assert ours["accepted_then_lost"] == ours["duplicated"] == 0
+    assert peer["accepted_then_lost"] == peer["accepted"] > 0
