@@ -65,6 +65,11 @@ class Cursors:
                 file.with_name(file.name + suffix).unlink(missing_ok=True)
             return cls(await _opened(file))
 
+    @property
+    def db(self) -> aiosqlite.Connection:
+        """The file, for what else the bridge keeps in it. Every statement is whole by itself, so they may mix."""
+        return self._db
+
     async def close(self) -> None:
         """Close the file."""
         await self._db.close()

@@ -13,26 +13,34 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cloud_bridge import policy
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
 from cloud_bridge.link import Diagnosis
+from cloud_bridge.outages import Outages
 from cloud_bridge.outbox import Outbox
 from cloud_bridge.pace import Budget
 from cloud_bridge.profiles import LINES, PROFILES, Profile, smallest
 from cloud_bridge.report import Report, unknown
+from cloud_bridge.store_status import StoreVoice
 from cloud_bridge.tail import Tail
 from cloud_bridge.uplink import Uplink
 from edge.bus import topics
-from edge.bus.client import Address, Backoff, Client, Disconnected, TlsFiles, Will
-from edge.bus.messages.links import Need
+from edge.bus.client import Address, Backoff, Client, Disconnected, Message, TlsFiles, Will
+from edge.bus.messages.facts import Outage
+from edge.bus.messages.links import Need, OutageRecorded
+from edge.bus.messages.statuses import GatewayStatus
 from edge.config import BadConfig, Cloud, StoreConfig, load
+from edge.journal.clock import Clock
 from edge.supervisor import keep_running
 
 log = logging.getLogger("bridge")
 
 GOODBYE_WITHIN_S = 2.0
 NEED_EXPIRY_S = 60
+STATUS_EXPIRY_S = 60
 
 
 Work = tuple[str, Callable[[], Awaitable[object]]]
@@ -110,11 +118,12 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
     bus.on_connect.append(lambda _: report.say_again())
     async with contextlib.AsyncExitStack() as stack:
         work: list[Work] = [("report", report.run)]
+        goodbye: Callable[[], bytes] = bytes
         if config.cloud is None:
             report.say("unknown", "no [cloud] in store.toml: the store works alone and keeps everything")
             cloud = None
         else:
-            cloud, more = await _link_up(config, config.cloud, bus, report, stack)
+            cloud, more, goodbye = await _link_up(config, config.cloud, bus, report, stack)
             work += more
         await stack.enter_async_context(bus)
         if cloud is not None:
@@ -128,12 +137,14 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError, Disconnected):
             async with asyncio.timeout(GOODBYE_WITHIN_S):
                 await bus.publish(topics.BRIDGE_STATUS, unknown("the bridge was stopped"), retain=True)
+                if cloud is not None and cloud.connected:
+                    await cloud.publish(topics.up_status(config.store.id), goodbye())
 
 
 async def _link_up(
     config: StoreConfig, cloud: Cloud, bus: Client, report: Report, stack: contextlib.AsyncExitStack
-) -> tuple[Client, list[Work]]:
-    """Build the link to HQ; returns its client and the work to keep running."""
+) -> tuple[Client, list[Work], Callable[[], bytes]]:
+    """Build the link to HQ; returns its client, the work to keep running, and what HQ is told at the end."""
     limits = PROFILES[cloud.profile]
     store = config.store.id
     client = cloud_client(config, cloud, limits)
@@ -150,6 +161,23 @@ async def _link_up(
         if client.connected:
             client.publish_soon(topics.up_need(store), need.model_dump_json().encode(), expiry_s=NEED_EXPIRY_S)
 
+    def tell_edge(outage: Outage) -> None:
+        if bus.connected:  # else it is told again
+            bus.publish_soon(topics.BRIDGE_OUTAGE, outage.model_dump_json().encode())
+
+    def tell_hq(payload: bytes) -> None:
+        if client.connected:
+            topic = topics.up_status(store)
+            uplink.outbox.sent_besides(len(topic) + len(payload), asyncio.get_running_loop().time())
+            client.publish_soon(topic, payload, expiry_s=STATUS_EXPIRY_S)
+
+    def changed() -> None:
+        outages.journal(uplink.epoch, uplink.outbox.heads, uplink.outbox.confirmed)
+        report.changed()
+
+    outages = Outages(cursors.db, Clock(), tell_edge, report.changed)
+    await outages.open()
+    stack.push_async_callback(outages.save)
     downlink = Downlink(store=store, groups=cloud.groups, cursors=cursors, forward=forward, ask=ask)
     await downlink.load()
     uplink = Uplink(
@@ -159,15 +187,33 @@ async def _link_up(
         outbox=outbox_for(cloud, limits),
         publish=client.publish_soon,
         ask=downlink.ask_now,
-        on_change=report.changed,
+        on_change=changed,
         wire=cloud.wire,
     )
     stack.push_async_callback(uplink.save_now)
-    report.uplink, report.cursors = uplink, cursors
+    report.uplink, report.cursors, report.outages = uplink, cursors, outages
+
+    voice = StoreVoice(uplink, report, outages, [device.id for device in config.devices], tell_hq)
+
+    def on_gateway(message: Message) -> None:
+        with contextlib.suppress(ValidationError):  # the downlink looks at it again, and says so
+            status = GatewayStatus.model_validate_json(message.payload)
+            if status.epoch:
+                outages.shed({name: entry.evicted + entry.expired for name, entry in status.backlog.items()})
+            voice.hear_gateway(status)
+        downlink.on_gateway_status(message)
+
+    def on_outage_recorded(message: Message) -> None:
+        with contextlib.suppress(ValidationError):
+            outages.on_recorded(OutageRecorded.model_validate_json(message.payload).id)
+        message.ack()
 
     bus.on_message(topics.JOURNAL_HEADS, uplink.on_heads)
     bus.on_message(topics.BRIDGE_COMMITTED, downlink.on_committed)
-    bus.on_message(topics.GATEWAY_STATUS, downlink.on_gateway_status)
+    bus.on_message(topics.GATEWAY_STATUS, on_gateway)
+    bus.on_message(topics.DEVICES_STATUS_ANY, voice.on_device)
+    bus.on_message(topics.BRIDGE_OUTAGE_RECORDED, on_outage_recorded)
+    bus.on_connect.append(lambda _: outages.report_again())
     client.on_message(topics.confirmed(store), uplink.on_confirmed)
     client.on_message(topics.down_any(store), downlink.on_down)
     for name in cloud.groups:
@@ -181,9 +227,14 @@ async def _link_up(
         uplink.on_connected(said.receive_maximum, said.max_packet_bytes)
         downlink.ask_now()
         report.say("online")
+        changed()
+        voice.connected()
+        client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
 
     def disconnected(reason: Disconnected) -> None:
         uplink.on_lost()
+        voice.lost()
+        outages.link("unknown", str(reason))
         losses.put_nowait(reason)
 
     async def diagnose() -> None:
@@ -193,6 +244,7 @@ async def _link_up(
             if not client.connected and losses.empty():
                 report.say(verdict.link, verdict.detail)
 
+    client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
     client.on_connect.append(connected)
     client.on_disconnect.append(disconnected)
     report.say("unknown", f"connecting to {client.address}")
@@ -201,8 +253,10 @@ async def _link_up(
         ("cursors", uplink.save),
         ("downlink", downlink.run),
         ("diagnosis", diagnose),
+        ("outages", outages.run),
+        ("word to HQ", voice.run),
     ]
-    return client, work
+    return client, work, voice.goodbye
 
 
 def run(config_file: Path) -> int:

@@ -107,9 +107,23 @@ class Outbox:
                 grown = True
         return grown
 
+    def budget_wait_s(self, now: float) -> float:
+        """How long metered classes still wait for the line's budget; 0 when they do not, or have nothing to send."""
+        waits = any(policy.POLICY[name].metered and track.head > track.sent for name, track in self.tracks.items())
+        return self._budget.metered_wait_s(now) if waits else 0.0
+
+    def sent_besides(self, size_bytes: int, now: float) -> None:
+        """Something that is no batch has left on the same line."""
+        self._budget.spend(size_bytes, now)
+
     def backlog(self) -> dict[FactClass, int]:
         """Facts not yet confirmed, per class."""
         return {fact_class: max(0, track.head - track.confirmed) for fact_class, track in self.tracks.items()}
+
+    @property
+    def heads(self) -> dict[FactClass, int]:
+        """The journal's last sequence per class, of the classes that have any."""
+        return {fact_class: track.head for fact_class, track in self.tracks.items() if track.head}
 
     @property
     def confirmed(self) -> dict[FactClass, int]:

@@ -7,11 +7,13 @@ will still take is estimated from the confirmations of the last few seconds.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
 from cloud_bridge.cursors import Cursors
+from cloud_bridge.outages import Outages
 from cloud_bridge.uplink import Uplink
 from edge.bus.envelope import now_utc
 from edge.bus.messages.links import BridgeStatus
@@ -27,6 +29,7 @@ class Report:
     def __init__(self, publish: Callable[[bytes], None], confirm: Literal["hq", "broker"] = "hq") -> None:
         self.uplink: Uplink | None = None
         self.cursors: Cursors | None = None
+        self.outages: Outages | None = None
         self._publish = publish
         self._confirm = confirm
         self._link: Link = "unknown"
@@ -47,6 +50,8 @@ class Report:
 
     def say(self, link: Link, detail: str = "") -> None:
         """The link is now like this; `since` moves only when `link` differs."""
+        if self.outages is not None and link != "unknown":
+            self.outages.link(link, detail)
         if link != self._link:
             self._since = now_utc()
         self._link, self._detail = link, detail
@@ -62,12 +67,13 @@ class Report:
 
     async def publish(self) -> None:
         """Publish the status if it differs from the last one."""
-        payload = (await self._compose()).model_dump_json().encode()
+        payload = (await self.compose()).model_dump_json().encode()
         if payload != self._last:
             self._publish(payload)
             self._last = payload
 
-    async def _compose(self) -> BridgeStatus:
+    async def compose(self) -> BridgeStatus:
+        """The status as it is now."""
         uplink = self.uplink
         parked = await self.cursors.parked() if self.cursors else 0
         if uplink is None:
@@ -80,6 +86,8 @@ class Report:
             confirmed=uplink.outbox.confirmed,
             parked=parked,
             eta_s=self._eta_s(uplink),
+            budget_wait_s=math.ceil(uplink.outbox.budget_wait_s(asyncio.get_running_loop().time())),
+            outages=self.outages.last if self.outages is not None else (),
             confirm=self._confirm,
         )
 

@@ -49,6 +49,7 @@ from edge.journal.opening import StoreBusy, WrongStore
 from edge.journal.store import Conflict, NewFact, Store
 from edge.services.facts import FactIntake, Reporter
 from edge.services.limits import LaneBudget
+from edge.services.outages import OutageDesk
 from edge.services.presence import Presences
 from edge.services.price_staging import PRICES_SCHEMA
 from edge.services.prices import Prices
@@ -163,6 +164,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     client.on_message(topics.LANE_PRESENCE_ANY, presences.on_message)
     client.on_message(topics.TECHNICIAN_REQUESTS_ANY, desk.on_message)
     client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
+    client.on_message(topics.BRIDGE_OUTAGE, OutageDesk(store, config.store.id, publish).on_message)
     client.on_message(topics.BRIDGE_DOWN_ANY, prices.on_down)
 
     def connected(session_present: bool) -> None:

@@ -396,11 +396,7 @@ class Client:
         if username is not None:
             library.username_pw_set(username, password)
         if will is not None:
-            will_properties = None
-            if five and will.delay_s:
-                will_properties = _properties(PacketTypes.WILLMESSAGE)
-                will_properties.WillDelayInterval = will.delay_s
-            library.will_set(will.topic, will.payload, will.qos, will.retain, will_properties)
+            self._leave(library, will)
         properties = None
         if five:
             properties = _properties(PacketTypes.CONNECT)
@@ -418,6 +414,17 @@ class Client:
         library.on_subscribe = self._on_suback
         library.on_disconnect = self._on_library_disconnect
         return library
+
+    def leave_will(self, will: Will) -> None:
+        """Change the last will, from the next connection on."""
+        self._leave(self._paho, will)
+
+    def _leave(self, library: _Paho, will: Will) -> None:
+        properties = None
+        if self._version == 5 and will.delay_s:
+            properties = _properties(PacketTypes.WILLMESSAGE)
+            properties.WillDelayInterval = will.delay_s
+        library.will_set(will.topic, will.payload, will.qos, will.retain, properties)
 
     def _on_connack(self, _: Any, __: Any, flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         if self._connack is not None and not self._connack.done():

@@ -206,6 +206,11 @@ class Store:
         """Highest committed sequence per class, 0 where there is none."""
         return dict(self._heads)
 
+    @property
+    def unwritten(self) -> int:
+        """How many facts and statements have been given and are not yet on disk."""
+        return len(self._waiting) + len(self._in_hand)
+
     def lane_highest(self, lane: str) -> int:
         """The highest sequence seen from a lane, 0 for a lane never heard of."""
         progress = self._writer.lanes.get(lane)

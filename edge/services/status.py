@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from typing import NoReturn
@@ -36,6 +37,9 @@ AGEING_S = 10.0
 """How often the age of the oldest waiting fact is told again."""
 
 HEADS_QUIET_S = 0.05
+
+LOOK_EVERY_S = 5.0
+"""How often what is lost, what is in conflict and the disk are looked at: sums over tables that grow."""
 
 
 class StatusBoard:
@@ -64,6 +68,10 @@ class StatusBoard:
         self._heads_due: asyncio.TimerHandle | None = None
         self._heads_sent_at = 0.0
         self._last = b""
+        self._gone: dict[tuple[str, str], int] = {}
+        self._looked_at = -LOOK_EVERY_S
+        self._disk_free_mb: int | None = None
+        self._conflicts = 0
 
     def changed(self) -> None:
         """Something that the status tells has changed."""
@@ -130,30 +138,62 @@ class StatusBoard:
         return any(backlog.facts for backlog in status.backlog.values())
 
     async def _compose(self) -> GatewayStatus:
-        heads, confirmed = self._store.heads, self.confirmed
-        backlog: dict[FactClass, Backlog] = {}
-        for fact_class in FactClass:
-            after = confirmed.get(fact_class, 0)
-            facts = max(0, heads.get(fact_class, 0) - after)
-            age_s = await self._age_s(fact_class, after) if facts else None
-            backlog[fact_class] = Backlog(facts=facts, oldest_s=age_s)
+        await self._look()
+        bridge = self._bridge
+        backlog = {fact_class: await self._backlog(fact_class) for fact_class in FactClass}
         missing = await self._store.fetch_one("SELECT coalesce(sum(last - first + 1), 0) FROM lane_gaps")
         return GatewayStatus(
             state="faulted" if self._store.faulted else "storage_full" if self._full() else "serving",
-            link=self._bridge.link,
-            since=self._bridge.since,
+            link=bridge.link,
+            since=bridge.since,
+            link_detail=bridge.detail,
             backlog=backlog,
-            eta_s=self._bridge.eta_s,
+            eta_s=bridge.eta_s,
+            budget_wait_s=bridge.budget_wait_s,
+            parked=bridge.parked,
+            outages=bridge.outages,
             epoch=self._store.epoch,
             clock=self._clock.now().trust.value,
             version=__version__,
-            confirm=self._bridge.confirm,
+            confirm=bridge.confirm,
             lane_gaps=missing[0] if missing else 0,
+            conflicts=self._conflicts,
             quarantined=self._quarantined(),
+            disk_free_mb=self._disk_free_mb,
             price_version=self._price_version(),
             please=self._please(),
-            safe_to_switch_off=not self._busy() and not any(entry.facts for entry in backlog.values()),
+            safe_to_switch_off=self._nothing_in_hand() and not any(entry.facts for entry in backlog.values()),
         )
+
+    def _nothing_in_hand(self) -> bool:
+        return self._store.faulted is None and not self._busy() and not self._store.unwritten
+
+    async def _backlog(self, fact_class: FactClass) -> Backlog:
+        head, confirmed = self._store.heads.get(fact_class, 0), self.confirmed.get(fact_class, 0)
+        facts = max(0, head - confirmed)
+        return Backlog(
+            facts=facts,
+            oldest_s=await self._age_s(fact_class, confirmed) if facts else None,
+            head=head,
+            confirmed=confirmed,
+            evicted=self._gone.get((fact_class.value, "evicted"), 0),
+            expired=self._gone.get((fact_class.value, "expired"), 0),
+        )
+
+    async def _look(self) -> None:
+        """What is summed up over tables that grow, and the disk: now and then."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at < LOOK_EVERY_S:
+            return
+        self._looked_at = now
+        rows = await self._store.fetch_all(
+            "SELECT class, reason, sum(last - first + 1) FROM tombstones GROUP BY class, reason"
+        )
+        self._gone = {(row[0], row[1]): int(row[2]) for row in rows}
+        found = await self._store.fetch_one("SELECT count(*) FROM facts WHERE conflict IS NOT NULL")
+        self._conflicts = int(found[0]) if found is not None else 0
+        with contextlib.suppress(OSError):
+            self._disk_free_mb = shutil.disk_usage(self._store.path.parent).free // (16 * 1024 * 1024) * 16
 
     def _please(self) -> str:
         if self._store.faulted:

@@ -121,6 +121,12 @@ class Edge:
         finally:
             await self.store.close()
 
+    def publish_soon(self, *arguments: Any, **more: Any) -> None:
+        self._client.publish_soon(*arguments, **more)
+
+    async def listen(self, topic: str, handler: Callable[[Message], None]) -> None:
+        await self._client.subscribe(topic, handler)
+
     def tell_heads(self) -> None:
         heads = JournalHeads(epoch=self.store.epoch, heads=self.store.heads)
         self._client.publish_soon(topics.JOURNAL_HEADS, heads.model_dump_json().encode(), qos=0, retain=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import orjson
@@ -11,7 +12,11 @@ from sqlalchemy import Engine, select
 from cloud_bridge.hq import schema
 from cloud_bridge.hq.statuses import MAX_STATUS_BYTES, Statuses
 from edge.bus import topics
-from tests.cloud_bridge.rig import STORE, Mosquitto, a_receiver, scalars, until
+from edge.bus.messages.facts import FactClass
+from edge.bus.messages.links import StoreStatus
+from edge.bus.messages.statuses import Backlog, DeviceStatus, GatewayStatus
+from tests.cloud_bridge.conftest import Configure
+from tests.cloud_bridge.rig import STORE, BridgeProcess, Edge, Mosquitto, a_bridge, a_receiver, scalars, until
 
 TOPIC = topics.up_status(STORE)
 
@@ -88,3 +93,76 @@ def test_every_epoch_that_is_heard_of_is_noted(hq: Engine, epochs: tuple[str, ..
     with hq.connect() as db:
         rows = db.execute(select(heard.c.epoch, heard.c.first_at, heard.c.last_at).order_by(heard.c.epoch)).all()
     assert [tuple(row) for row in rows] == [("e1", "t1", "t3"), ("e2", "t2", "t2")]
+
+
+# -- the bridge tells --------------------------------------------------------------------------------------------------
+
+
+def heard(engine: Engine) -> StoreStatus | None:
+    bodies = scalars(engine, schema.store_status.c.body)
+    return StoreStatus.model_validate_json(bodies[0]) if bodies else None
+
+
+def lost(engine: Engine) -> bool:
+    return scalars(engine, schema.store_status.c.lost_at) not in ([], [None])
+
+
+async def test_a_store_says_how_it_is_and_a_killed_bridge_leaves_its_will(
+    hq_file: Engine, cloud: Mosquitto, configure: Configure
+) -> None:
+    edge = Edge(configure(cloud.port, '[[devices]]\nid = "d1"\nprotocol = "serial-scanner"\nlanes = ["1"]\n'
+                          'transport = { kind = "serial", path = "/dev/null" }\n'))  # fmt: skip
+    async with edge.running(), a_receiver(hq_file, cloud.port):
+        for device, state in (("d1", "offline"), ("not-configured", "faulted")):
+            said = DeviceStatus(device=device, category="scanner", state=state)  # type: ignore[arg-type]
+            edge.publish_soon(topics.device_status(device), said.model_dump_json().encode(), retain=True)
+        gateway = GatewayStatus(
+            state="storage_full", link="online", since="", version="9.8", epoch=edge.store.epoch, lane_gaps=4,
+            backlog={FactClass.TELEMETRY: Backlog(facts=0, oldest_s=None, evicted=7)},
+        )  # fmt: skip
+        edge.publish_soon(topics.GATEWAY_STATUS, gateway.model_dump_json().encode(), retain=True)
+        await edge.journal(FactClass.TRANSACTION, 3)
+        bridge = BridgeProcess(edge.config.file)
+        await bridge.start()
+        try:
+            await until(lambda: (found := heard(hq_file)) is not None and found.device_faults and found.lane_gaps)
+            found = heard(hq_file)
+            assert found is not None
+            assert (found.state, found.version, found.lane_gaps, found.devices) == ("storage_full", "9.8", 4, 1)
+            assert found.device_faults == {"d1": "offline"}
+            assert found.classes[FactClass.TRANSACTION].head == 3
+            assert found.classes[FactClass.TELEMETRY].evicted == 7
+            assert not lost(hq_file)
+        finally:
+            await bridge.end(signal.SIGKILL)
+        await until(lambda: lost(hq_file))
+        assert heard(hq_file) == found, "the will says that it is gone, not how it was"
+
+
+async def test_a_bridge_that_is_stopped_says_so_and_a_new_one_is_heard(
+    hq_file: Engine, cloud: Mosquitto, configure: Configure
+) -> None:
+    edge = Edge(configure(cloud.port))
+    async with edge.running(), a_receiver(hq_file, cloud.port):
+        async with a_bridge(edge.config):
+            await until(lambda: heard(hq_file))
+            before = heard(hq_file)
+        await until(lambda: lost(hq_file))
+        async with a_bridge(edge.config):
+            await until(lambda: not lost(hq_file))
+            assert before is not None
+            assert heard(hq_file).life != before.life  # type: ignore[union-attr]
+
+
+async def test_a_line_that_flaps_counts_connections(hq_file: Engine, cloud: Mosquitto, configure: Configure) -> None:
+    edge = Edge(configure(cloud.port))
+    async with edge.running(), a_bridge(edge.config):
+        async with a_receiver(hq_file, cloud.port):
+            await until(lambda: heard(hq_file))
+        for connection in (2, 3):
+            await cloud.kill()
+            await until(lambda: edge.status is not None and edge.status.link == "cloud")
+            await cloud.start()
+            async with a_receiver(hq_file, cloud.port):
+                await until(lambda connection=connection: heard(hq_file).connection == connection)  # type: ignore[misc]
+                assert not lost(hq_file)
