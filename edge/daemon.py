@@ -22,6 +22,7 @@ from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
 from edge.bus.discovery import DiscoveryFailed, advertise
+from edge.bus.messages.commands import COMMANDS_STREAM
 from edge.bus.messages.facts import (
     ClockTrusted,
     FactClass,
@@ -30,6 +31,8 @@ from edge.bus.messages.facts import (
     LaneGapFound,
     SequenceConflict,
 )
+from edge.bus.messages.notices import NOTICES_STREAM
+from edge.bus.messages.prices import PRICES_STREAM
 from edge.config import StoreConfig
 from edge.devices.attending import Attending
 from edge.devices.calibrating import Calibrating
@@ -47,8 +50,12 @@ from edge.devices.weighing import Weighing
 from edge.journal.clock import Clock
 from edge.journal.opening import StoreBusy, WrongStore
 from edge.journal.store import Conflict, NewFact, Store
+from edge.services.command_operations import hq_commands
+from edge.services.commands import COMMANDS_SCHEMA, Commands
 from edge.services.facts import FactIntake, Reporter
+from edge.services.from_hq import Believed, FromHq
 from edge.services.limits import LaneBudget
+from edge.services.notices import NOTICES_SCHEMA, Notices
 from edge.services.outages import OutageDesk
 from edge.services.presence import Presences
 from edge.services.price_staging import PRICES_SCHEMA
@@ -77,6 +84,8 @@ SCHEMAS = (
     ("places-1", PLACES_SCHEMA),
     ("lane-cards-1", LANE_CARDS_SCHEMA),
     ("prices-1", PRICES_SCHEMA),
+    ("commands-1", COMMANDS_SCHEMA),
+    ("notices-1", NOTICES_SCHEMA),
     ("bus-client-1", CLIENT_SCHEMA),
 )
 """The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
@@ -133,8 +142,18 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     printing = Printing(registry, store, report, clock)
     displays = Displays(registry, config.store.currency)
     drawers = CashDrawers(registry, store, report, clock)
-    price_key = config.cloud.price_key if config.cloud else None
-    prices = Prices(store, config.store.id, config.store.zone, price_key, publish, report)
+    price_key, groups = (config.cloud.price_key, config.cloud.groups) if config.cloud else (None, ())
+    believed = Believed(price_key, config.store.id, groups)
+    prices = Prices(store, config.store.zone, believed, publish, report)
+    commands = Commands(store, clock, believed, report)
+    notices = Notices(store, clock, believed, publish)
+    from_hq = FromHq(publish, quarantine)
+    for stream, take in (
+        (PRICES_STREAM, prices.take),
+        (COMMANDS_STREAM, commands.take),
+        (NOTICES_STREAM, notices.take),
+    ):
+        from_hq.serve(stream, take)
     status = StatusBoard(
         store,
         publish,
@@ -154,8 +173,11 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     for part in (printing, drawers):
         router.recover(part.recoveries())
     desk = TechnicianDesk(publish)
-    desk.serve(Attending(registry, router.handlers).services())
+    attending = Attending(registry, router.handlers)
+    desk.serve(attending.services())
     desk.serve(Calibrating(drawers, clock).services())
+    commands.serve(hq_commands(store.path, status.now, registry.statuses, attending.services()))
+    await commands.load()
     store.on_commit.append(status.on_commit)
     _report_journal(store, report)
 
@@ -165,12 +187,13 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     client.on_message(topics.TECHNICIAN_REQUESTS_ANY, desk.on_message)
     client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
     client.on_message(topics.BRIDGE_OUTAGE, OutageDesk(store, config.store.id, publish).on_message)
-    client.on_message(topics.BRIDGE_DOWN_ANY, prices.on_down)
+    client.on_message(topics.BRIDGE_DOWN_ANY, from_hq.on_down)
 
     def connected(session_present: bool) -> None:
         # The broker may have lost what it had retained; everything that is retained is said again.
         status.publish_heads()
         prices.announce()
+        notices.announce()
         registry.publish_all()
         status.changed()
         log.info("serving lanes %s (%s)", ", ".join(sorted(lanes)), "resumed" if session_present else "new session")
@@ -185,6 +208,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("cash drawers", drawers.run), name="cash drawers"),
             group.create_task(keep_running("displays", displays.run), name="displays"),
             group.create_task(keep_running("prices", prices.run), name="prices"),
+            group.create_task(keep_running("commands", commands.run), name="commands"),
+            group.create_task(keep_running("notices", notices.run), name="notices"),
             group.create_task(keep_running("status", status.run), name="status"),
             group.create_task(keep_running("journal trimming", partial(_trim, config, store, status)), name="trimming"),
         ]
@@ -195,6 +220,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         await stop.wait()
         await router.stop()
         await desk.stop()
+        await from_hq.stop()
+        await commands.stop()
         status.stop()
         for task in running:
             task.cancel()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from cloud_bridge.hq.recipients import Recipient
     from edge.bus.client import Client
 
 SubParsers = Any
@@ -39,6 +40,26 @@ def database_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", default=DEFAULT_URL, help=f"HQ's database: {DEFAULT_URL} (default) or postgresql+psycopg://..."
     )
+
+
+def recipient_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store`` and ``--group``, both repeatable."""
+    parser.add_argument("--store", action="append", default=[], metavar="ID", help="for this store (repeatable)")
+    parser.add_argument(
+        "--group", action="append", default=[], metavar="ID", help="for every store of this group (repeatable)"
+    )
+
+
+def recipients_of(arguments: argparse.Namespace) -> list[Recipient]:
+    """Whom it is for; ValueError when nobody is named, or by a name that cannot be."""
+    from cloud_bridge.hq.recipients import Recipient
+
+    found = [Recipient(store=one) for one in arguments.store] + [Recipient(group=one) for one in arguments.group]
+    if not found:
+        raise ValueError("for whom? name a store (--store ID) or a group (--group ID)")
+    for one in found:
+        one.topic("stream")
+    return found
 
 
 def broker_arguments(parser: argparse.ArgumentParser) -> None:

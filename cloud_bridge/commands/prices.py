@@ -13,6 +13,8 @@ from cloud_bridge.commands.at_hq import (
     client_of,
     complain,
     database_arguments,
+    recipient_arguments,
+    recipients_of,
     send,
     with_database,
 )
@@ -45,7 +47,7 @@ def add(parts: SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     publish.add_argument("file", type=Path, metavar="FILE", help="the price list")
-    publish.add_argument("--store", action="append", required=True, metavar="ID", help="for this store (repeatable)")
+    recipient_arguments(publish)
     publish.add_argument("--version", required=True, help="the version's name; never used twice")
     publish.add_argument("--currency", required=True, help="ISO 4217, for instance EUR")
     publish.add_argument(
@@ -78,25 +80,24 @@ def _publish(arguments: argparse.Namespace) -> int:
         items = price_list.read(arguments.file)
         parts = price_list.chunks(items)
         manifests = [
-            price_list.manifest(store, arguments.version, arguments.effective_at, arguments.currency, parts)
-            for store in arguments.store
+            (to, price_list.manifest(to, arguments.version, arguments.effective_at, arguments.currency, parts))
+            for to in recipients_of(arguments)
         ]
         client_of(arguments)
     except (keys.BadKey, price_list.BadPriceList, ValueError) as error:
         return complain(str(error))
 
     def publish(engine: Engine) -> int:
-        from cloud_bridge.hq.downlog import Downlog, store_scope
-        from edge.bus import topics
+        from cloud_bridge.hq.downlog import Downlog
         from edge.bus.messages.prices import PRICES_STREAM
 
         log = Downlog(engine)
         out: list[tuple[str, bytes]] = []
-        for manifest in manifests:
+        for to, manifest in manifests:
             makes = price_list.messages(manifest, parts, key)
-            for _, payload in log.append(store_scope(manifest.store), PRICES_STREAM, makes):
-                out.append((topics.down(manifest.store, PRICES_STREAM), payload))
-        print(f"{len(items)} items in {len(parts)} chunks, version {arguments.version}, for {len(manifests)} store(s)")
+            out += [(to.topic(PRICES_STREAM), payload) for _, payload in log.append(to.scope, PRICES_STREAM, makes)]
+        whom = ", ".join(str(to) for to, _ in manifests)
+        print(f"{len(items)} items in {len(parts)} chunks, version {arguments.version}, for {whom}")
         return send(arguments, out)
 
     return with_database(arguments.url, publish)

@@ -27,7 +27,9 @@ import zstandard
 from pydantic import ValidationError
 
 from cloud_bridge.hq.downlog import Make
+from cloud_bridge.hq.recipients import Recipient
 from edge.bus import frame
+from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.prices import PRICES_STREAM, PriceChunkRef, PriceItem, PriceManifest, SignedManifest
 
@@ -143,8 +145,8 @@ def chunks(items: Sequence[PriceItem]) -> list[Chunk]:
     return out
 
 
-def manifest(store: str, version: str, effective_at: str, currency: str, parts: Sequence[Chunk]) -> PriceManifest:
-    """The manifest of a version; BadPriceList when version, time or currency cannot be."""
+def manifest(to: Recipient, version: str, effective_at: str, currency: str, parts: Sequence[Chunk]) -> PriceManifest:
+    """The manifest of a version, published now; BadPriceList when recipient, version, time or currency cannot be."""
     try:
         if datetime.fromisoformat(effective_at).tzinfo is not None:
             raise BadPriceList([f"effective at {effective_at!r}: give the store's local time, without a zone"])
@@ -155,8 +157,10 @@ def manifest(store: str, version: str, effective_at: str, currency: str, parts: 
     try:
         return PriceManifest(
             version=version,
-            store=store,
+            store=to.store,
+            group=to.group,
             effective_at=effective_at,
+            published_at=now_utc(),
             currency=currency,
             items=sum(part.items for part in parts),
             chunks=tuple(
@@ -167,14 +171,15 @@ def manifest(store: str, version: str, effective_at: str, currency: str, parts: 
         raise BadPriceList([first_error(error)]) from None
 
 
-def messages(signed_text: PriceManifest, parts: Sequence[Chunk], key: Ed25519PrivateKey) -> list[Make]:
+def messages(version: PriceManifest, parts: Sequence[Chunk], key: Ed25519PrivateKey) -> list[Make]:
     """The messages of a version, manifest first; each still wants its epoch and number."""
-    text = signed_text.model_dump_json()
+    text = version.model_dump_json(exclude_none=True)
     signature = base64.b64encode(key.sign(text.encode())).decode()
     head = SignedManifest(manifest=text, signature=signature).model_dump_json().encode()
-    made: list[Make] = [partial(_framed, {"kind": "manifest"}, head)]
+    to = Recipient(version.store, version.group).header
+    made: list[Make] = [partial(_framed, {**to, "kind": "manifest"}, head)]
     for index, part in enumerate(parts):
-        made.append(partial(_framed, {"kind": "chunk", "version": signed_text.version, "index": index}, part.body))
+        made.append(partial(_framed, {**to, "kind": "chunk", "version": version.version, "index": index}, part.body))
     return made
 
 

@@ -20,7 +20,7 @@ from pydantic.json_schema import models_json_schema
 
 from edge import __version__
 from edge.bus import topics
-from edge.bus.messages import facts, prices, replies, requests, scans, statuses
+from edge.bus.messages import facts, notices, prices, replies, requests, scans, statuses
 
 FILE = Path(__file__).parents[2] / "docs" / "asyncapi.json"
 
@@ -41,7 +41,7 @@ class Channel:
 
 
 def _channels() -> list[Channel]:
-    lane, device, subject = "LANE", "DEVICE", "SUBJECT"
+    lane, device = "LANE", "DEVICE"
     fixed = [
         Channel(
             "facts",
@@ -67,7 +67,24 @@ def _channels() -> list[Channel]:
         Channel("presence", topics.lane_presence(lane), "The till's presence", "send", 1, True, (statuses.Presence,)),
         Channel("gatewayStatus", topics.GATEWAY_STATUS, "The gateway", "receive", 1, True, (statuses.GatewayStatus,)),
         Channel("deviceStatus", topics.device_status(device), "A device", "receive", 1, True, (statuses.DeviceStatus,)),
-        Channel("store", topics.store_subject(subject), "For all tills", "receive", 1, True, (prices.PriceNotice,)),
+        Channel(
+            "storePrices",
+            topics.store_subject("prices"),
+            "The price version in force",
+            "receive",
+            1,
+            True,
+            (prices.PriceNotice,),
+        ),
+        Channel(
+            "storeNotices",
+            topics.store_subject("notices"),
+            "HQ's notices that hold now",
+            "receive",
+            1,
+            True,
+            (notices.StoreNotices,),
+        ),
     ]
     asked = [
         Channel(
@@ -87,7 +104,6 @@ def _channels() -> list[Channel]:
 _PARAMETERS = {
     "LANE": ("lane", "The till's own lane id"),
     "DEVICE": ("device", "A device id"),
-    "SUBJECT": ("subject", "For example prices"),
 }
 
 

@@ -10,8 +10,6 @@ Source: design pages "Journal, bridge, HQ" (downlink) and "Store services" (pric
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,14 +20,17 @@ import orjson
 import zstandard
 from pydantic import ValidationError
 
-from edge.bus import frame
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import first_error
-from edge.bus.messages.prices import PRICES_STREAM, PriceItem, PriceManifest, SignedManifest
+from edge.bus.messages.prices import PriceItem, PriceManifest, SignedManifest
 from edge.journal.store import Statement, Store
+from edge.services.from_hq import Believed, Delivery, NotTaken
 
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
 """A decompressed chunk larger than this is refused: a few bytes of zstd can ask for gigabytes."""
+
+ROWS_AT_ONCE = 500
+"""Prices written or removed in one transaction: a till's fact waits for no more than these."""
 
 PRICES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS price_versions (
@@ -58,62 +59,79 @@ CREATE TABLE IF NOT EXISTS prices (
 """
 
 
-class Refused(Exception):
+class Refused(NotTaken):
     """A price message that will never be taken; `version` as far as it is known."""
 
     def __init__(self, version: str, code: str, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(code, detail)
         self.version = version
-        self.code = code
-        self.detail = detail
+
+
+Rank = tuple[datetime, datetime, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A price version on this gateway. `effective_utc` in UTC; `number` is the store's own, rising."""
+    """A price version on this gateway. `effective_utc` and `received_utc` in UTC; `number` is the store's own, rising.
+
+    Of several versions that are due, the one with the highest `rank` is in force, whether it was published for the
+    store or for a group of it, and in whatever order they arrived: the one whose time came last, where a time before
+    its publication means "from publication on"; of two with the same time, the one published last.
+    """
 
     number: int
     manifest: PriceManifest
     effective_utc: datetime
+    received_utc: datetime
 
     @classmethod
-    def of(cls, number: int, manifest: str, effective_utc: str) -> Version:
-        """From a row of ``price_versions``."""
-        return cls(number, PriceManifest.model_validate_json(manifest), datetime.fromisoformat(effective_utc))
+    def of(cls, number: int, manifest: str, effective_utc: str, received_at: str) -> Version:
+        """From the first columns of ``price_versions`` (`COLUMNS`)."""
+        return cls(
+            number,
+            PriceManifest.model_validate_json(manifest),
+            datetime.fromisoformat(effective_utc),
+            datetime.fromisoformat(received_at),
+        )
+
+    @property
+    def rank(self) -> Rank:
+        """What decides between versions that are due."""
+        at = self.manifest.published_at
+        published = datetime.fromisoformat(at) if at else self.received_utc
+        return max(self.effective_utc, published), published, self.number
+
+
+COLUMNS = "number, manifest, effective_utc, received_at"
 
 
 class Staging:
     """Takes the messages of the stream ``prices``. `staged` is called when a version has become whole."""
 
-    def __init__(
-        self, store: Store, store_id: str, zone: ZoneInfo, public_key: str | None, staged: Callable[[], None]
-    ) -> None:
+    def __init__(self, store: Store, zone: ZoneInfo, believed: Believed, staged: Callable[[], None]) -> None:
         self._store = store
-        self._store_id = store_id
         self._zone = zone
-        self._public_key = public_key
+        self._believed = believed
         self._staged = staged
 
-    async def take(self, header: frame.Header, body: bytes) -> None:
+    async def take(self, delivery: Delivery) -> None:
         """Stage one message of the stream; Refused when it, and with it its version, will never be taken."""
-        if header.get("stream") != PRICES_STREAM:
-            raise Refused("", "unknown_stream", f"no service takes the stream {header.get('stream')!r}")
-        kind = header.get("kind")
+        kind = delivery.header.get("kind")
         if kind == "manifest":
-            await self._stage_manifest(body)
+            await self._stage_manifest(delivery)
         elif kind == "chunk":
-            await self._stage_chunk(header, body)
+            await self._stage_chunk(delivery)
         else:
             raise Refused("", "unknown_kind", f"{kind!r} is neither a manifest nor a chunk")
 
-    async def _stage_manifest(self, body: bytes) -> None:
-        manifest = self._verified(body)
+    async def _stage_manifest(self, delivery: Delivery) -> None:
+        manifest = self._verified(delivery)
         known = await self._store.fetch_one(
             "SELECT manifest FROM price_versions WHERE version = ?", (manifest.version,)
         )
         text = manifest.model_dump_json()
         if known is not None:
-            if known[0] != text:
+            if PriceManifest.model_validate_json(known[0]) != manifest:
                 raise Refused(manifest.version, "version_reused", "this version number came with other content before")
             return
         effective = self._effective(manifest)
@@ -127,33 +145,36 @@ class Staging:
             ]
         )
 
-    async def _stage_chunk(self, header: frame.Header, body: bytes) -> None:
-        version, index = str(header.get("version")), header.get("index")
+    async def _stage_chunk(self, delivery: Delivery) -> None:
+        version, index, body = str(delivery.header.get("version")), delivery.header.get("index"), delivery.body
         row = await self._store.fetch_one(
-            "SELECT number, manifest, effective_utc, state FROM price_versions WHERE version = ?", (version,)
+            f"SELECT {COLUMNS}, state FROM price_versions WHERE version = ?",  # noqa: S608
+            (version,),
         )
         if row is None:
             raise Refused(version, "no_manifest", f"a chunk of {version!r} came before its manifest")
-        staged, state = Version.of(*row[:3]), row[3]
+        staged, state = Version.of(*row[:4]), row[4]
         if state != "receiving":
-            return  # came twice, or belongs to a version that was refused
+            return  # came twice, or belongs to a version that was refused or overtaken
         chunks = staged.manifest.chunks
         if not isinstance(index, int) or not 0 <= index < len(chunks):
             raise Refused(version, "bad_chunk", f"chunk {index!r} is not among the manifest's {len(chunks)}")
         if hashlib.sha256(body).hexdigest() != chunks[index].sha256:
             raise Refused(version, "bad_chunk", f"chunk {index} is not the one that was signed")
+        known = "SELECT 1 FROM price_chunks WHERE number = ? AND chunk = ?"
+        if await self._store.fetch_one(known, (staged.number, index)) is not None:
+            await self._complete(staged)  # came twice; a crash may have come between its rows and the last look
+            return
         items = await asyncio.to_thread(_items, version, index, body)
         if len(items) != chunks[index].items:
             raise Refused(version, "bad_chunk", f"chunk {index} holds {len(items)} items, not {chunks[index].items}")
-        statements: list[Statement] = [
-            (
-                "INSERT OR REPLACE INTO prices(number, code, text, price_minor, per, tax) VALUES (?, ?, ?, ?, ?, ?)",
-                (staged.number, item.code, item.text, item.price_minor, item.per, item.tax),
-            )
-            for item in items
+        insert = "INSERT OR REPLACE INTO prices(number, code, text, price_minor, per, tax) VALUES (?, ?, ?, ?, ?, ?)"
+        rows: list[Statement] = [
+            (insert, (staged.number, item.code, item.text, item.price_minor, item.per, item.tax)) for item in items
         ]
-        statements.append(("INSERT OR IGNORE INTO price_chunks(number, chunk) VALUES (?, ?)", (staged.number, index)))
-        await self._store.write(statements)
+        rows.append(("INSERT OR IGNORE INTO price_chunks(number, chunk) VALUES (?, ?)", (staged.number, index)))
+        for first in range(0, len(rows), ROWS_AT_ONCE):  # the mark that the chunk is here goes with the last rows
+            await self._store.write(rows[first : first + ROWS_AT_ONCE])
         await self._complete(staged)
 
     async def _complete(self, staged: Version) -> None:
@@ -169,28 +190,24 @@ class Staging:
         await self._store.write([("UPDATE price_versions SET state = 'staged' WHERE number = ?", (staged.number,))])
         self._staged()
 
-    def _verified(self, body: bytes) -> PriceManifest:
-        """The manifest, when HQ's key signed it and it is for this store."""
+    def _verified(self, delivery: Delivery) -> PriceManifest:
+        """The manifest, when HQ's key signed it and it is for this store or the group that it came for."""
         try:
-            signed = SignedManifest.model_validate_json(body)
+            signed = SignedManifest.model_validate_json(delivery.body)
         except ValidationError as error:
             raise Refused("", "bad_manifest", first_error(error)) from None
-        if self._public_key is None:
-            raise Refused("", "no_key", "this store has no [cloud] price_key: no price version can be believed")
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
         try:
-            key = Ed25519PublicKey.from_public_bytes(base64.b64decode(self._public_key, validate=True))
-            key.verify(base64.b64decode(signed.signature, validate=True), signed.manifest.encode())
-        except (InvalidSignature, binascii.Error, ValueError):
-            raise Refused("", "bad_signature", "the manifest is not signed by HQ's key") from None
+            self._believed.check(signed.manifest, signed.signature)
+        except NotTaken as refused:
+            raise Refused("", refused.code, refused.detail) from None
         try:
             manifest = PriceManifest.model_validate_json(signed.manifest)
         except ValidationError as error:
             raise Refused("", "bad_manifest", first_error(error)) from None
-        if manifest.store not in (self._store_id, "*"):
-            raise Refused(manifest.version, "not_ours", f"is for store {manifest.store!r}")
+        try:
+            self._believed.speaks_to_us(manifest, delivery.group)
+        except NotTaken as refused:
+            raise Refused(manifest.version, "not_ours", refused.detail) from None
         return manifest
 
     def _effective(self, manifest: PriceManifest) -> datetime:

@@ -1,8 +1,9 @@
 """Price versions: taken from the bridge, activated at their local time, looked up by code.
 
-Strategy: the bridge hands over HQ's messages byte for byte, and `price_staging` puts them on disk until a version is
-whole. One transaction makes it the active one at its effective time in the store's own zone, WAN or not. A version that
-is refused changes nothing: the old one stays.
+Strategy: `price_staging` puts HQ's messages on disk until a version is whole. One transaction makes it the active one
+at its effective time in the store's own zone, WAN or not. A version that is refused changes nothing: the old one stays.
+Which of two is in force is a matter of `Version.rank` alone: one that arrives late, whole or still in pieces, is put
+away when another has overtaken it.
 
 Source: design pages "Journal, bridge, HQ" (downlink) and "Store services" (prices).
 """
@@ -11,25 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
-from edge.bus import frame, topics
-from edge.bus.client import Message
+from edge.bus import topics
 from edge.bus.envelope import now_utc
-from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import PriceActivated, PriceRefused
-from edge.bus.messages.links import Committed
 from edge.bus.messages.prices import PriceNotice
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import PriceLookup
-from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.journal.store import Statement, Store
 from edge.services.facts import Report
-from edge.services.price_staging import Refused, Staging, Version
+from edge.services.from_hq import Believed, Delivery
+from edge.services.price_staging import COLUMNS, ROWS_AT_ONCE, Refused, Staging, Version
 from edge.services.requests import Asked, Handler
-from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +36,13 @@ LONGEST_SLEEP_S = 60.0
 
 
 class Prices:
-    """The store's price versions. `run` activates them in time; `on_down` takes what HQ sent."""
+    """The store's price versions. `run` activates them in time; `take` takes what HQ sent."""
 
     def __init__(
         self,
         store: Store,
-        store_id: str,
         zone: ZoneInfo,
-        public_key: str | None,
+        believed: Believed,
         publish: Callable[..., None],
         report: Report,
     ) -> None:
@@ -55,9 +52,7 @@ class Prices:
         self._active: Version | None = None
         self._activated_at = ""
         self._changed = asyncio.Event()
-        self._staging = Staging(store, store_id, zone, public_key, self._changed.set)
-        self._turn = asyncio.Lock()
-        self._taking = Background()
+        self._staging = Staging(store, zone, believed, self._changed.set)
 
     @property
     def active(self) -> str | None:
@@ -71,11 +66,11 @@ class Prices:
     async def load(self) -> None:
         """Read what earlier lives of this gateway staged and activated."""
         row = await self._store.fetch_one(
-            "SELECT number, manifest, effective_utc, activated_at FROM price_versions WHERE state = 'active'"
+            f"SELECT {COLUMNS}, activated_at FROM price_versions WHERE state = 'active'"  # noqa: S608
         )
         if row is not None:
-            self._active = Version.of(*row[:3])
-            self._activated_at = str(row[3])
+            self._active = Version.of(*row[:4])
+            self._activated_at = str(row[4])
 
     def announce(self) -> None:
         """Tell every till which version is in force (retained)."""
@@ -91,36 +86,13 @@ class Prices:
 
     # -- from HQ -------------------------------------------------------------------------------------------------------
 
-    def on_down(self, message: Message) -> None:
-        """Take one downlink message from the bridge; answered on ``bridge/committed`` once it is on disk."""
-        self._taking.start(self._taken(message), "price message")
-
-    async def _taken(self, message: Message) -> None:
-        """Take it; when the disk does not let us, say nothing: the bridge still owns it and gives it to us again."""
+    async def take(self, delivery: Delivery) -> None:
+        """Put one message of the stream ``prices`` on disk; Refused, once that is recorded, when it never will be."""
         try:
-            await self._take(message)
-        except (StorageFull, StoreFaulted) as error:
-            log.error("a price message is not kept: %s", error)
-            message.ack()
-
-    async def _take(self, message: Message) -> None:
-        try:
-            header, body = frame.unpack(message.payload)
-            stream, epoch, seq = str(header["stream"]), str(header["epoch"]), int(header["seq"])
-        except (frame.BadFrame, KeyError, ValueError, TypeError) as error:
-            log.error("a downlink message cannot be read: %s", error)
-            message.ack()
-            return
-        ok, detail = True, ""
-        async with self._turn:  # in order: a chunk needs its manifest
-            try:
-                await self._staging.take(header, body)
-            except Refused as refused:
-                ok, detail = False, refused.detail
-                await self._refuse(refused)
-        answer = Committed(stream=stream, epoch=epoch, seq=seq, ok=ok, detail=detail)
-        self._publish(topics.BRIDGE_COMMITTED, answer.model_dump_json().encode(), qos=1)
-        message.ack()
+            await self._staging.take(delivery)
+        except Refused as refused:
+            await self._refuse(refused)
+            raise
 
     async def _refuse(self, refused: Refused) -> None:
         log.error("price version %s refused: %s", refused.version or "(unknown)", refused.detail)
@@ -130,7 +102,8 @@ class Prices:
                 (refused.version,),
             )
         ]
-        await self._record(PriceRefused(version=refused.version, code=refused.code, detail=refused.detail), also)
+        fact = PriceRefused(version=refused.version, code=refused.code, detail=refused.detail)
+        await self._report(fact, also=also)
 
     # -- in time -------------------------------------------------------------------------------------------------------
 
@@ -139,6 +112,7 @@ class Prices:
         while True:
             self._changed.clear()
             wait_s = await self._activate_due()
+            await self._clear_away()
             try:
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
@@ -146,51 +120,75 @@ class Prices:
                 continue  # its time has come, or time to look at the clock again
 
     async def _activate_due(self) -> float:
-        """Activate what is due; returns seconds until the next look."""
+        """Activate what is due and not overtaken; returns seconds until the next look."""
         rows = await self._store.fetch_all(
-            "SELECT number, manifest, effective_utc FROM price_versions WHERE state = 'staged'"
+            f"SELECT {COLUMNS}, state FROM price_versions WHERE state IN ('receiving', 'staged')"  # noqa: S608
         )
         now = datetime.now(UTC)
-        waiting = sorted(
-            (Version.of(*row) for row in rows), key=lambda version: (version.effective_utc, version.number)
+        waiting = [(Version.of(*row[:4]), row[4]) for row in rows]
+        best = max(
+            (version for version, state in waiting if state == "staged" and version.effective_utc <= now),
+            key=lambda version: version.rank,
+            default=None,
         )
-        due = [version for version in waiting if version.effective_utc <= now]
-        if due:
-            await self._activate(due[-1], older=due[:-1])
-        later = [version for version in waiting if version.effective_utc > now]
+        in_force = self._active if best is None or (self._active and self._active.rank > best.rank) else best
+        overtaken = [version for version, _ in waiting if in_force and version.rank < in_force.rank]
+        if best is not None and best is in_force:
+            await self._activate(best, overtaken)
+        elif overtaken:
+            await self._store.write([_retired(version) for version in overtaken])
+        for version in overtaken:
+            log.info("price version %s is put away: %s has overtaken it", version.manifest.version, self.active)
+        later = [
+            version.effective_utc for version, state in waiting if state == "staged" and version.effective_utc > now
+        ]
         if not later:
             return 24 * 3600.0
-        return min(LONGEST_SLEEP_S, (later[0].effective_utc - now).total_seconds() + 0.001)
+        return min(LONGEST_SLEEP_S, (min(later) - now).total_seconds() + 0.001)
 
-    async def _activate(self, version: Version, older: Iterable[Version]) -> None:
+    async def _activate(self, version: Version, overtaken: Sequence[Version]) -> None:
         at = now_utc()
         late = (datetime.now(UTC) - version.effective_utc).total_seconds() > LONGEST_SLEEP_S
-        retire = [old.number for old in older] + ([self._active.number] if self._active else [])
-        statements: list[Statement] = [
-            ("UPDATE price_versions SET state = 'retired' WHERE number = ?", (number,)) for number in retire
-        ]
+        retire = [*overtaken, self._active] if self._active else overtaken
+        statements: list[Statement] = [_retired(old) for old in retire]
         statements.append(
             (
                 "UPDATE price_versions SET state = 'active', activated_at = ? WHERE number = ?",
                 (at, version.number),
             )
         )
-        # A basket in flight keeps its version, so the one before stays; what is older goes.
-        keep = self._active.number if self._active else version.number
-        statements.append(("DELETE FROM prices WHERE number < ?", (min(keep, version.number),)))
         fact = PriceActivated(
             version=version.manifest.version,
             items=version.manifest.items,
             effective_at=version.manifest.effective_at,
             late=late,
         )
-        await self._record(fact, statements)
+        await self._report(fact, also=statements)
         self._active, self._activated_at = version, at
         log.info("price version %s is in force: %d items", version.manifest.version, version.manifest.items)
         self.announce()
 
-    async def _record(self, fact: Recorded, also: list[Statement]) -> None:
-        await self._report(fact, also=also)
+    async def _clear_away(self) -> None:
+        """Remove the prices of versions that are over, some at a time: a till's fact does not wait for all of them.
+
+        A basket in flight keeps its version, so the one that was in force before stays.
+        """
+        before = await self._store.fetch_one(
+            "SELECT number FROM price_versions WHERE state = 'retired' AND activated_at IS NOT NULL"
+            " ORDER BY activated_at DESC, number DESC LIMIT 1"
+        )
+        over = await self._store.fetch_all(
+            "SELECT number FROM price_versions WHERE state IN ('retired', 'refused') AND number IS NOT ?",
+            (before[0] if before else None,),
+        )
+        some = (
+            "DELETE FROM prices WHERE number = ?1"
+            " AND code IN (SELECT code FROM prices WHERE number = ?1 ORDER BY code LIMIT ?2)"
+        )
+        for (number,) in over:
+            while await self._store.fetch_one("SELECT 1 FROM prices WHERE number = ? LIMIT 1", (number,)):
+                await self._store.write([(some, (number, ROWS_AT_ONCE))])
+            await self._store.write([("DELETE FROM price_chunks WHERE number = ?", (number,))], urgent=False)
 
     # -- look-up -------------------------------------------------------------------------------------------------------
 
@@ -209,6 +207,10 @@ class Prices:
                     "version": self._active.manifest.version,
                 }
         raise ProblemError(Code.NOT_FOUND, f"{parameters.code!r} is not in price version {self.active}")
+
+
+def _retired(version: Version) -> Statement:
+    return "UPDATE price_versions SET state = 'retired' WHERE number = ?", (version.number,)
 
 
 def _spellings(code: str) -> Iterable[str]:

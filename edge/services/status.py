@@ -137,6 +137,10 @@ class StatusBoard:
             self._last = payload
         return any(backlog.facts for backlog in status.backlog.values())
 
+    async def now(self) -> GatewayStatus:
+        """The status as it is at this moment."""
+        return await self._compose()
+
     async def _compose(self) -> GatewayStatus:
         await self._look()
         bridge = self._bridge

@@ -20,6 +20,7 @@ from cloud_bridge import cli
 from cloud_bridge.commands import at_hq
 from cloud_bridge.hq import keys, price_list, schema
 from cloud_bridge.hq.downlog import Downlog, store_scope
+from cloud_bridge.hq.recipients import Recipient
 from edge.bus import frame
 from edge.bus.messages.prices import PriceItem, PriceManifest, SignedManifest
 from tests.cloud_bridge.conftest import Configure
@@ -139,7 +140,7 @@ def test_chunks_fit_a_packet_and_hold_every_item() -> None:
 @pytest.mark.parametrize("time", ["tomorrow", "2026-05-04T06:00:00Z", "2026-05-04T06:00:00+02:00"])
 def test_a_version_becomes_effective_in_the_stores_own_time(time: str) -> None:
     with pytest.raises(price_list.BadPriceList, match="local time"):
-        price_list.manifest(STORE, "v1", time, "EUR", [price_list.Chunk(b"", 1)])
+        price_list.manifest(Recipient(store=STORE), "v1", time, "EUR", [price_list.Chunk(b"", 1)])
 
 
 async def test_a_published_version_is_signed_and_reaches_the_store(

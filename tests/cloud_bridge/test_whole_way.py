@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from bench.gateway import gateway, lanes_toml
 from cloud_bridge.hq import keys, price_list, schema
 from cloud_bridge.hq.downlog import Downlog, store_scope
+from cloud_bridge.hq.recipients import Recipient
 from demo.wan import Wan
 from edge.bus import topics
 from edge.bus.client import Address, Client, Message
@@ -63,7 +64,7 @@ async def test_a_sale_goes_up_and_prices_come_down(
 
                 store = at.config.store.id
                 parts = price_list.chunks(price_list.read(prices))
-                version = price_list.manifest(store, "v1", "2000-01-01T00:00:00", "EUR", parts)
+                version = price_list.manifest(Recipient(store=store), "v1", "2000-01-01T00:00:00", "EUR", parts)
                 makes = price_list.messages(version, parts, keys.load(tmp_path / "hq.key"))
                 Downlog(hq_file).append(store_scope(store), "prices", makes)  # while the store cannot be reached
 
@@ -100,7 +101,7 @@ async def test_a_version_signed_by_a_stranger_is_refused_and_does_not_block_the_
         store = at.config.store.id
         parts = price_list.chunks(price_list.read(prices))
         for name, file in (("forged", "stranger.key"), ("true", "hq.key")):
-            version = price_list.manifest(store, name, "2000-01-01T00:00:00", "EUR", parts)
+            version = price_list.manifest(Recipient(store=store), name, "2000-01-01T00:00:00", "EUR", parts)
             makes = price_list.messages(version, parts, keys.load(tmp_path / file))
             Downlog(hq_file).append(store_scope(store), "prices", makes)
         watcher = Client(Address(socket=at.config.broker_socket), client_id="watcher")

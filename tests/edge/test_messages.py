@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from edge.bus import asyncapi, envelope, frame, topics
-from edge.bus.messages import facts, links, prices, replies, requests, scans, statuses
+from edge.bus.messages import commands, facts, links, notices, prices, replies, requests, scans, signed, statuses
 
 GOLDEN = Path(__file__).parent / "golden"
 MESSAGES: dict[str, type[BaseModel]] = {
@@ -29,6 +29,11 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "price.signed": prices.SignedManifest,
     "price.item": prices.PriceItem,
     "price.notice": prices.PriceNotice,
+    "hq.signed": signed.Signed,
+    "hq.command": commands.Command,
+    "hq.notice": notices.Notice,
+    "store.notices": notices.StoreNotices,
+    **{f"command.{name}": row.parameters for name, row in commands.COMMANDS.items()},
     "bridge.status": links.BridgeStatus,
     "bridge.committed": links.Committed,
     "journal.heads": links.JournalHeads,
@@ -85,7 +90,8 @@ def test_published_schemas_are_valid_and_take_the_samples(channel: str) -> None:
             "presence": "presence",
             "gatewayStatus": "gateway.status",
             "deviceStatus": "device.status",
-            "store": "price.notice",
+            "storePrices": "price.notice",
+            "storeNotices": "store.notices",
         }
         found = sample(names[channel])
     validator.validate(found)

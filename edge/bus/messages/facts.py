@@ -199,6 +199,33 @@ class PriceRefused(Recorded):
     detail: str
 
 
+class CommandReceived(Recorded):
+    """HQ's command is on this gateway's disk and will be run: written before it is."""
+
+    command: EventId
+    operation: str
+    parameters: dict[str, Any]
+    by: str
+    group: Id | None = Field(description="given to a group of this store; null: to this store alone")
+    issued_at: str
+    expires_at: str
+
+
+class CommandProblem(Recorded):
+    code: str
+    detail: str
+
+
+class CommandFinished(Recorded):
+    """What became of HQ's command."""
+
+    command: EventId | None = Field(description="null: nothing that its sender could prove to be HQ's")
+    operation: str | None
+    ok: bool
+    result: dict[str, Any] | None = None
+    problem: CommandProblem | None = None
+
+
 class LaneGapFound(Recorded):
     lane: Id
     first: int
@@ -292,6 +319,8 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.drawer.left_open.v1", _T, DrawerLeftOpen),
         FactType("tillgate.price.activated.v1", _O, PriceActivated),
         FactType("tillgate.price.refused.v1", _O, PriceRefused),
+        FactType("tillgate.command.received.v1", _O, CommandReceived),
+        FactType("tillgate.command.finished.v1", _O, CommandFinished),
         FactType("tillgate.lane.gap_found.v1", _O, LaneGapFound),
         FactType("tillgate.lane.gap_filled.v1", _O, LaneGapFilled),
         FactType("tillgate.sequence.conflict.v1", _O, SequenceConflict),

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from edge.bus.messages.base import Currency, Message, PositiveMinor
+from edge.bus.messages.signed import UTC_TIME, Addressed
 
 PRICES_STREAM = "prices"
 
@@ -28,11 +29,11 @@ class PriceChunkRef(Message):
     items: int = Field(ge=1)
 
 
-class PriceManifest(Message):
+class PriceManifest(Addressed):
     version: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    store: str
     effective_at: str = Field(description="local time in the store's own zone: 2026-05-04T06:00:00; a past time is now")
     currency: Currency
+    published_at: str | None = Field(default=None, pattern=UTC_TIME, description="by HQ's clock; decides between two")
     items: int = Field(ge=1)
     chunks: tuple[PriceChunkRef, ...] = Field(strict=False, min_length=1)
 
