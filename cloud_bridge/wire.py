@@ -1,13 +1,12 @@
-r"""The uplink batch: consecutive facts of one class in one MQTT message. Used by both ends.
+r"""The uplink batch: consecutive facts of one class in one MQTT message. HQ's end reads it in `hq/unpack.py`.
 
     TG1 {"store":"s1","class":"transaction","epoch":"0197...","first":41,"last":80,
          "prev":"<hash of 40>","head":"<hash of 80>","encoding":"zstd"}\n
     <zstd of [{"id":...,"tgseq":41},...,{"id":...,"tgseq":80}]>
 
 Strategy: the body is a CloudEvents JSON batch made of the journal's bodies as they lie on disk, joined and not
-encoded again. The receiver gets the exact bytes back by writing each event in canonical form: the journal wrote them
-so, and the joined result is compared with what came, so a difference of one byte is noticed. `prev` and `head` are
-the hashes before the first and of the last fact, so a batch can be checked by itself and against its neighbours.
+encoded again. `prev` and `head` are the hashes before the first and of the last fact, so a batch can be checked by
+itself and against its neighbours.
 
 Source: CloudEvents 1.0.2, "JSON Batch Format"; RFC 8878 (zstd).
 """
@@ -15,17 +14,14 @@ Source: CloudEvents 1.0.2, "JSON Batch Format"; RFC 8878 (zstd).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import orjson
 import zstandard
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge.bus import frame
-from edge.bus.envelope import Event, canonical
 from edge.bus.messages.base import Id
-from edge.bus.messages.facts import FactClass, first_error
-from edge.journal import chain
+from edge.bus.messages.facts import FactClass
 
 ZSTD_LEVEL = 3
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -85,29 +81,6 @@ class Batch:
         return self.first + len(self.bodies) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One fact of a received batch: its exact bytes, its hash in the chain, and the event for whoever stores it."""
-
-    seq: int
-    body: bytes
-    hash: bytes
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A batch whose bytes are exact. `sound` when the chain computed from `prev` ends in `head`.
-
-    `omitted` says why one fact, `batch.first`, cannot be sent at all; there are no facts then.
-    """
-
-    batch: Batch
-    facts: tuple[Fact, ...]
-    sound: bool
-    omitted: str | None = None
-
-
 class Encoder:
     """Batches to payloads; keeps one compressor."""
 
@@ -141,75 +114,3 @@ def _header(batch: Batch, last: int, encoding: str) -> frame.Header:
         "head": batch.head.hex(),
         "encoding": encoding,
     }
-
-
-def decode(payload: bytes, store: str | None = None) -> Received:
-    """The batch in `payload`; BadBatch when its bytes cannot be believed, or it does not speak for `store`."""
-    try:
-        raw_header, body = frame.unpack(payload)
-        header = BatchHeader.model_validate(raw_header)
-    except frame.BadFrame as error:
-        raise BadBatch(str(error)) from None
-    except ValidationError as error:
-        raise BadBatch(f"header: {first_error(error)}") from None
-    if store is not None and header.store != store:
-        raise BadBatch(f"came on the topic of store {store!r} but speaks for {header.store!r}")
-    if header.omitted is not None:
-        if header.first != header.last or body:
-            raise BadBatch("an omission stands for one fact and carries none", header)
-        return Received(_batch(header, ()), (), sound=True, omitted=header.omitted)
-    text = _decompressed(body, header) if header.encoding == "zstd" else body
-    try:
-        events: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise BadBatch(f"body is not JSON: {error}", header) from None
-    count = header.last - header.first + 1
-    if not isinstance(events, list) or len(events) != count:
-        raise BadBatch(f"body is not a list of {count} events", header)
-    if not all(isinstance(event, dict) for event in events):
-        raise BadBatch("an entry of the body is not an event", header)
-    bodies = tuple(canonical(event) for event in events)
-    if b"[" + b",".join(bodies) + b"]" != text:
-        raise BadBatch("body is not in canonical form: its hashes cannot be computed", header)
-    return _chained(header, bodies, events)
-
-
-def _chained(header: BatchHeader, bodies: tuple[bytes, ...], events: list[Event]) -> Received:
-    batch = _batch(header, bodies)
-    facts: list[Fact] = []
-    previous = batch.prev
-    for seq, body, event in zip(range(batch.first, batch.last + 1), bodies, events, strict=True):
-        if event.get("tgseq") != seq or event.get("tgclass") != batch.fact_class.value:
-            found = f"{event.get('tgclass')} {event.get('tgseq')}"
-            raise BadBatch(f"an event says it is {found}, where {batch.fact_class.value} {seq} should stand", header)
-        if not isinstance(event.get("id"), str) or not isinstance(event.get("type"), str):
-            raise BadBatch(f"event {seq} has no id or no type", header)
-        previous = chain.link(previous, body) if previous is not None else None
-        facts.append(Fact(seq, body, previous or b"", event))
-    if previous is None and facts:  # nothing to start from: only the last hash is known
-        facts[-1] = Fact(facts[-1].seq, facts[-1].body, batch.head, facts[-1].event)
-        return Received(batch, tuple(facts), sound=True)
-    return Received(batch, tuple(facts), sound=previous == batch.head)
-
-
-def _batch(header: BatchHeader, bodies: tuple[bytes, ...]) -> Batch:
-    return Batch(
-        store=header.store,
-        fact_class=header.fact_class,
-        epoch=header.epoch,
-        first=header.first,
-        prev=bytes.fromhex(header.prev) if header.prev is not None else None,
-        head=bytes.fromhex(header.head),
-        bodies=bodies,
-    )
-
-
-def _decompressed(body: bytes, header: BatchHeader) -> bytes:
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-            text = reader.read(MAX_BODY_BYTES + 1)
-    except zstandard.ZstdError as error:
-        raise BadBatch(f"body is not zstd: {error}", header) from None
-    if len(text) > MAX_BODY_BYTES:
-        raise BadBatch(f"body is larger than {MAX_BODY_BYTES} bytes", header)
-    return text

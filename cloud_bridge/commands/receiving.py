@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 COLLECT_AFTER = 100_000
+SWITCH_EVERY_S = 0.001
 
 
 def add(parts: SubParsers) -> None:
@@ -62,6 +63,8 @@ async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> 
     # A batch is thousands of small objects that live until it is recorded: looking for cycles among them every 700
     # took a quarter of the time.
     gc.set_threshold(COLLECT_AFTER)
+    # A critical fact's transaction is many short steps, and each may wait so long for a batch that is being unpacked.
+    sys.setswitchinterval(SWITCH_EVERY_S)
 
     try:
         client = client_of(arguments)

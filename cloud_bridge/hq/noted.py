@@ -15,20 +15,25 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cloud_bridge.hq import dating, schema
-from edge.bus.envelope import Event
+from edge.bus.envelope import Event, parse
 from edge.bus.messages.facts import FACTS, TYPE_OF, FactClass, Outage
 
 KEPT_OUTAGE_BYTES = 16 * 1024
 
 
-def note(db: Connection, store: str, fact_class: FactClass, events: Iterable[Event]) -> None:
-    """Take note of what these new facts of `store` say."""
+def note(db: Connection, store: str, fact_class: FactClass, facts: Iterable[tuple[object, bytes]]) -> None:
+    """Take note of what these new facts of `store` say: each its type and its body."""
     if fact_class not in _CLASSES:
         return
-    for event in events:
-        take = _TAKES.get(event["type"])
-        if take is not None:
-            take(db, store, event)
+    for kind, body in facts:
+        take = _TAKES.get(str(kind))
+        if take is None:
+            continue
+        try:
+            event = parse(body)
+        except ValueError:
+            continue  # nested too deeply for us: it stays a fact like any other
+        take(db, store, event)
 
 
 def _outage(db: Connection, store: str, event: Event) -> None:

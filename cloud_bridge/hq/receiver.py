@@ -1,9 +1,10 @@
 """HQ's receiver: takes batches from the cloud broker, commits them, then confirms, then acknowledges. In this order.
 
-Strategy: messages gather while a transaction is on its way to disk, and all of them go into the next one. The database
-works in a thread. After the commit each store touched is told what HQ has; at most ten times a second per store, since
-a later word replaces an earlier one. A database that is away stops nothing but the acknowledgements: the broker's
-window closes, the stores keep their facts and send them again.
+Strategy: messages gather while a transaction is on its way to disk, and all of them go into the next one (`lane`).
+Critical facts have a lane of their own, with its own transactions: they overtake a backlog here as they did on the
+line. After the commit each store touched is told what HQ has: of critical facts at once, of others at most ten times a
+second, since a later word replaces an earlier one. A database that is away stops nothing but the acknowledgements: the
+broker's window closes, the stores keep their facts and send them again.
 
 Any number of receivers may run: they share one subscription, and the database keeps them apart.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
 from typing import NoReturn
 
 from pydantic import ValidationError
@@ -20,28 +22,34 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq.downlog import Downlog
-from cloud_bridge.hq.record import Outcome, Recorder, Told, merge
+from cloud_bridge.hq.lane import Lane
+from cloud_bridge.hq.record import Outcome, Recorder, Told, Unpacked, merge
 from cloud_bridge.hq.statuses import STATUS_TOPIC_LEVEL, Statuses
 from cloud_bridge.pace import Bucket
 from edge.bus import topics
 from edge.bus.client import BusError, Client, Message
-from edge.bus.messages.facts import first_error
+from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import Confirmed, Need
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGES = 64
-MAX_BYTES = 1024 * 1024
-"""What one transaction holds at most, as it came: compressed, so some ten times as much in memory."""
-
 TELL_EVERY_S = 0.1
-RETRY_S = 2.0
 REPLAY_PER_S = 50
 REPLAY_BURST = 50
 REPLAY_AT_ONCE = 20
 """Messages read from the log at a time."""
 
 NEED_TOPIC_LEVEL = "need"
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """`count` messages, sorted: facts unpacked, and what stores say of themselves and ask."""
+
+    count: int
+    facts: Unpacked | None
+    statuses: list[tuple[str, bytes]]
+    needs: list[Message]
 
 
 class Receiver:
@@ -54,70 +62,55 @@ class Receiver:
         self._statuses = Statuses(engine)
         self._downlog = Downlog(engine)
         self._client = client
-        self._inbox: list[Message] = []
-        self._arrived = asyncio.Event()
+        self._critical = Lane(self._prepared, self._commit_critical)
+        self._others = Lane(self._prepared, self._commit)
         self._to_tell: Outcome = {}
         self._told_something = asyncio.Event()
         self._replays: dict[str, asyncio.Task[None]] = {}
         self._asked_again: dict[str, Need] = {}
+        self._group: asyncio.TaskGroup
         client.on_message(topics.HQ_UP_SHARED, self._on_up)
 
     def _on_up(self, message: Message) -> None:
-        self._inbox.append(message)
-        self._arrived.set()
+        critical = topics.last_level(message.topic) == FactClass.CRITICAL.value
+        (self._critical if critical else self._others).put(message)
 
     async def run(self) -> NoReturn:
         """Record and tell, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            self._group = group
             group.create_task(self._tell_on(), name="confirm")
-            while True:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while self._inbox:
-                    await self._record(self._next(), group)
+            group.create_task(self._critical.run(), name="critical")
+            await self._others.run()
         raise AssertionError("a task group with an endless body does not end")
 
-    def _next(self) -> list[Message]:
-        """The messages of the next transaction."""
-        size, count = 0, 0
-        for message in self._inbox[:MAX_MESSAGES]:
-            size += len(message.payload)
-            if count and size > MAX_BYTES:
-                break
-            count += 1
-        taken, self._inbox = self._inbox[:count], self._inbox[count:]
-        return taken
+    # -- recording -----------------------------------------------------------------------------------------------------
 
-    async def _record(self, messages: list[Message], group: asyncio.TaskGroup) -> None:
-        facts: list[Message] = []
+    def _prepared(self, messages: list[Message]) -> _Work:
+        facts: list[tuple[str, bytes]] = []
+        statuses: list[tuple[str, bytes]] = []
         needs: list[Message] = []
-        statuses: list[Message] = []
-        kinds = {NEED_TOPIC_LEVEL: needs, STATUS_TOPIC_LEVEL: statuses}
         for message in messages:
-            kinds.get(topics.last_level(message.topic), facts).append(message)
-        troubled = False
-        while True:
-            try:
-                if facts:
-                    rows = [(message.topic, message.payload) for message in facts]
-                    self._tell(await asyncio.to_thread(self._recorder.record, rows))
-                if statuses:
-                    rows = [(message.topic, message.payload) for message in statuses]
-                    if bad := await asyncio.to_thread(self._statuses.take, rows):
-                        await asyncio.to_thread(self._recorder.refuse, bad)
-                for message in needs:
-                    await self._answer(message, group)
-                break
-            except OperationalError as error:
-                if not troubled:
-                    log.error("the database does not take anything now (%s); trying again", error.orig)
-                troubled = True
-                await asyncio.sleep(RETRY_S)
-        if troubled:
-            log.info("the database takes facts again")
-        self.recorded += len(messages)
-        for message in messages:
-            message.ack()
+            kind = topics.last_level(message.topic)
+            if kind == NEED_TOPIC_LEVEL:
+                needs.append(message)
+            else:
+                (statuses if kind == STATUS_TOPIC_LEVEL else facts).append((message.topic, message.payload))
+        return _Work(len(messages), self._recorder.unpack(facts) if facts else None, statuses, needs)
+
+    async def _commit_critical(self, work: _Work) -> None:
+        if work.facts:
+            self._publish(await asyncio.to_thread(self._recorder.write, work.facts))
+        self.recorded += work.count
+
+    async def _commit(self, work: _Work) -> None:
+        if work.facts:
+            self._tell(await asyncio.to_thread(self._recorder.write, work.facts))
+        if work.statuses and (bad := await asyncio.to_thread(self._statuses.take, work.statuses)):
+            await asyncio.to_thread(self._recorder.refuse, bad)
+        for message in work.needs:
+            await self._answer(message)
+        self.recorded += work.count
 
     # -- confirming ----------------------------------------------------------------------------------------------------
 
@@ -130,16 +123,19 @@ class Receiver:
             await self._told_something.wait()
             self._told_something.clear()
             outcome, self._to_tell = self._to_tell, {}
-            for (store, epoch), told in outcome.items():
-                message = Confirmed(epoch=epoch, confirmed=told.confirmed, rejected=told.rejected)
-                self._client.publish_soon(
-                    topics.confirmed(store), message.model_dump_json().encode(), expiry_s=60, on_done=_note_failure
-                )
+            self._publish(outcome)
             await asyncio.sleep(TELL_EVERY_S)
+
+    def _publish(self, outcome: Outcome) -> None:
+        for (store, epoch), told in outcome.items():
+            message = Confirmed(epoch=epoch, confirmed=told.confirmed, rejected=told.rejected)
+            self._client.publish_soon(
+                topics.confirmed(store), message.model_dump_json().encode(), expiry_s=60, on_done=_note_failure
+            )
 
     # -- what stores miss ----------------------------------------------------------------------------------------------
 
-    async def _answer(self, message: Message, group: asyncio.TaskGroup) -> None:
+    async def _answer(self, message: Message) -> None:
         """A store says what it has of the downlink: tell it what we have of its facts, and send what it misses."""
         try:
             need = Need.model_validate_json(message.payload)
@@ -157,7 +153,7 @@ class Receiver:
         if running is not None and not running.done():
             self._asked_again[need.store] = need
             return
-        self._replays[need.store] = group.create_task(self._replay(need), name=f"replay {need.store}")
+        self._replays[need.store] = self._group.create_task(self._replay(need), name=f"replay {need.store}")
 
     async def _replay(self, need: Need) -> None:
         """Send, in order and not too fast, what follows the positions in `need`."""

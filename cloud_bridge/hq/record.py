@@ -10,25 +10,32 @@ not confirmed and comes again. A message that the database itself cannot take is
 goes to `rejected` too.
 
 `contiguous` then moves over what is recorded or accounted for in `gone` (tombstones, refused facts).
+
+What is usual costs little: a batch that begins above everything its chain has is not looked up, and the new facts of
+all batches go into the table together (`rows`). `unpack` needs no database, so one transaction's messages can be
+unpacked while the one before is on its way to disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, and_, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
-from cloud_bridge.hq import noted, schema
-from cloud_bridge.wire import BadBatch, Fact, Received, decode
+from cloud_bridge.hq import noted, rows, schema
+from cloud_bridge.hq.unpack import Received, unpack
+from cloud_bridge.wire import BadBatch
 from edge.bus import topics
-from edge.bus.envelope import now_utc
+from edge.bus.envelope import now_utc, parse
 from edge.bus.messages.facts import TYPE_OF, FactClass, Tombstone
 
 KEPT_PAYLOAD_BYTES = 256 * 1024
@@ -39,6 +46,9 @@ TOLD_REFUSED = 100
 MAX_SEQ = 2**53
 REFUSED = "refused"
 OMITTED = "omitted"
+
+SEEN_EVERY_S = 1.0
+"""How exact a store's `last_seen` is."""
 
 SCAN_FACTS = 50_000
 """How far `contiguous` may move in one transaction over facts that had come out of order."""
@@ -69,24 +79,38 @@ def merge(outcome: Outcome, later: Outcome) -> None:
         mine.rejected.update(told.rejected)
 
 
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """(topic, payload) messages, and what is in them: batches in the order of their chains, and what is none."""
+
+    messages: Sequence[tuple[str, bytes]]
+    received: Sequence[_Entry]
+    bad: Sequence[tuple[str, bytes, str]]
+
+
 class Recorder:
-    """Writes into the database behind `engine`. Blocking: call it in a thread."""
+    """Writes into the database behind `engine`. Blocking: call it in threads, of which several may write at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._insert: Any = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+        # SQLite has one writer; who waits for it inside SQLite only looks now and then whether it is free.
+        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        self._seen: dict[str, float] = {}
 
     def record(self, messages: Sequence[tuple[str, bytes]]) -> Outcome:
-        """Record (topic, payload) messages in one transaction; returns after the commit.
+        """`unpack` and `write`."""
+        return self.write(self.unpack(messages))
 
-        `sqlalchemy.exc.OperationalError` when the database is away or busy: nothing was recorded, try again later.
-        """
+    @staticmethod
+    def unpack(messages: Sequence[tuple[str, bytes]]) -> Unpacked:
+        """What is in (topic, payload) messages."""
         received: list[_Entry] = []
         bad: list[tuple[str, bytes, str]] = []
         for topic, payload in messages:
             try:
                 store, fact_class = topics.store_of(topic), topics.last_level(topic)
-                entry = decode(payload, store)
+                entry = unpack(payload, store)
                 if entry.batch.fact_class.value != fact_class:
                     raise BadBatch(f"came on the topic of class {fact_class!r}, holds {entry.batch.fact_class.value}")
             except ValueError as error:
@@ -94,32 +118,41 @@ class Recorder:
                 continue
             received.append(_Entry(topic, payload, entry))
         received.sort(key=lambda item: (*item.chain, item.received.batch.first))
+        return Unpacked(messages, received, bad)
+
+    def write(self, unpacked: Unpacked) -> Outcome:
+        """Record it in one transaction; returns after the commit.
+
+        `sqlalchemy.exc.OperationalError` when the database is away or busy: nothing was recorded, try again later.
+        """
         try:
-            return self._record(received, bad)
+            return self._write(unpacked.received, unpacked.bad)
         except (DataError, IntegrityError) as error:
-            if len(messages) > 1:
+            if len(unpacked.messages) > 1:
                 outcome: Outcome = {}
-                for message in messages:
+                for message in unpacked.messages:
                     merge(outcome, self.record([message]))
                 return outcome
-            topic, payload = messages[0]
-            return self._record([], [(topic, payload, f"the database cannot take it: {error.orig}")])
+            topic, payload = unpacked.messages[0]
+            return self._write([], [(topic, payload, f"the database cannot take it: {error.orig}")])
 
-    def _record(self, received: Sequence[_Entry], bad: Sequence[tuple[str, bytes, str]]) -> Outcome:
+    def _write(self, received: Sequence[_Entry], bad: Sequence[tuple[str, bytes, str]]) -> Outcome:
         outcome: Outcome = {}
         now = now_utc()
         chains = {entry.chain for entry in received}
         chains.update(chain for entry in received for chain, _ in entry.tombstones)
-        with self._engine.begin() as db:
+        self._see_stores({chain[0] for chain in chains}, now)
+        with self._transaction() as db:
             for topic, payload, reason in bad:
                 self._reject(db, topic, payload, reason, now, alarm=False)
-            self._see_stores(db, {chain[0] for chain in chains}, now)
             states = {chain: self._lock(db, chain, now) for chain in sorted(chains)}
+            new = _New(db, now)
             for entry in received:
-                if not self._take(db, entry, states[entry.chain], now):
+                if not self._take(db, entry, states[entry.chain], new):
                     continue
                 for chain, stone in entry.tombstones:
                     self._note_gone(db, chain, stone.first, stone.last, stone.reason, now)
+            new.insert()
             for chain, state in states.items():
                 self._advance(db, state)
                 told = outcome.setdefault(chain[:2], Told())
@@ -131,14 +164,14 @@ class Recorder:
     def refuse(self, messages: Iterable[tuple[str, bytes, str]]) -> None:
         """Keep (topic, payload, reason) in quarantine."""
         now = now_utc()
-        with self._engine.begin() as db:
+        with self._transaction() as db:
             for topic, payload, reason in messages:
                 self._reject(db, topic, payload, reason, now, alarm=False)
 
     def confirmed(self, store: str) -> Outcome:
         """What HQ has of this store's newest epoch, to answer a store that asks."""
-        with self._engine.begin() as db:
-            self._see_stores(db, {store}, now_utc())
+        self._see_stores({store}, now_utc())
+        with self._engine.connect() as db:
             heads = schema.heads.c
             newest = (
                 select(heads.epoch).where(heads.store == store).order_by(heads.first_seen.desc(), heads.epoch.desc())
@@ -152,9 +185,9 @@ class Recorder:
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def _take(self, db: Connection, entry: _Entry, state: _State, now: str) -> bool:
+    def _take(self, db: Connection, entry: _Entry, state: _State, new: _New) -> bool:
         """Record one batch; returns whether it could be believed."""
-        batch, chained, facts = entry.received.batch, entry.received.facts, schema.facts.c
+        batch, hashes, now = entry.received.batch, entry.received.hashes, new.now
         what = f"{batch.fact_class.value} {batch.first}-{batch.last} of epoch {batch.epoch}"
         if entry.received.omitted is not None:
             reason = (
@@ -170,65 +203,69 @@ class Recorder:
             if single:
                 self._note_gone(db, entry.chain, batch.first, batch.first, REFUSED, now)
             return False
-        known_query = select(facts.seq, facts.hash).where(
-            and_(_of(facts, entry.chain), facts.seq >= batch.first - 1, facts.seq <= batch.last)
-        )
-        known: dict[int, bytes | None] = {row[0]: row[1] for row in db.execute(known_query)}
+        known = self._known(db, entry, state, new)
         before = known.pop(batch.first - 1, None)
-        if before is None and batch.first - 1 == state.contiguous:
-            before = state.hash
         forked = before is not None and batch.prev is not None and before != batch.prev
-        if forked or any(known.get(fact.seq) and fact.hash and known[fact.seq] != fact.hash for fact in chained):
+        if forked or any(digest and hashes[seq - batch.first] not in (b"", digest) for seq, digest in known.items()):
             reason = (
                 f"{what} is not what continues the journal HQ has: two gateways write one journal, or it was changed"
                 " afterwards; find out which, and let the other begin a new epoch"
             )
             self._reject(db, entry.topic, entry.payload, reason, now, alarm=True)
             return False
-        new = [fact for fact in chained if fact.seq not in known]
-        if new:
-            db.execute(insert(schema.facts), [self._row(entry.chain, fact, now) for fact in new])
-            noted.note(db, batch.store, batch.fact_class, (fact.event for fact in new))
-        state.facts += len(new)
-        state.duplicates += len(chained) - len(new)
+        fresh = [index for index in range(len(batch.bodies)) if batch.first + index not in known]
+        new.add(entry, fresh)
+        state.facts += len(fresh)
+        state.duplicates += len(known)
         state.highest = max(state.highest, batch.last)
         if batch.first <= state.contiguous + 1 and batch.last > state.contiguous:
             state.contiguous, state.hash = batch.last, batch.head
         return True
 
     @staticmethod
-    def _row(chain: Chain, fact: Fact, now: str) -> dict[str, object]:
-        source = fact.event.get("source")
-        parts = source.split("/") if isinstance(source, str) else []
-        lane = parts[4] if len(parts) == 5 and parts[3] == "lanes" else None
-        return {
-            "store": chain[0],
-            "epoch": chain[1],
-            "class": chain[2],
-            "seq": fact.seq,
-            "id": _text(fact.event["id"], 200),
-            "type": _text(fact.event["type"], 200),
-            "lane": _text(lane) if lane else None,
-            "time": _text(fact.event.get("time")),
-            "recorded_at": _text(fact.event.get("tgrecorded")),
-            "body": fact.body.decode(),
-            "hash": fact.hash or None,
-            "received_at": now,
-        }
+    def _known(db: Connection, entry: _Entry, state: _State, new: _New) -> dict[int, bytes | None]:
+        """Sequence to hash, as far as they are here, of the batch's facts and the one before."""
+        batch, facts = entry.received.batch, schema.facts.c
+        if batch.first > state.highest:
+            if batch.first - 1 == state.contiguous:
+                return {state.contiguous: state.hash}
+            if batch.first - 1 > state.highest:
+                return {}
+        new.insert()
+        query = select(facts.seq, facts.hash).where(
+            and_(_of(facts, entry.chain), facts.seq >= batch.first - 1, facts.seq <= batch.last)
+        )
+        known: dict[int, bytes | None] = {row[0]: row[1] for row in db.execute(query)}
+        if batch.first - 1 == state.contiguous:  # which may have been trimmed here, or be a tombstone's
+            known.setdefault(state.contiguous, state.hash)
+        return known
 
     # -- chains --------------------------------------------------------------------------------------------------------
 
-    def _see_stores(self, db: Connection, stores: Iterable[str], now: str) -> None:
-        for store in sorted(stores):
-            statement = self._insert(schema.stores).values(store=store, first_seen=now, last_seen=now)
-            db.execute(statement.on_conflict_do_update(index_elements=["store"], set_={"last_seen": now}))
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._turn, self._engine.begin() as db:
+            yield db
+
+    def _see_stores(self, stores: Iterable[str], now: str) -> None:
+        """Note that these were heard of. In a transaction of its own, so that none waits for another over it."""
+        at = time.monotonic()
+        due = [store for store in sorted(stores) if at - self._seen.get(store, -SEEN_EVERY_S) >= SEEN_EVERY_S]
+        if due:
+            statement = self._insert(schema.stores)
+            seen = statement.on_conflict_do_update(index_elements=["store"], set_={"last_seen": now})
+            with self._transaction() as db:
+                db.execute(seen, [{"store": store, "first_seen": now, "last_seen": now} for store in due])
+            self._seen.update(dict.fromkeys(due, at))
 
     def _lock(self, db: Connection, chain: Chain, now: str) -> _State:
-        store, epoch, fact_class = chain
-        values = {"store": store, "epoch": epoch, "class": fact_class, "first_seen": now}
-        fresh = self._insert(schema.heads).values(**values, contiguous=0, highest=0, facts=0, duplicates=0)
-        db.execute(fresh.on_conflict_do_nothing())
-        row = db.execute(select(schema.heads).where(_of(schema.heads.c, chain)).with_for_update()).mappings().one()
+        query = select(schema.heads).where(_of(schema.heads.c, chain)).with_for_update()
+        row = db.execute(query).mappings().one_or_none()
+        if row is None:
+            values = {"store": chain[0], "epoch": chain[1], "class": chain[2], "first_seen": now}
+            fresh = self._insert(schema.heads).values(**values, contiguous=0, highest=0, facts=0, duplicates=0)
+            db.execute(fresh.on_conflict_do_nothing())
+            row = db.execute(query).mappings().one()
         return _State(chain, row["contiguous"], row["highest"], row["hash"], row["facts"], row["duplicates"])
 
     def _advance(self, db: Connection, state: _State) -> None:
@@ -328,9 +365,41 @@ class _Entry:
     def __post_init__(self) -> None:
         batch = self.received.batch
         object.__setattr__(self, "chain", (batch.store, batch.epoch, batch.fact_class.value))
-        stones = [_tombstone(fact) for fact in self.received.facts if fact.event["type"] == _TOMBSTONE]
+        found = zip(self.received.owns, batch.bodies, strict=False)
+        stones = [_tombstone(body) for own, body in found if own.type == _TOMBSTONE]
         buried = tuple(((batch.store, batch.epoch, stone.of_class.value), stone) for stone in stones if stone)
         object.__setattr__(self, "tombstones", buried)
+
+
+@dataclass(slots=True)
+class _New:
+    """New facts of a transaction that are not in the table yet."""
+
+    db: Connection
+    now: str
+    waiting: list[tuple[_Entry, Sequence[int]]] = field(default_factory=list)
+
+    def add(self, entry: _Entry, indexes: Sequence[int]) -> None:
+        """These of the batch's facts are new."""
+        if indexes:
+            self.waiting.append((entry, indexes))
+
+    def insert(self) -> None:
+        """Put them there, and have HQ take note of them."""
+        waiting, self.waiting = self.waiting, []
+        if waiting:
+            rows.insert(self.db, self._rows(waiting))
+        for entry, indexes in waiting:
+            batch, owns = entry.received.batch, entry.received.owns
+            facts = ((owns[index].type, batch.bodies[index]) for index in indexes)
+            noted.note(self.db, batch.store, batch.fact_class, facts)
+
+    def _rows(self, waiting: Iterable[tuple[_Entry, Sequence[int]]]) -> Iterator[rows.Row]:
+        for entry, indexes in waiting:
+            received, chain, first = entry.received, entry.chain, entry.received.batch.first
+            bodies, owns, hashes = received.batch.bodies, received.owns, received.hashes
+            for index in indexes:
+                yield rows.row_of(chain, first + index, owns[index], bodies[index], hashes[index], self.now)
 
 
 @dataclass(slots=True)
@@ -345,25 +414,17 @@ class _State:
     duplicates: int
 
 
-def _tombstone(fact: Fact) -> Tombstone | None:
+def _tombstone(body: bytes) -> Tombstone | None:
     """What the tombstone says; None when it says nothing usable: it is recorded then, and the hole stays visible."""
     try:
-        stone = Tombstone.model_validate(fact.event.get("data"), strict=False)
-    except ValidationError:
+        stone = Tombstone.model_validate(parse(body).get("data"), strict=False)
+    except ValueError:
         return None
     return stone if 1 <= stone.first <= stone.last <= MAX_SEQ else None
 
 
 def _of(columns: Any, chain: Chain) -> Any:
     return and_(columns.store == chain[0], columns.epoch == chain[1], columns["class"] == chain[2])
-
-
-def _text(value: object, length: int = 64) -> str | None:
-    """Text for a column: bounded, and without NUL, which PostgreSQL does not take."""
-    if not isinstance(value, str):
-        return None
-    short = value[:length]
-    return short.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in short else short
 
 
 def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:

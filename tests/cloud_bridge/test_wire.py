@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_bridge import wire
+from cloud_bridge.hq.unpack import unpack
 from edge.bus import envelope, frame
 from edge.bus.messages.facts import FactClass
 from edge.journal import chain
@@ -29,11 +30,11 @@ def batch(items: list[bytes], first: int = 1, prev: bytes | None = None) -> wire
 
 def test_a_batch_comes_back_byte_for_byte() -> None:
     sent = batch(bodies(1, 40))
-    got = wire.decode(wire.Encoder().encode(sent), STORE)
+    got = unpack(wire.Encoder().encode(sent), STORE)
     assert got.batch == sent
     assert got.sound
-    assert [fact.body for fact in got.facts] == list(sent.bodies)
-    assert got.facts[-1].hash == sent.head
+    assert got.batch.bodies == sent.bodies
+    assert got.hashes[-1] == sent.head
 
 
 def test_the_header_can_be_read_by_a_person() -> None:
@@ -70,8 +71,8 @@ def test_any_json_survives_exactly(values: list[object]) -> None:
         envelope.canonical({"id": "x", "type": "t", "tgclass": "transaction", "tgseq": seq, "data": {"value": value}})
         for seq, value in enumerate(values, start=1)
     ]
-    got = wire.decode(wire.Encoder().encode(batch(items)), STORE)
-    assert [fact.body for fact in got.facts] == items
+    got = unpack(wire.Encoder().encode(batch(items)), STORE)
+    assert list(got.batch.bodies) == items
 
 
 def test_a_changed_body_breaks_the_chain() -> None:
@@ -80,21 +81,21 @@ def test_a_changed_body_breaks_the_chain() -> None:
     forged = wire.Batch(
         STORE, FactClass.TRANSACTION, EPOCH, 1, good.prev, good.head, (items[0], *bodies(2, 1), items[2])
     )
-    assert not wire.decode(wire.Encoder().encode(forged), STORE).sound
+    assert not unpack(wire.Encoder().encode(forged), STORE).sound
 
 
 def test_without_the_hash_before_it_a_batch_is_taken_with_only_its_last_hash_known() -> None:
     known = batch(bodies(7, 2), first=7)
     blind = wire.Batch(STORE, FactClass.TRANSACTION, EPOCH, 7, None, known.head, known.bodies)
-    got = wire.decode(wire.Encoder().encode(blind), STORE)
+    got = unpack(wire.Encoder().encode(blind), STORE)
     assert got.sound
-    assert [fact.hash for fact in got.facts] == [b"", known.head]
+    assert got.hashes == [b"", known.head]
 
 
 def test_an_omission_stands_for_one_fact() -> None:
     one = batch(bodies(5, 1), first=5)
-    got = wire.decode(wire.encode_omission(one, "too large"), STORE)
-    assert (got.batch.first, got.omitted, got.facts) == (5, "too large", ())
+    got = unpack(wire.encode_omission(one, "too large"), STORE)
+    assert (got.batch.first, got.omitted, got.batch.bodies) == (5, "too large", ())
 
 
 def good_header(**changed: object) -> dict[str, object]:
@@ -135,21 +136,21 @@ BOMB = zstandard.ZstdCompressor().compress(b"[" + b" " * (wire.MAX_BODY_BYTES + 
 )
 def test_what_is_no_batch_is_refused_with_its_reason(payload: bytes, says: str) -> None:
     with pytest.raises(wire.BadBatch, match=says):
-        wire.decode(payload, STORE)
+        unpack(payload, STORE)
 
 
 def test_flipped_and_cut_bytes_are_refused_or_unsound_and_never_anything_else() -> None:
     payload = wire.Encoder().encode(batch(bodies(1, 20)))
     chance = random.Random(7)
-    good = wire.decode(payload, STORE)
+    good = unpack(payload, STORE)
     for _ in range(500):
         damaged = bytearray(payload)
         damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
         try:
-            got = wire.decode(bytes(damaged[: chance.choice([len(damaged), chance.randrange(len(damaged))])]), STORE)
+            got = unpack(bytes(damaged[: chance.choice([len(damaged), chance.randrange(len(damaged))])]), STORE)
         except wire.BadBatch:
             continue
-        same = [fact.body for fact in got.facts] == [fact.body for fact in good.facts]
+        same = got.batch.bodies == good.batch.bodies
         assert same or not got.sound or got.batch.prev is None or got.batch.head != good.batch.head
 
 
