@@ -10,7 +10,6 @@ import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,7 +21,7 @@ from cloud_bridge.link import Diagnosis
 from cloud_bridge.outages import Outages
 from cloud_bridge.outbox import Outbox
 from cloud_bridge.pace import Budget
-from cloud_bridge.profiles import LINES, PROFILES, Profile, smallest
+from cloud_bridge.profiles import ASIDE_BYTES, LINES, PROFILES, Profile, smallest
 from cloud_bridge.report import Report, unknown
 from cloud_bridge.store_status import StoreVoice
 from cloud_bridge.tail import Tail
@@ -41,6 +40,8 @@ log = logging.getLogger("bridge")
 GOODBYE_WITHIN_S = 2.0
 NEED_EXPIRY_S = 60
 STATUS_EXPIRY_S = 60
+OWN_SUBSCRIPTIONS = 2
+"""Confirmations and the store's own downlink; each group is one more."""
 
 
 Work = tuple[str, Callable[[], Awaitable[object]]]
@@ -49,17 +50,6 @@ Work = tuple[str, Callable[[], Awaitable[object]]]
 
 class Unusable(Exception):
     """The configuration asks for something that cannot work; the text says what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class GappedBackoff(Backoff):
-    """Full jitter above a floor: some brokers count attempts and shut out who comes too often."""
-
-    gap_s: float = 0.0
-
-    def delay_s(self, attempt: int) -> float:
-        """Seconds before attempt number `attempt`."""
-        return self.gap_s + super(GappedBackoff, self).delay_s(attempt)
 
 
 def cloud_client(config: StoreConfig, cloud: Cloud, limits: Profile) -> Client:
@@ -77,11 +67,13 @@ def cloud_client(config: StoreConfig, cloud: Cloud, limits: Profile) -> Client:
         password=password,
         protocol=5 if cloud.protocol == "5" else 4,
         clean_start=True,
-        keepalive_s=limits.keepalive_s,
+        keepalive_s=limits.silent_s,
+        told_keepalive_s=limits.keepalive_s,
         receive_maximum=RECEIVE_MAXIMUM,
         max_in_flight=limits.in_flight,
         max_packet_bytes=max(limits.packet_bytes, 512 * 1024),
-        backoff=GappedBackoff(limits.retry_from_s, limits.retry_to_s, limits.connect_gap_s),
+        max_filters=limits.filters_per_subscribe,
+        backoff=Backoff(limits.retry_from_s, limits.retry_to_s, limits.connect_gap_s),
     )
 
 
@@ -91,7 +83,7 @@ def outbox_for(cloud: Cloud, limits: Profile) -> Outbox:
     bytes_per_s = smallest(limits.bytes_per_s, line.bytes_per_s)
     return Outbox(
         in_flight=limits.in_flight,
-        in_flight_bytes=limits.in_flight_bytes,
+        in_flight_bytes=limits.in_flight_bytes and limits.in_flight_bytes - ASIDE_BYTES,
         packet_bytes=limits.packet_bytes,
         budget=Budget.of(limits.publishes_per_s, bytes_per_s, line.bytes_per_hour),
         confirmed_by_broker=cloud.confirm == "broker",
@@ -147,6 +139,12 @@ async def _link_up(
     """Build the link to HQ; returns its client, the work to keep running, and what HQ is told at the end."""
     limits = PROFILES[cloud.profile]
     store = config.store.id
+    subscriptions = len(cloud.groups) + OWN_SUBSCRIPTIONS
+    if subscriptions > (limits.subscriptions or subscriptions):
+        raise Unusable(
+            f"[cloud] groups: {len(cloud.groups)} groups make {subscriptions} subscriptions; the profile"
+            f" {limits.name!r} allows {limits.subscriptions}. Put this store into fewer groups"
+        )
     client = cloud_client(config, cloud, limits)
     cursors = await Cursors.open(config.bridge_db)
     stack.push_async_callback(cursors.close)

@@ -36,7 +36,7 @@ from edge.bus.messages.prices import PRICES_STREAM, PriceChunkRef, PriceItem, Pr
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-PACKET_BYTES = 64 * 1024
+PACKET_BYTES = 60 * 1024
 HEADER_ROOM_BYTES = 1024
 MAX_CHUNK_BYTES = PACKET_BYTES - HEADER_ROOM_BYTES
 MAX_CHUNK_RAW_BYTES = 1024 * 1024

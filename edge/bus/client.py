@@ -42,6 +42,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.bus.address import Address, TlsFiles
+from edge.bus.connack import bounded
 from edge.bus.errors import BusError, BusFull, Disconnected, PublishRejected, SubscribeRefused, TooLarge
 from edge.bus.link import Link, open_link
 from edge.bus.message import Handler, Message
@@ -158,11 +159,13 @@ class Client:
 
     `protocol` is 5, or 4 for MQTT 3.1.1. With `clean_start` the broker forgets this client's session on every
     connection; else it keeps subscriptions and unacknowledged messages for `session_expiry_s` while we are away.
-    `keepalive_s`: a peer that has gone silent is noticed within 1.25 times this; 0 turns it off.
+    `keepalive_s`: a peer that has gone silent is noticed within 1.25 times this; 0 turns it off. `told_keepalive_s` is
+    what CONNECT announces (None: the same): a longer one lets the broker wait for a large packet on a thin line.
     `receive_maximum`: how many messages the broker may send ahead of our acks (MQTT 5). `max_in_flight`: how many of
     ours may wait for their PUBACK (the broker's own limit also counts). `max_queued`: how many `publish_soon` may pile
     up behind those. `max_packet_bytes`: the largest packet that we take, and send to a broker that names no limit of
-    its own: one that is too large would cost the connection each time it is tried.
+    its own: one that is too large would cost the connection each time it is tried. `max_filters`: how many filters the
+    broker takes in one SUBSCRIBE.
 
     `on_connect` callbacks get whether the broker still had our session; `on_disconnect` callbacks get the reason, for
     each lost connection and each failed attempt. `on_bug(topic, exception)` hears of handlers that raised.
@@ -182,11 +185,13 @@ class Client:
         session_expiry_s: int = 3600,
         will: Will | None = None,
         keepalive_s: float = 10.0,
+        told_keepalive_s: int | None = None,
         connect_timeout_s: float = 5.0,
         receive_maximum: int = 1_000,
         max_in_flight: int = 1_000,
         max_queued: int = 10_000,
         max_packet_bytes: int = 1_048_576,
+        max_filters: int = 1_000,
         backoff: Backoff | None = None,
         on_bug: Callable[[str, BaseException], None] | None = None,
     ) -> None:
@@ -202,8 +207,10 @@ class Client:
         self.server_limits = ServerLimits()
         self._version = protocol
         self._keepalive_s = keepalive_s
+        self._told_keepalive_s = math.ceil(keepalive_s) if told_keepalive_s is None else told_keepalive_s
         self._connect_timeout_s = connect_timeout_s
         self._max_packet_bytes = max_packet_bytes
+        self._max_filters = max_filters
         self._backoff = backoff or self.default_backoff
         self._on_bug = on_bug
 
@@ -285,6 +292,11 @@ class Client:
         """Whether there is a connection with all subscriptions made."""
         return self._link is not None
 
+    def give_up(self, detail: str) -> None:
+        """Drop the connection and make another: it stands, and is of no use. `detail` says to whoever asks why."""
+        if self._link is not None:
+            self._link.fail(Disconnected("silent", detail))
+
     async def wait_connected(self) -> None:
         """Wait until `connected`; for how long is the caller's decision. `last_error` says what is in the way."""
         await self._up.wait()
@@ -323,7 +335,7 @@ class Client:
                 self._loop.call_soon(callback, reason)
             self._outbox.expire()
             attempt = 1 if self._loop.time() - started > STEADY_S + self._connect_timeout_s else attempt + 1
-            await asyncio.sleep(self._backoff.delay_s(attempt))
+            await asyncio.sleep(self._backoff.delay_s(attempt, self._loop.time() - started))
 
     async def _connect(self) -> Link:
         """A connection with CONNACK and subscriptions done. Raises `Disconnected`."""
@@ -406,7 +418,7 @@ class Client:
         library.connect_async(
             str(self.address.socket or self.address.host),
             self.address.port,
-            keepalive=math.ceil(self._keepalive_s),
+            keepalive=self._told_keepalive_s,
             clean_start=clean_start,
             properties=properties,
         )
@@ -486,6 +498,12 @@ class Client:
         self._subscribed_once = True
 
     async def _subscribe_on(self, link: Link, wanted: list[_Subscription]) -> list[SubscribeRefused]:
+        refused: list[SubscribeRefused] = []
+        for start in range(0, len(wanted), self._max_filters):
+            refused += await self._subscribe_some(link, wanted[start : start + self._max_filters])
+        return refused
+
+    async def _subscribe_some(self, link: Link, wanted: list[_Subscription]) -> list[SubscribeRefused]:
         if self._version == 5:
             asked: Any = [(one.topic_filter, SubscribeOptions(qos=one.qos)) for one in wanted]
         else:
@@ -560,6 +578,8 @@ class Client:
         pipe = self._pipe
         if pipe is None or pipe.link is not link:
             raise Malformed("the other end spoke before it was greeted")
+        if header == CONNACK and self._version == 5:
+            body = bounded(body)
         pipe.inbound = join(header, body)
         try:
             self._paho.loop_read()

@@ -2,14 +2,19 @@
 
 Strategy: an asyncio protocol over TCP, TLS or a unix socket. Received bytes are cut into packets and handed on in one
 call per read; what is written within one turn of the event loop leaves in one send. The connection is watched by what
-*comes*: a half-open TCP connection takes our bytes happily for a quarter of an hour, but it never answers.
+*comes*: a half-open TCP connection takes our bytes happily for a quarter of an hour, but it never answers. While a thin
+line is still taking what was written before our question, the answer cannot be there yet: bytes that the other end's
+TCP acknowledges count as a sign of life until then.
 """
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import socket
 import ssl
+import termios
 from collections.abc import Callable
 from typing import cast
 
@@ -44,6 +49,7 @@ class Link(asyncio.BufferedProtocol):
         self._reason: Disconnected | None = None
         self._received = self._written = self._loop.time()
         self._unanswered_checks = 0
+        self._given_bytes = self._taken_bytes = self._question_ends = 0
         self._check: asyncio.TimerHandle | None = None
 
     # -- out -----------------------------------------------------------------------------------------------------------
@@ -62,6 +68,7 @@ class Link(asyncio.BufferedProtocol):
             data = b"".join(self._out) if len(self._out) > 1 else self._out[0]
             self._out = []
             self._written = self._loop.time()
+            self._given_bytes += len(data)
             self._transport.write(data)
 
     def close(self) -> None:
@@ -136,6 +143,8 @@ class Link(asyncio.BufferedProtocol):
 
     def _check_alive(self, every_s: float) -> None:
         self._check = self._loop.call_later(every_s, self._check_alive, every_s)
+        if self._unanswered_checks and self._question_is_moving():
+            self._unanswered_checks = 1
         if self._unanswered_checks >= CHECKS_PER_KEEPALIVE // 2:
             waited_s = self._loop.time() - self._received
             self.fail(Disconnected("silent", f"connected, but nothing has come for {waited_s:.1f} s"))
@@ -146,6 +155,22 @@ class Link(asyncio.BufferedProtocol):
         elif self._loop.time() - quiet_since >= every_s * (CHECKS_PER_KEEPALIVE // 2 - 0.5):
             self._unanswered_checks = 1
             self.write(PING)
+            self._question_ends = self._given_bytes + sum(len(data) for data in self._out)
+            self._taken_bytes = self._given_bytes - self._waiting_bytes()
+
+    def _question_is_moving(self) -> bool:
+        """Whether the other end has taken bytes since this was last asked, but not yet our whole PING."""
+        before, self._taken_bytes = self._taken_bytes, self._given_bytes - self._waiting_bytes()
+        return before < self._taken_bytes < self._question_ends
+
+    def _waiting_bytes(self) -> int:
+        """What was written and the other end has not acknowledged: in our buffer, and in the kernel's (tcp(7))."""
+        transport = self._transport
+        if transport is None:
+            return 0
+        waiting = array.array("i", [0])
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
+        return transport.get_write_buffer_size() + waiting[0]
 
 
 async def open_link(

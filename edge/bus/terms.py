@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -10,14 +11,23 @@ UNLIMITED = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Full jitter: wait between 0 and a ceiling that doubles from `min_s` to `max_s`; so tills do not come in step."""
+    """Full jitter: wait between 0 and a ceiling that doubles from `min_s` to `max_s`; so tills do not come in step.
+
+    `gap_s`: two attempts begin at least so far apart, and the jitter comes on top: some brokers count attempts and shut
+    out who comes too often.
+    """
 
     min_s: float = 0.2
     max_s: float = 10.0
+    gap_s: float = 0.0
 
-    def delay_s(self, attempt: int) -> float:
-        """Seconds to wait before attempt number `attempt` (1 is the first after a loss)."""
-        return random.uniform(0, min(self.max_s, self.min_s * 2 ** min(attempt, 32)))
+    def delay_s(self, attempt: int, since_last_s: float = math.inf) -> float:
+        """Seconds to wait before attempt number `attempt` (1 is the first after a loss).
+
+        `since_last_s`: how long ago the last attempt began.
+        """
+        jitter_s = random.uniform(0, min(self.max_s, self.min_s * 2 ** min(attempt, 32)))
+        return max(0.0, self.gap_s - since_last_s) + jitter_s
 
 
 @dataclass(frozen=True, slots=True)

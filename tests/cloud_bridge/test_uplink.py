@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import Engine
 
 from cloud_bridge import policy
 from cloud_bridge.hq import schema
+from cloud_bridge.profiles import PROFILES
 from demo.wan import Wan
 from edge.bus import frame, topics
 from edge.bus.client import Address, Client, Message
@@ -86,8 +88,10 @@ async def test_a_bridge_that_lost_its_own_file_is_told_by_hq_what_is_there(
 
 
 async def test_the_cloud_broker_is_killed_in_the_middle_of_a_drain(
-    hq_file: Engine, cloud: Mosquitto, configure: Configure
+    hq_file: Engine, cloud: Mosquitto, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    soon = replace(PROFILES["safe"], connect_gap_s=0.0, retry_from_s=0.2, retry_to_s=2.0)
+    monkeypatch.setitem(PROFILES, "safe", soon)
     config = configure(cloud.port, 'profile = "safe"\n')
     async with Edge(config).running() as edge:
         await edge.journal(FactClass.TELEMETRY, 3_000, noise_bytes=200)
