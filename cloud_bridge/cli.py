@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud_bridge.commands import prices, receiving
+from cloud_bridge.commands import fleet, prices, receiving
 from cloud_bridge.commands.at_hq import SubParsers
 
 HQ_EPILOG = """
 examples:
   tillgate hq receive --url sqlite:///hq.db --broker cloud.example:8883 --tls-ca ca.pem
   tillgate hq receive --url postgresql+psycopg://hq@db/hq --broker cloud.example
-  tillgate hq stores --url sqlite:///hq.db
+  tillgate hq stores --url sqlite:///hq.db     every store, those in trouble first
+  tillgate hq stores S0042                     one store: chains, backlog, last outages
+  tillgate hq verify                           is everything here, and unchanged?
   tillgate hq keygen hq.key                    prints the public key for store.toml ([cloud] price_key)
   tillgate hq prices publish list.csv --store s1 --version 2026-05-04 --currency EUR --key hq.key
 
@@ -48,5 +50,5 @@ def hq(commands: SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (receiving, prices):
+    for family in (receiving, fleet, prices):
         family.add(parts)

@@ -1,11 +1,10 @@
-"""`tillgate hq receive` and `tillgate hq stores`: take what stores send, and look at them."""
+"""`tillgate hq receive`: take what stores send."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import gc
-import json
 import logging
 import signal
 import sys
@@ -28,27 +27,11 @@ SWITCH_EVERY_S = 0.001
 
 
 def add(parts: SubParsers) -> None:
-    """Add both."""
+    """Add it."""
     receive = parts.add_parser("receive", help="record what stores send, then confirm it (runs until stopped)")
     database_arguments(receive)
     broker_arguments(receive)
     receive.set_defaults(run=_receive)
-
-    stores = parts.add_parser("stores", help="per store: last seen, facts, holes, duplicates, epochs")
-    database_arguments(stores)
-    stores.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    stores.set_defaults(run=_stores)
-
-
-def _stores(arguments: argparse.Namespace) -> int:
-    def look(engine: Engine) -> int:
-        from cloud_bridge.hq import fleet
-
-        view = fleet.look(engine)
-        print(json.dumps(view.as_json(), indent=2) if arguments.json else fleet.table(view))
-        return 0
-
-    return with_database(arguments.url, look)
 
 
 def _receive(arguments: argparse.Namespace) -> int:

@@ -220,11 +220,14 @@ async def test_the_stores_are_shown(
     assert run("hq", "stores", "--url", hq_url) == 0
     table = capsys.readouterr().out
     assert STORE in table
-    assert "transaction" in table
+    assert run("hq", "stores", STORE, "--url", hq_url) == 0
+    assert "transaction" in capsys.readouterr().out
+    assert run("hq", "stores", "nobody", "--url", hq_url) == 2
+    assert "never been heard" in capsys.readouterr().err
     assert run("hq", "stores", "--url", hq_url, "--json") == 0
     view = json.loads(capsys.readouterr().out)
-    assert view["stores"][0]["facts"]["transaction"] == 7
-    assert view["stores"][0]["holes"] == 0
+    assert view["stores"][0]["classes"]["transaction"]["facts"] == 7
+    assert view["stores"][0]["missing"] == 0
 
 
 def test_a_url_that_is_none_says_what_one_looks_like(capsys: pytest.CaptureFixture[str]) -> None:
