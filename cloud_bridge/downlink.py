@@ -8,6 +8,10 @@ hoarded here. The same question is asked on every connection, because what was s
     frame header: {"stream":"prices","epoch":"<UUIDv7>","seq":7,"kind":"chunk", ...}   "group" when for many stores
 
 A stream's epochs are UUIDv7, so a later one sorts behind; a new epoch starts at 1.
+
+Asking: HQ answers with an `Offer` (how far each stream goes, what of it comes now, from which number on there still is
+anything) and sends that window. The next question goes out when the window is in hand and there is more, and otherwise
+only after nothing has come for a while, at growing intervals: a question too many would fetch everything once more.
 """
 
 from __future__ import annotations
@@ -22,25 +26,32 @@ from typing import NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloud_bridge.cursors import Cursors
-from edge.bus import frame
+from edge.bus import frame, topics
 from edge.bus.client import Message
+from edge.bus.envelope import new_id
 from edge.bus.messages.base import Id
 from edge.bus.messages.facts import first_error
-from edge.bus.messages.links import Committed, Need, StreamPosition
+from edge.bus.messages.links import Committed, Need, Offer, Offered, StreamPosition
 from edge.bus.messages.statuses import GatewayStatus
 
 log = logging.getLogger(__name__)
 
 RECEIVE_MAXIMUM = 32
-"""How many downlink messages the cloud may send ahead of our acknowledgements; the bound of what is held here."""
+"""How many downlink messages the cloud may send ahead of our acknowledgements."""
+
+PENDING_MAXIMUM = 64
+"""The bound of what is held of one stream: also a cloud that knows no receive maximum (MQTT 3.1.1) fills no memory."""
 
 AGAIN_AFTER_S = 5.0
 AGAIN_TO_S = 60.0
 """Edge has not answered: hand over again after this, doubling up to that."""
 
-ASK_EVERY_S = 1.0
+ASK_EVERY_S = 0.5
+"""HQ is asked at most this often."""
+
 ASK_AGAIN_S = 5.0
-"""HQ is asked at most this often; and again after that, while something is still missing."""
+ASK_AGAIN_TO_S = 300.0
+"""Something is missing and nothing has come for so long: ask again, doubling up to that."""
 
 
 class DownHeader(BaseModel):
@@ -61,20 +72,36 @@ class DownHeader(BaseModel):
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A message that edge has been given; `message` is the one to acknowledge."""
+    """What edge has been given: one message, in `messages` as often as it came; each wants to be acknowledged."""
 
-    message: Message
+    messages: list[Message]
     done: bool = False
+
+    @property
+    def payload(self) -> bytes:
+        """What edge is given, byte for byte."""
+        return self.messages[0].payload
+
+    def ack(self) -> None:
+        """Acknowledge it; of no effect on a connection that is gone."""
+        for message in self.messages:
+            message.ack()
 
 
 @dataclass(slots=True)
 class Stream:
-    """One stream: `committed` and everything in `pending` behind it, without a gap. `seen` is the highest that came."""
+    """One stream: `committed`, and in `pending` (in order) what edge has been given and has not answered.
+
+    `gone`: HQ has nothing left at or below it but what is in hand. `seen`: the highest number known to exist. `until`:
+    what HQ is sending now goes so far.
+    """
 
     name: str
     epoch: str
     committed: int = 0
+    gone: int = 0
     seen: int = 0
+    until: int = 0
     pending: dict[int, Pending] = field(default_factory=dict)
     again_at: float = 0.0
     tries: int = 0
@@ -82,7 +109,18 @@ class Stream:
     @property
     def last(self) -> int:
         """The last sequence in hand."""
-        return self.committed + len(self.pending)
+        newest = next(reversed(self.pending)) if self.pending else self.committed
+        return max(newest, self.gone)
+
+    @property
+    def lacks(self) -> bool:
+        """Whether there is more, and room for it."""
+        return self.seen > self.last and len(self.pending) < PENDING_MAXIMUM
+
+    @property
+    def coming(self) -> bool:
+        """Whether HQ has offered more than is in hand."""
+        return self.last < self.until
 
 
 class Downlink:
@@ -99,13 +137,16 @@ class Downlink:
     ) -> None:
         self.streams: dict[str, Stream] = {}
         self._store = store
-        self._groups = frozenset(groups)
+        self._groups = tuple(groups)
         self._cursors = cursors
         self._forward = forward
         self._ask = ask
         self._inbox: asyncio.Queue[Message | Committed] = asyncio.Queue()
         self._ask_at: float | None = None
         self._asked_at = 0.0
+        self._heard_at = 0.0
+        self._unanswered = False
+        self._asks = 0
         self._edge_away = False
         self._nudge = asyncio.Event()
 
@@ -144,12 +185,18 @@ class Downlink:
     def need(self) -> Need:
         """Where this store stands in each stream."""
         have = {key: StreamPosition(epoch=stream.epoch, seq=stream.last) for key, stream in self.streams.items()}
-        return Need(store=self._store, have=have)
+        return Need(store=self._store, ask=new_id(), groups=self._groups, have=have)
 
     def ask_now(self) -> None:
-        """Ask HQ for what is missing."""
+        """Ask HQ for what is missing; what it offered on an earlier connection may have met nobody."""
+        for stream in self.streams.values():
+            stream.until = 0
+        self._put_question()
+
+    def _put_question(self) -> None:
         self._ask_at = None
         self._asked_at = self._now()
+        self._unanswered = True
         self._ask(self.need())
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -162,6 +209,8 @@ class Downlink:
                 item = self._inbox.get_nowait()
                 if isinstance(item, Committed):
                     await self._commit(item)
+                elif topics.last_level(item.topic) == topics.OFFER_LEVEL:
+                    await self._offered(item)
                 else:
                     self._take(item)
             pause = self._due()
@@ -190,24 +239,77 @@ class Downlink:
             return
         stream.seen = max(stream.seen, header.seq)
         if header.seq in stream.pending:
-            stream.pending[header.seq].message = message  # came again on a new connection
-        elif header.seq == stream.last + 1 and len(stream.pending) < RECEIVE_MAXIMUM:
+            stream.pending[header.seq].messages.append(message)  # on a new connection, or HQ sent it twice
+        elif header.seq == stream.last + 1 and len(stream.pending) < PENDING_MAXIMUM:
             if not stream.pending:
                 stream.tries, stream.again_at = 0, self._now() + AGAIN_AFTER_S
-            stream.pending[header.seq] = Pending(message)
+            stream.pending[header.seq] = Pending([message])
+            self._heard()
             self._forward(stream.name, message.payload)
         else:
+            if stream.last < header.seq <= stream.until:
+                stream.until = 0  # of what HQ is sending, something is lost
             message.ack()  # HQ replays it
-            self._ask_soon()
+        self._ask_if_next(stream)
+
+    def _heard(self) -> None:
+        """Something that was missing has come, or there is room for it again."""
+        self._heard_at, self._asks = self._now(), 0
+
+    def _ask_if_next(self, stream: Stream) -> None:
+        """Ask for the next window, or for what a gap shows, unless it is on its way."""
+        if not stream.lacks or stream.coming or not self._room or self._ask_at is not None:
+            return
+        if self._unanswered:
+            self._asks = min(self._asks, 1)  # somebody is there who sends
+        else:
+            self._ask_at = max(self._now(), self._asked_at + ASK_EVERY_S)
+
+    @property
+    def _room(self) -> bool:
+        """Whether the cloud may send us anything: what edge has not answered fills its window."""
+        return sum(len(stream.pending) for stream in self.streams.values()) < RECEIVE_MAXIMUM
+
+    async def _offered(self, message: Message) -> None:
+        """HQ tells what there is."""
+        message.ack()
+        try:
+            offer = Offer.model_validate_json(message.payload)
+        except ValidationError as error:
+            log.error("HQ's offer cannot be read: %s", first_error(error))
+            return
+        self._unanswered = False
+        for key, offered in offer.streams.items():
+            group, _, name = key.rpartition(":")
+            if group and group not in self._groups:
+                log.error("HQ offers something for group %r, which this store is not in", group)
+                continue
+            stream = self._of_epoch(key, name, offered.epoch)
+            if stream is not None:
+                await self._told(key, stream, offered)
+
+    async def _told(self, key: str, stream: Stream, offered: Offered) -> None:
+        stream.seen = max(stream.seen, offered.last)
+        stream.until = max(stream.until, offered.until)
+        if offered.first - 1 > stream.last:
+            log.warning("HQ has %s from %d on: what was before is obsolete", key, offered.first)
+            stream.gone = offered.first - 1
+            if not stream.pending:
+                stream.committed = stream.gone
+                await self._cursors.save_position(key, stream.epoch, stream.committed)
+            self._heard()
 
     def _stream(self, header: DownHeader) -> Stream | None:
+        return self._of_epoch(header.key, header.stream, header.epoch)
+
+    def _of_epoch(self, key: str, name: str, epoch: str) -> Stream | None:
         """The stream's state; a new one for a later epoch; None for an earlier epoch."""
-        stream = self.streams.get(header.key)
-        if stream is None or header.epoch > stream.epoch:
+        stream = self.streams.get(key)
+        if stream is None or epoch > stream.epoch:
             for pending in stream.pending.values() if stream else ():
-                pending.message.ack()
-            stream = self.streams[header.key] = Stream(header.stream, header.epoch)
-        return stream if header.epoch == stream.epoch else None
+                pending.ack()
+            stream = self.streams[key] = Stream(name, epoch)
+        return stream if epoch == stream.epoch else None
 
     async def _commit(self, answer: Committed) -> None:
         found = [
@@ -221,19 +323,21 @@ class Downlink:
         if not answer.ok:
             log.error("edge refuses %s %d for good: %s", answer.stream, answer.seq, answer.detail)
         stream.pending[answer.seq].done = True
-        finished: list[Message] = []
-        while (pending := stream.pending.get(stream.committed + 1)) is not None and pending.done:
-            finished.append(pending.message)
-            del stream.pending[stream.committed + 1]
-            stream.committed += 1
+        finished: list[Pending] = []
+        while stream.pending and (first := next(iter(stream.pending.items())))[1].done:
+            finished.append(first[1])
+            del stream.pending[first[0]]
+            stream.committed = first[0]
         if not finished:
             return
+        if not stream.pending:
+            stream.committed = max(stream.committed, stream.gone)
         stream.tries, stream.again_at = 0, self._now() + AGAIN_AFTER_S
         await self._cursors.save_position(key, stream.epoch, stream.committed)
-        for message in finished:
-            message.ack()
-        if stream.seen > stream.last:
-            self._ask_soon()
+        for pending in finished:
+            pending.ack()
+        self._heard()
+        self._ask_if_next(stream)
 
     # -- what is due ---------------------------------------------------------------------------------------------------
 
@@ -248,19 +352,22 @@ class Downlink:
                     stream.tries += 1
                     for _, pending in sorted(stream.pending.items()):
                         if not pending.done:
-                            self._forward(stream.name, pending.message.payload)
+                            self._forward(stream.name, pending.payload)
                 waits.append(stream.again_at - now)
-        if self._ask_at is not None and now >= self._ask_at:
-            self.ask_now()
-            if any(stream.seen > stream.last for stream in self.streams.values()):
-                self._ask_at = now + ASK_AGAIN_S
-        if self._ask_at is not None:
-            waits.append(self._ask_at - now)
+        stalled_at = self._stalled_at()
+        if (self._ask_at is not None and now >= self._ask_at) or (stalled_at is not None and now >= stalled_at):
+            self._asks += stalled_at is not None and now >= stalled_at
+            self._put_question()
+            stalled_at = self._stalled_at()
+        waits += [at - now for at in (self._ask_at, stalled_at) if at is not None]
         return min(waits) if waits else None
 
-    def _ask_soon(self) -> None:
-        if self._ask_at is None:
-            self._ask_at = max(self._now(), self._asked_at + ASK_EVERY_S)
+    def _stalled_at(self) -> float | None:
+        """When to ask again because nothing comes of what is missing; None while nothing is."""
+        lacks = self._unanswered or any(stream.lacks for stream in self.streams.values())
+        if not lacks or not self._room:
+            return None
+        return max(self._asked_at, self._heard_at) + min(ASK_AGAIN_TO_S, ASK_AGAIN_S * 2.0**self._asks)
 
     @staticmethod
     def _now() -> float:

@@ -95,7 +95,8 @@ def _publish(arguments: argparse.Namespace) -> int:
         out: list[tuple[str, bytes]] = []
         for to, manifest in manifests:
             makes = price_list.messages(manifest, parts, key)
-            out += [(to.topic(PRICES_STREAM), payload) for _, payload in log.append(to.scope, PRICES_STREAM, makes)]
+            kept = log.append(to.scope, PRICES_STREAM, makes, price_list.noted(manifest, len(makes)))
+            out += [(to.topic(PRICES_STREAM), payload) for _, payload in kept]
         whom = ", ".join(str(to) for to, _ in manifests)
         print(f"{len(items)} items in {len(parts)} chunks, version {arguments.version}, for {whom}")
         return send(arguments, out)

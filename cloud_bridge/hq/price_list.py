@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING
 import orjson
 import zstandard
 from pydantic import ValidationError
+from sqlalchemy import Connection, insert
 
-from cloud_bridge.hq.downlog import Make
+from cloud_bridge.hq.downlog import Also, Make
 from cloud_bridge.hq.recipients import Recipient
+from cloud_bridge.hq.schema import prices_sent
 from edge.bus import frame
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import first_error
@@ -181,6 +183,25 @@ def messages(version: PriceManifest, parts: Sequence[Chunk], key: Ed25519Private
     for index, part in enumerate(parts):
         made.append(partial(_framed, {**to, "kind": "chunk", "version": version.version, "index": index}, part.body))
     return made
+
+
+def noted(version: PriceManifest, count: int) -> Also:
+    """Writes beside the `count` messages of a version what tells later whether any store still needs it."""
+    scope = Recipient(version.store, version.group).scope
+
+    def write(db: Connection, _: str, first: int) -> None:
+        db.execute(
+            insert(prices_sent).values(
+                scope=scope,
+                first=first,
+                last=first + count - 1,
+                version=version.version,
+                effective_at=version.effective_at,
+                published_at=version.published_at,
+            )
+        )
+
+    return write
 
 
 def _framed(more: dict[str, object], body: bytes, epoch: str, seq: int) -> bytes:

@@ -24,8 +24,8 @@ from sqlalchemy.exc import OperationalError
 from cloud_bridge.hq.downlog import Downlog
 from cloud_bridge.hq.lane import Lane
 from cloud_bridge.hq.record import Outcome, Recorder, Told, Unpacked, merge
+from cloud_bridge.hq.replay import Replays
 from cloud_bridge.hq.statuses import STATUS_TOPIC_LEVEL, Statuses
-from cloud_bridge.pace import Bucket
 from edge.bus import topics
 from edge.bus.client import BusError, Client, Message
 from edge.bus.messages.facts import FactClass, first_error
@@ -34,10 +34,9 @@ from edge.bus.messages.links import Confirmed, Need
 log = logging.getLogger(__name__)
 
 TELL_EVERY_S = 0.1
-REPLAY_PER_S = 50
-REPLAY_BURST = 50
-REPLAY_AT_ONCE = 20
-"""Messages read from the log at a time."""
+TRIM_EVERY_S = 3600.0
+DOWNLOG_KEPT_S = 7 * 24 * 3600.0
+"""Messages to stores that are obsolete stay so long in HQ's log all the same, for people to look at."""
 
 NEED_TOPIC_LEVEL = "need"
 
@@ -66,8 +65,7 @@ class Receiver:
         self._others = Lane(self._prepared, self._commit)
         self._to_tell: Outcome = {}
         self._told_something = asyncio.Event()
-        self._replays: dict[str, asyncio.Task[None]] = {}
-        self._asked_again: dict[str, Need] = {}
+        self._replays = Replays(engine, client)
         self._group: asyncio.TaskGroup
         client.on_message(topics.HQ_UP_SHARED, self._on_up)
 
@@ -80,6 +78,7 @@ class Receiver:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._tell_on(), name="confirm")
+            group.create_task(self._trim_on(), name="trim")
             group.create_task(self._critical.run(), name="critical")
             await self._others.run()
         raise AssertionError("a task group with an endless body does not end")
@@ -148,30 +147,16 @@ class Receiver:
             log.error("%s: a store's question cannot be read: %s", message.topic, error)
             return
         found = await asyncio.to_thread(self._recorder.confirmed, need.store)
-        self._tell(found or {(need.store, ""): Told()})
-        running = self._replays.get(need.store)
-        if running is not None and not running.done():
-            self._asked_again[need.store] = need
-            return
-        self._replays[need.store] = self._group.create_task(self._replay(need), name=f"replay {need.store}")
+        if await self._replays.answer(need, self._group):
+            self._tell(found or {(need.store, ""): Told()})
 
-    async def _replay(self, need: Need) -> None:
-        """Send, in order and not too fast, what follows the positions in `need`."""
-        pace = Bucket(REPLAY_PER_S, REPLAY_BURST)
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OperationalError):  # the store asks again
-            for scope, stream, after in await asyncio.to_thread(self._downlog.missing, need):
-                position = after
-                while rows := await asyncio.to_thread(self._downlog.read, scope, stream, position, REPLAY_AT_ONCE):
-                    for seq, payload in rows:
-                        await asyncio.sleep(pace.wait_s(loop.time()))
-                        pace.spend(1, loop.time())
-                        with contextlib.suppress(BusError):
-                            await self._client.publish(topics.down(need.store, stream), payload)
-                        position = seq
-                log.info("replayed %s to store %s from %d to %d", stream, need.store, after + 1, position)
-        if again := self._asked_again.pop(need.store, None):
-            await self._replay(again)
+    async def _trim_on(self) -> NoReturn:
+        """Once an hour, forget what no store needs any more."""
+        while True:
+            with contextlib.suppress(OperationalError):  # the next hour will do
+                if removed := await asyncio.to_thread(self._downlog.trim, DOWNLOG_KEPT_S):
+                    log.info("trimmed %d messages to stores that none needs any more", removed)
+            await asyncio.sleep(TRIM_EVERY_S)
 
 
 def _note_failure(error: BusError | None) -> None:

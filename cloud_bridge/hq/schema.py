@@ -172,6 +172,68 @@ downlink_log = Table(
     ForeignKeyConstraint(["scope", "stream"], ["downlink_streams.scope", "downlink_streams.stream"]),
 )
 
+# Which questions for what a store misses have been taken by a receiver: all may hear them, one answers.
+asks_answered = Table(
+    "asks_answered",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("ask", String(64), primary_key=True),
+    Column("at", String(40), nullable=False),
+)
+
+# What was sent down, told apart; the messages themselves are in downlink_log.
+prices_sent = Table(
+    "prices_sent",
+    metadata,
+    Column("scope", String(80), primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("effective_at", String(40), nullable=False),  # local time of each store
+    Column("published_at", String(40), nullable=False),
+)
+
+commands_sent = Table(
+    "commands_sent",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("scope", String(80), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("operation", String(64), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("issued_at", String(32), nullable=False),
+    Column("expires_at", String(32), nullable=False),
+    Index("commands_sent_by_scope", "scope", "seq"),
+)
+
+# What stores said of commands: facts of two types, where they are found without a search. One row per store and
+# command, and one per answer to something that was no command of ours (command is then the fact's own id).
+commands_answered = Table(
+    "commands_answered",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("command", String(64), primary_key=True),
+    Column("ours", Boolean, nullable=False),
+    Column("received_at", String(40)),  # by the store's clock
+    Column("finished_at", String(40)),
+    Column("ok", Boolean),
+    Column("answer", Text),  # CommandFinished
+    Index("commands_answered_by_command", "command"),
+)
+
+notices_sent = Table(
+    "notices_sent",
+    metadata,
+    Column("scope", String(80), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", String(64), nullable=False),
+    Column("text", Text, nullable=False),  # empty: withdrawn
+    Column("level", String(16), nullable=False),
+    Column("issued_at", String(32), nullable=False),
+    Column("until", String(32), nullable=False),
+)
+
 
 class BadUrl(ValueError):
     """The database URL cannot be used; the text says what one looks like."""

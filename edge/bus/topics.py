@@ -156,6 +156,15 @@ def down(store: str, stream: str) -> str:
     return f"{ROOT}/{_checked(store)}/down/{_checked(stream)}"
 
 
+OFFER_LEVEL = "offer"
+"""A name that no stream has: HQ's answer to `up_need` comes on ``down/offer``."""
+
+
+def down_offer(store: str) -> str:
+    """HQ -> store: which streams there are, how far they go, and what of them comes now."""
+    return down(store, OFFER_LEVEL)
+
+
 def down_any(store: str) -> str:
     return f"{ROOT}/{_checked(store)}/down/+"
 

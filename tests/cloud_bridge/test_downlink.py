@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
 from cloud_bridge import downlink
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import Downlink
-from cloud_bridge.hq.downlog import Downlog, Make, group_scope, store_scope
+from cloud_bridge.hq.downlog import WINDOW, Downlog, Make, group_scope, store_scope
+from cloud_bridge.hq.schema import downlink_log
 from edge.bus import envelope, frame, topics
 from edge.bus.client import Address, Client, Message
-from edge.bus.messages.links import Committed, Need
+from edge.bus.messages.links import Committed, Need, Offer, Offered, StreamPosition
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, until
 
@@ -95,10 +96,13 @@ async def test_a_group_stream_is_kept_apart_from_the_stores_own(
     shared = log.append(group_scope("north"), "prices", [for_group, for_group])
     sender = Client(Address(host="127.0.0.1", port=cloud.port), client_id="sender")
     async with sender, a_receiver(hq_file, cloud.port), Edge(config).running() as edge, a_bridge(config):
-        await until(lambda: len(edge.downs) == 1)
-        await sender.publish(topics.group_down("north", "prices"), shared[1][1])  # the first was missed
-        await until(lambda: len(edge.downs) == 3)
-        assert edge.downs == [own[0][1], shared[0][1], shared[1][1]]
+        await until(lambda: len(edge.downs) == 3)  # its group is offered though it never heard of that stream
+        assert sorted(edge.downs) == sorted([own[0][1], shared[0][1], shared[1][1]])
+        assert edge.downs.index(shared[0][1]) < edge.downs.index(shared[1][1])
+        more = log.append(group_scope("north"), "prices", [for_group, for_group])
+        await sender.publish(topics.group_down("north", "prices"), more[1][1])  # the first is lost
+        await until(lambda: len(edge.downs) == 5)
+        assert edge.downs[3:] == [more[0][1], more[1][1]]
 
 
 def _position(file: Path, seq: int) -> bool:
@@ -115,6 +119,7 @@ class Bench:
     """A downlink with both ends in the test's hands. `acked` are the numbers of acknowledged messages."""
 
     def __init__(self, cursors: Cursors) -> None:
+        self.cursors = cursors
         self.forwarded: list[bytes] = []
         self.needs: list[Need] = []
         self.line = Downlink(
@@ -126,12 +131,17 @@ class Bench:
         )
         self._links: list[Wire] = []
 
-    def arrive(self, payload: bytes) -> Wire:
+    def arrive(self, payload: bytes, *, offer: bool = False) -> Wire:
         wire = Wire()
         self._links.append(wire)
+        topic = topics.down_offer(STORE) if offer else topics.down(STORE, "prices")
         # The message's link is only asked whether it is lost, and to write the acknowledgement.
-        self.line.on_down(Message(topics.down(STORE, "prices"), payload, 1, False, 7, wire))  # type: ignore[arg-type]
+        self.line.on_down(Message(topic, payload, 1, False, 7, wire))  # type: ignore[arg-type]
         return wire
+
+    def offer(self, first: int, until: int, last: int, *, epoch: str = OLD) -> None:
+        offered = Offered(epoch=epoch, first=first, until=until, last=last)
+        self.arrive(Offer(ask="a", streams={"prices": offered}).model_dump_json().encode(), offer=True)
 
     def commit(self, seq: int, *, epoch: str = OLD, ok: bool = True) -> None:
         answer = Committed(stream="prices", epoch=epoch, seq=seq, ok=ok)
@@ -217,9 +227,12 @@ async def test_behind_a_gap_nothing_is_forwarded_and_hq_is_asked(bench: Bench) -
 async def test_a_message_that_came_again_is_acknowledged_on_its_new_connection(bench: Bench) -> None:
     first = bench.arrive(down(1))
     await until(lambda: bench.forwarded)
-    again = bench.arrive(down(1))
+    first.lost.set_result(None)
+    again, twice = bench.arrive(down(1)), bench.arrive(down(1))
+    await until(lambda: len(bench.line.streams["prices"].pending[1].messages) == 3)
+    assert not again.acked
     bench.commit(1)
-    await until(lambda: again.acked)
+    await until(lambda: again.acked and twice.acked)
     assert not first.acked
     assert len(bench.forwarded) == 1
 
@@ -234,8 +247,52 @@ async def test_edge_that_does_not_answer_gets_it_again(bench: Bench, monkeypatch
 async def test_a_flood_is_bounded(bench: Bench) -> None:
     messages = [bench.arrive(down(seq)) for seq in range(1, 200)]
     await until(lambda: messages[-1].acked)
-    assert len(bench.forwarded) == downlink.RECEIVE_MAXIMUM
-    assert len(bench.line.streams["prices"].pending) == downlink.RECEIVE_MAXIMUM
+    assert len(bench.forwarded) == downlink.PENDING_MAXIMUM
+    assert len(bench.line.streams["prices"].pending) == downlink.PENDING_MAXIMUM
+    assert bench.needs == [], "what edge does not answer fills the cloud's window: asking is in vain"
+
+
+async def test_a_window_on_its_way_is_not_asked_for_again_and_the_next_one_is_at_once(bench: Bench) -> None:
+    bench.offer(first=1, until=4, last=9)
+    for seq in (1, 2, 9, 3):  # 9 is published while the window comes
+        bench.arrive(down(seq))
+    await until(lambda: len(bench.forwarded) == 3)
+    assert bench.needs == []
+    bench.arrive(down(4))
+    await until(lambda: bench.needs)
+    assert bench.needs[0].have["prices"].seq == 4
+
+
+async def test_a_window_that_stops_coming_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downlink, "ASK_AGAIN_S", 0.1)
+    bench.offer(first=1, until=4, last=4)
+    bench.arrive(down(1))
+    await until(lambda: len(bench.needs) >= 2)
+    assert {need.have["prices"].seq for need in bench.needs} == {1}
+    assert len({need.ask for need in bench.needs}) == len(bench.needs)
+
+
+async def test_what_hq_has_no_more_is_passed_over_and_the_position_kept(bench: Bench) -> None:
+    first = bench.arrive(down(1))
+    await until(lambda: bench.forwarded)
+    bench.offer(first=8, until=9, last=9)
+    bench.arrive(down(8))
+    await until(lambda: len(bench.forwarded) == 2)
+    bench.commit(8)
+    await until(lambda: bench.line.streams["prices"].pending[8].done)
+    assert bench.line.streams["prices"].committed == 0
+    bench.commit(1)
+    await until(lambda: first.acked and bench.line.streams["prices"].committed == 8)
+    bench.offer(first=10, until=9, last=9, epoch=NEW)  # a later epoch, of which nothing is left
+    await until(lambda: bench.line.streams["prices"].committed == 9)
+    assert (await bench.cursors.positions())["prices"] == (NEW, 9)
+
+
+async def test_an_offer_that_is_none_changes_nothing(bench: Bench) -> None:
+    for payload in (b"", b"{}", b'{"ask":"a","streams":{"x:prices":{"epoch":"e","first":9,"until":9,"last":9}}}'):
+        message = bench.arrive(payload, offer=True)
+        await until(lambda message=message: message.acked)
+    assert bench.line.streams == {}
 
 
 def test_the_log_numbers_once_and_replays_from_anywhere(hq: Engine) -> None:
@@ -246,13 +303,49 @@ def test_the_log_numbers_once_and_replays_from_anywhere(hq: Engine) -> None:
     epoch = str(frame.unpack(first[0][1])[0]["epoch"])
     assert log.read(store_scope(STORE), "prices", 2, 10) == [first[2], second[0]]
 
-    def missing(**have: tuple[str, int]) -> list[tuple[str, str, int]]:
+    def missing(**have: tuple[str, int]) -> list[tuple[str, int, int, int]]:
         positions = {key: {"epoch": epoch_, "seq": seq} for key, (epoch_, seq) in have.items()}
-        return log.missing(Need.model_validate({"store": STORE, "have": positions}))
+        windows = log.windows(Need.model_validate({"store": STORE, "have": positions}))
+        return [(one.stream, one.offered.first, one.offered.until, one.offered.last) for one in windows]
 
-    everything = [(store_scope(STORE), "prices", 0)]
-    assert missing() == everything
-    assert missing(prices=(epoch, 2)) == [(store_scope(STORE), "prices", 2)]
-    assert missing(prices=(epoch, 4)) == []
-    assert missing(prices=(envelope.new_id(), 4)) == everything
-    assert missing(nonsense=(epoch, 4)) == everything
+    assert missing() == [("prices", 1, 4, 4)]
+    assert missing(prices=(epoch, 2)) == [("prices", 3, 4, 4)]
+    assert missing(prices=(epoch, 4)) == [("prices", 5, 4, 4)]
+    assert missing(prices=(envelope.new_id(), 4)) == [("prices", 1, 4, 4)]
+    assert missing(nonsense=(epoch, 4)) == [("prices", 1, 4, 4)]
+    # A store has more than the log: it was put back from a copy, and its numbers are not given a second time.
+    assert missing(prices=(epoch, 7)) == [("prices", 8, 7, 7)]
+    assert [seq for seq, _ in log.append(store_scope(STORE), "prices", [made("after")])] == [8]
+    assert missing(prices=(epoch, 4)) == [("prices", 8, 8, 8)]
+
+
+def test_a_store_is_sent_a_window_at_a_time(hq: Engine) -> None:
+    log = Downlog(hq)
+    log.append(store_scope(STORE), "prices", [made(str(n)) for n in range(100)])
+    (window,) = log.windows(Need(store=STORE, have={}))
+    assert (window.offered.first, window.offered.until, window.offered.last) == (1, WINDOW, 100)
+    with hq.begin() as db:
+        db.execute(delete(downlink_log).where(downlink_log.c.seq.between(40, 59)))
+    have = {"prices": StreamPosition(epoch=window.offered.epoch, seq=WINDOW)}
+    (window,) = log.windows(Need(store=STORE, have=have))
+    assert (window.offered.first, window.offered.until, window.offered.last) == (WINDOW + 1, 39, 100)
+    have = {"prices": StreamPosition(epoch=window.offered.epoch, seq=39)}
+    (window,) = log.windows(Need(store=STORE, have=have))
+    assert (window.offered.first, window.offered.until) == (60, 60 + WINDOW - 1)
+
+
+def test_the_groups_that_a_store_names_are_offered_to_it(hq: Engine) -> None:
+    log = Downlog(hq)
+    for scope in (store_scope(STORE), group_scope("north"), group_scope("south")):
+        log.append(scope, "notices", [made("a")])
+        log.append(scope, "commands", [made("b")])
+    keys = [window.key for window in log.windows(Need(store=STORE, groups=("north",), have={}))]
+    assert keys == ["north:commands", "commands", "north:notices", "notices"]
+
+
+def test_of_several_receivers_one_answers(hq: Engine) -> None:
+    need = Need(store=STORE, ask="a-1", have={})
+    assert [Downlog(hq).claim(need) for _ in range(3)] == [True, False, False]
+    assert Downlog(hq).claim(need.model_copy(update={"ask": "a-2"}))
+    assert Downlog(hq).claim(need.model_copy(update={"store": "s2"}))
+    assert Downlog(hq).claim(need.model_copy(update={"ask": ""})), "an older bridge names no question"

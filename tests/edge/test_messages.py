@@ -39,6 +39,9 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "journal.heads": links.JournalHeads,
     "hq.confirmed": links.Confirmed,
     "hq.need": links.Need,
+    "hq.need.groups": links.Need,
+    "hq.offer": links.Offer,
+    "price.manifest.group": prices.PriceManifest,
     "hq.status": links.StoreStatus,
     "bridge.outage.recorded": links.OutageRecorded,
 }

@@ -50,15 +50,39 @@ class Committed(Message):
 
 
 class Need(Message):
-    """store -> HQ: where this store stands in each downlink stream; HQ replays from there."""
+    """store -> HQ: where this store stands in each downlink stream; HQ answers with an `Offer` and what is missing."""
 
     store: str
-    have: dict[str, StreamPosition] = Field(description="stream -> last committed position; empty: nothing yet")
+    ask: str = Field(default="", max_length=64, description="of this question alone: of several receivers one answers")
+    groups: tuple[Id, ...] = Field(default=(), strict=False, description="the groups that this store is in")
+    have: dict[str, StreamPosition] = Field(
+        description="stream, or group:stream -> the last position in hand; empty: nothing yet"
+    )
 
 
 class StreamPosition(Message):
     epoch: str
     seq: int = Field(ge=0)
+
+
+class Offered(Message):
+    """One stream: the numbers from `first` to `until` come now, `last` is the newest.
+
+    Nothing below `first` and above the position that the store told will come any more: it is obsolete. Nothing comes
+    at all when `until` is before `first`.
+    """
+
+    epoch: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
+    first: int = Field(ge=1)
+    until: int = Field(ge=0)
+    last: int = Field(ge=0)
+
+
+class Offer(Message):
+    """HQ -> store, on ``down/offer``: the answer to a `Need`."""
+
+    ask: str
+    streams: dict[str, Offered] = Field(description="stream, or group:stream; every one that there is")
 
 
 class Confirmed(Message):
