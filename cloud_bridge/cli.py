@@ -18,7 +18,8 @@ examples:
   tillgate hq keygen hq.key                    prints the public key for store.toml ([cloud] price_key)
   tillgate hq prices publish list.csv --store s1 --version 2026-05-04 --currency EUR --key hq.key
 
-Any number of receivers may run on one database: the cloud broker shares the work out among them.
+Any number of receivers may run on one database: the cloud broker shares the work out among them. A broker that has no
+shared subscriptions (RabbitMQ, NATS) gives each receiver everything: run one, and perhaps one more as a spare.
 """
 
 

@@ -10,6 +10,8 @@ all of them. Vendors change their limits: verify a row against the vendor's page
     azure-event-grid  Microsoft Learn, "Azure Event Grid quotas and limits"; "MQTT features supported by ..."
     emqx              EMQX documentation, "MQTT Configuration"
     hivemq-ce         HiveMQ documentation, "MQTT-specific configuration"
+    nats              NATS documentation, "Server configuration" (max_payload) and "MQTT"; tests/clouds
+    rabbitmq          RabbitMQ documentation, "MQTT Plugin"; tests/clouds
 
 Source: design page "Journal, bridge, HQ", section "Limits of real cloud brokers", and the pages above.
 """
@@ -64,6 +66,10 @@ PROFILES: dict[str, Profile] = {
         Profile("azure-event-grid", 56 * KIB, 100, 64_000, 800, 750 * KIB, 1.5, 5.0, 30.0, subscriptions=50),
         Profile("emqx", 1000 * KIB, 32, None, None, None, 0.0, 1.0, 12.0),
         Profile("hivemq-ce", 1000 * KIB, 10, None, None, None, 0.0, 1.0, 12.0),
+        # Neither says anything of its limits in MQTT 3.1.1. NATS closes on a payload above its max_payload, which is
+        # 1 MB; RabbitMQ takes many megabytes, but a smaller batch is less to send again.
+        Profile("nats", 512 * KIB, 20, None, None, None, 0.0, 1.0, 12.0),
+        Profile("rabbitmq", 512 * KIB, 20, None, None, None, 0.0, 1.0, 12.0),
         # A mosquitto on the next desk, as in `./dev run` and the tests.
         Profile("mosquitto", 256 * KIB, 20, None, None, None, 0.0, 0.2, 2.0, silent_s=4.0),
     )

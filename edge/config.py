@@ -139,7 +139,7 @@ class Scanning(Section):
     variable_measure: tuple[VariableMeasure, ...] = ()
 
 
-CloudProfile = Literal["safe", "aws-iot-core", "azure-event-grid", "emqx", "hivemq-ce", "mosquitto"]
+CloudProfile = Literal["safe", "aws-iot-core", "azure-event-grid", "emqx", "hivemq-ce", "mosquitto", "nats", "rabbitmq"]
 """The rows of the bridge's table of cloud brokers (``cloud_bridge/profiles.py``)."""
 
 

@@ -66,6 +66,9 @@ def broker_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--broker`` and what is needed to get in there."""
     parser.add_argument("--broker", default=DEFAULT_BROKER, metavar="HOST:PORT", help="the cloud broker")
     parser.add_argument("--client-id", metavar="ID", help="default: a new one each time")
+    parser.add_argument(
+        "--protocol", choices=["5", "3.1.1"], default="5", help="of MQTT; NATS, and RabbitMQ before 3.13: 3.1.1"
+    )
     parser.add_argument("--username")
     parser.add_argument("--password-file", type=Path, metavar="FILE")
     parser.add_argument(
@@ -95,6 +98,7 @@ def client_of(arguments: argparse.Namespace) -> Client:
         client_id=arguments.client_id or f"hq-{secrets.token_hex(6)}",
         username=arguments.username,
         password=password,
+        protocol=5 if arguments.protocol == "5" else 4,
         # What is not acknowledged when a receiver goes is sent again by the stores; a session that waits at the broker
         # for a receiver that never comes back would only swallow its share.
         clean_start=True,

@@ -22,6 +22,8 @@ from cloud_bridge.commands.at_hq import (
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from edge.bus.client import Client
+
 COLLECT_AFTER = 100_000
 SWITCH_EVERY_S = 0.001
 
@@ -31,6 +33,12 @@ def add(parts: SubParsers) -> None:
     receive = parts.add_parser("receive", help="record what stores send, then confirm it (runs until stopped)")
     database_arguments(receive)
     broker_arguments(receive)
+    receive.add_argument(
+        "--share",
+        choices=["hq", "none"],
+        help="hq (default): all receivers share one subscription, $share/hq/...; none (default with --protocol 3.1.1):"
+        " each gets everything, for brokers without shared subscriptions: run one, and at most one more as a spare",
+    )
     receive.set_defaults(run=_receive)
 
 
@@ -53,7 +61,10 @@ async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> 
         client = client_of(arguments)
     except ValueError as error:
         return complain(str(error))
-    receiver = Receiver(engine, client)
+    # $share is no part of MQTT 3.1.1: a broker that does not know it takes it for a topic, on which nothing ever comes.
+    shared = (arguments.share or ("hq" if arguments.protocol == "5" else "none")) == "hq"
+    receiver = Receiver(engine, client, shared=shared)
+    client.on_connect.append(lambda _: _warn_of_sharing(client) if shared else None)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -63,3 +74,8 @@ async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> 
         await stop.wait()
         running.cancel()
     return 0
+
+
+def _warn_of_sharing(client: Client) -> None:
+    if not client.server_limits.shared_subscriptions:
+        logging.getLogger("hq").error("%s has no shared subscriptions: use --share none", client.address)

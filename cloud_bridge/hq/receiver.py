@@ -6,7 +6,9 @@ line. After the commit each store touched is told what HQ has: of critical facts
 second, since a later word replaces an earlier one. A database that is away stops nothing but the acknowledgements: the
 broker's window closes, the stores keep their facts and send them again.
 
-Any number of receivers may run: they share one subscription, and the database keeps them apart.
+Any number of receivers may run: they share one subscription, and the database keeps them apart. Where the broker has
+no shared subscriptions each of them gets everything and records what is not there yet: a second one is then a spare,
+not more speed.
 """
 
 from __future__ import annotations
@@ -52,9 +54,12 @@ class _Work:
 
 
 class Receiver:
-    """Receives on `client`, which the caller enters, into the database behind `engine`."""
+    """Receives on `client`, which the caller enters, into the database behind `engine`.
 
-    def __init__(self, engine: Engine, client: Client) -> None:
+    `shared`: this receiver and its like share the stores' messages among them; else it gets all of them.
+    """
+
+    def __init__(self, engine: Engine, client: Client, *, shared: bool = True) -> None:
         self.recorded = 0
         """Messages recorded since the start."""
         self._recorder = Recorder(engine)
@@ -67,7 +72,7 @@ class Receiver:
         self._told_something = asyncio.Event()
         self._replays = Replays(engine, client)
         self._group: asyncio.TaskGroup
-        client.on_message(topics.HQ_UP_SHARED, self._on_up)
+        client.on_message(topics.HQ_UP_SHARED if shared else topics.HQ_UP_ANY, self._on_up)
 
     def _on_up(self, message: Message) -> None:
         critical = topics.last_level(message.topic) == FactClass.CRITICAL.value

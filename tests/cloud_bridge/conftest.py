@@ -117,15 +117,15 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 @pytest.fixture
 async def configure(tmp_path: Path) -> AsyncIterator[Configure]:
-    """A function (cloud port, extra lines for [cloud]) -> configuration, with the store's own broker running."""
+    """A function (cloud port, extra lines for [cloud], host) -> configuration, with the store's own broker running."""
     local = Mosquitto(tmp_path / "local", path=tmp_path / "state" / "run" / "broker.sock")
     await local.start()
 
-    def make(port: int, more: str = "") -> StoreConfig:
+    def make(port: int, more: str = "", host: str = "127.0.0.1") -> StoreConfig:
         file = tmp_path / "store.toml"
         file.write_text(
             f'state_dir = "state"\n[store]\nid = "{STORE}"\n[[lanes]]\nid = "1"\n'
-            f'[cloud]\nhost = "127.0.0.1"\nport = {port}\n'
+            f'[cloud]\nhost = "{host}"\nport = {port}\n'
             + ("" if "profile" in more else 'profile = "mosquitto"\n')
             + more
         )

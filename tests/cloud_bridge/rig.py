@@ -200,11 +200,18 @@ class BridgeProcess:
 
 
 @contextlib.asynccontextmanager
-async def a_receiver(engine: Engine, port: int, name: str = "hq") -> AsyncIterator[Receiver]:
+async def a_receiver(
+    engine: Engine, port: int, name: str = "hq", *, host: str = "127.0.0.1", protocol: str = "5", share: str = "hq"
+) -> AsyncIterator[Receiver]:
     client = Client(
-        Address(host="127.0.0.1", port=port), client_id=name, clean_start=True, receive_maximum=100, backoff=QUICK
+        Address(host=host, port=port),
+        client_id=name,
+        protocol=5 if protocol == "5" else 4,
+        clean_start=True,
+        receive_maximum=100,
+        backoff=QUICK,
     )
-    receiver = Receiver(engine, client)
+    receiver = Receiver(engine, client, shared=share == "hq")
     async with client:
         task = asyncio.create_task(receiver.run(), name=name)
         await client.wait_connected()
