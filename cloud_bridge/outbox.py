@@ -3,7 +3,8 @@
 Strategy: per class three sequences, `confirmed` <= `sent` <= `head`. Sending moves `sent`, HQ's confirmation moves
 `confirmed`, and whatever goes wrong (link lost, HQ silent) is one operation: `sent` goes back to `confirmed`. A
 critical fact is always the next batch; the other classes take turns by weight (stride scheduling), so a low one is
-slow but never starved. Few bulk batches are on the wire at a time, because a critical one cannot overtake those.
+slow but never starved. Of those only a moment's worth is on the line at a time (`flow`), because a critical one cannot
+overtake what has left.
 
 The caller asks `choose`, reads and sends that class, and reports `sent`, `acked`, `confirm` or `rewind`.
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cloud_bridge import policy
+from cloud_bridge.flow import Flow, Mark
 from cloud_bridge.pace import Budget
 from edge.bus.messages.facts import FactClass
 
@@ -30,6 +32,8 @@ class Flight:
     first: int
     last: int
     size_bytes: int
+    mark: Mark | None
+    """None for critical ones, which wait for nobody."""
     acked: bool = False
 
 
@@ -71,6 +75,7 @@ class Outbox:
         self.in_flight = self._profile_in_flight = in_flight
         self.in_flight_bytes = in_flight_bytes
         self.heard = confirmed_by_broker
+        self.flow = Flow()
         self._budget = budget or Budget()
         self._confirmed_by_broker = confirmed_by_broker
         self._confirm_within_s = confirm_within_s
@@ -146,6 +151,8 @@ class Outbox:
         bulk_out = sum(1 for flight in self._unacked if flight.fact_class is not FactClass.CRITICAL)
         if bulk_out >= min(self._bulk_in_flight, max(1, self.in_flight - 1)) or not self._may_run_ahead():
             return None
+        if not self.flow.open(now):
+            return None
         ready: list[FactClass] = []
         pauses: list[float] = []
         for fact_class in waiting:
@@ -188,14 +195,15 @@ class Outbox:
             size += sum(flight.size_bytes for flight in track.ahead)
         room = 2 if critical else 1
         if not self.heard:
-            return batches < policy.BULK_IN_FLIGHT * room
+            return batches < policy.UNHEARD_BATCHES * room
         return batches < policy.AHEAD_BATCHES * room and size < policy.AHEAD_BYTES * room
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
     def sent(self, fact_class: FactClass, first: int, last: int, head: bytes, size_bytes: int, now: float) -> Flight:
         """A batch has left. `head` is the hash of `last`."""
-        flight = Flight(fact_class, first, last, size_bytes)
+        mark = self.flow.sent(size_bytes, now) if fact_class is not FactClass.CRITICAL else None
+        flight = Flight(fact_class, first, last, size_bytes, mark)
         track = self.tracks[fact_class]
         if not track.ahead:
             track.quiet_since = now
@@ -213,6 +221,8 @@ class Outbox:
         """The broker has it; returns whether that confirmed something."""
         flight.acked = True
         self._unacked.discard(flight)
+        if flight.mark:
+            self.flow.acked(flight.mark, now)
         if not self._confirmed_by_broker:
             return False
         track = self.tracks[flight.fact_class]
@@ -226,6 +236,8 @@ class Outbox:
     def dropped(self, flight: Flight) -> None:
         """The broker will not get it as it is: send again from what is confirmed."""
         self._unacked.discard(flight)
+        if flight.mark:
+            self.flow.gone(flight.mark)
         if flight in self.tracks[flight.fact_class].ahead:
             self.rewind([flight.fact_class])
 
@@ -255,6 +267,7 @@ class Outbox:
         What was unacknowledged stays counted: the bus client sends it again by itself.
         """
         self.heard = self._confirmed_by_broker
+        self.flow.connected()
         self._greeted_until = now + policy.GREETING_S
         for track in self.tracks.values():
             track.quiet_since = now

@@ -38,11 +38,14 @@ COALESCE: dict[str, str] = {
 """Fact type -> key in its data. With ``wire = "single"`` only the latest of a backlog with the same key is sent.
 Batches carry everything: the chain has no holes, and compression makes repeats nearly free."""
 
-BULK_IN_FLIGHT = 4
-"""Batches of all classes but critical that may be on the wire unacknowledged: what a critical fact can stand behind."""
+BULK_IN_FLIGHT = 16
+"""Batches of all classes but critical that may be on the wire unacknowledged, whatever the line bears (`flow`)."""
+
+UNHEARD_BATCHES = 4
+"""Batches that may leave before HQ has said anything on this connection: perhaps nobody is there."""
 
 AHEAD_BATCHES = 64
-AHEAD_BYTES = 4 * 1024 * 1024
+AHEAD_BYTES = 2 * 1024 * 1024
 """How far sending may run ahead of what HQ has confirmed: all of it is sent again when HQ stays silent."""
 
 GREETING_S = 1.0

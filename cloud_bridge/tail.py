@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 
 from edge.bus.messages.facts import FactClass
-from edge.journal.reader import NoJournal, Reader, Row
+from edge.journal.reader import Link, NoJournal, Reader, Row
 
 
 class JournalAway(Exception):
@@ -58,10 +58,16 @@ class Tail:
             rows = await reader.tail(fact_class, after, limit_count, limit_bytes)
         except sqlite3.Error as error:
             raise await self._away(error) from error
-        for index in range(1, len(rows)):
-            if rows[index].seq != rows[index - 1].seq + 1:
-                return rows[:index]
-        return rows
+        return rows[: _consecutive([row.seq for row in rows])]
+
+    async def links(self, fact_class: FactClass, after: int, limit_count: int, limit_bytes: int) -> list[Link]:
+        """The same, and of each fact only what HQ gets."""
+        reader = await self._open()
+        try:
+            links = await reader.links(fact_class, after, limit_count, limit_bytes)
+        except sqlite3.Error as error:
+            raise await self._away(error) from error
+        return links[: _consecutive([link[0] for link in links])]
 
     async def hash_at(self, fact_class: FactClass, seq: int) -> bytes | None:
         """The chain's hash at `seq`, None when the file no longer has it."""
@@ -97,3 +103,10 @@ class Tail:
         except OSError:
             return None
         return found.st_dev, found.st_ino
+
+
+def _consecutive(seqs: list[int]) -> int:
+    """How many of them are consecutive, from the first."""
+    if not seqs or seqs[-1] - seqs[0] == len(seqs) - 1:
+        return len(seqs)
+    return next(index for index in range(1, len(seqs)) if seqs[index] != seqs[index - 1] + 1)

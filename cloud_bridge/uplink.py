@@ -1,9 +1,8 @@
 """Journal to HQ: reads the tail, packs batches, sends them, and moves on as HQ confirms.
 
 Strategy: `Outbox` decides what leaves next; this module does it. One task; it sleeps until something happens: the
-journal has grown, the broker has acknowledged, HQ has confirmed, the link has come or gone, or a wait has ended. Each
-batch is filled up to what the broker takes: how well the class compresses is learnt as it goes, and a batch that came
-out too large is cut. A row whose chain does not add up is sent alone, so that HQ refuses it and nothing else.
+journal has grown, the broker has acknowledged, HQ has confirmed, the link has come or gone, or a wait has ended. A
+batch is read and packed in threads: as much as the broker takes and the line carries in a moment.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ from pydantic import ValidationError
 
 from cloud_bridge import policy
 from cloud_bridge.cursors import Cursors
-from cloud_bridge.outbox import Flight, Outbox
+from cloud_bridge.outbox import Flight, Outbox, Track
+from cloud_bridge.packer import WHY_TOO_LARGE, Packer
 from cloud_bridge.tail import JournalAway, Tail
-from cloud_bridge.wire import Batch, Encoder, encode_omission
 from edge.bus import topics
 from edge.bus.client import BusError, Message, PublishRejected, TooLarge
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import Confirmed, JournalHeads
-from edge.journal import chain
 from edge.journal.reader import Row
 
 log = logging.getLogger(__name__)
@@ -42,9 +40,6 @@ SAVE_EVERY_S = 1.0
 REJECTED_PAUSE_S = 5.0
 PACKET_OVERHEAD_BYTES = 64
 """Of a PUBLISH besides topic and payload: fixed header, packet id, expiry."""
-
-FIRST_RATIO = 4.0
-WHY_TOO_LARGE = "too large for the cloud broker"
 
 
 class Publish(Protocol):
@@ -81,8 +76,7 @@ class Uplink:
         self._ask = ask
         self._on_change = on_change
         self._single = wire == "single"
-        self._encoder = Encoder()
-        self._ratio = dict.fromkeys(FactClass, FIRST_RATIO)
+        self._packer = Packer(store)
         self._connected = False
         self._wake = asyncio.Event()
         self._unsaved = asyncio.Event()
@@ -223,30 +217,40 @@ class Uplink:
     # -- sending -------------------------------------------------------------------------------------------------------
 
     async def _send_batch(self, fact_class: FactClass) -> None:
-        track = self.outbox.tracks[fact_class]
+        track, after, epoch = self.outbox.tracks[fact_class], self.outbox.tracks[fact_class].sent, self.epoch
         topic = topics.up(self._store, fact_class.value)
         limit = self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES
-        raw_limit = min(policy.MAX_BATCH_RAW_BYTES, int(limit * self._ratio[fact_class]))
-        rows, prev = await self._read(fact_class, policy.MAX_BATCH_FACTS, raw_limit)
-        if not rows:
+        aim = limit if fact_class is FactClass.CRITICAL else min(limit, self.outbox.flow.batch_bytes(self._now()))
+        size_bytes = min(policy.MAX_BATCH_RAW_BYTES, self._packer.raw_bytes(fact_class, aim))
+        links = await self._tail.links(fact_class, after, policy.MAX_BATCH_FACTS, size_bytes)
+        if not links:
+            track.head = track.sent
             return
-        rows = _sound(rows, prev)
-        payload = self._packed(fact_class, rows, prev, limit)
-        while len(payload) > limit and len(rows) > 1:
-            rows = rows[: max(1, min(len(rows) - 1, int(len(rows) * limit / len(payload) * 0.9)))]
-            payload = self._packed(fact_class, rows, prev, limit)
-        if len(payload) > limit:
-            log.error("%s %d is %s and stays here", fact_class.value, rows[0].seq, WHY_TOO_LARGE)
-            await self._cursors.park(self.epoch, fact_class, [rows[0].seq], WHY_TOO_LARGE)
-            payload = encode_omission(self._batch(fact_class, rows, prev), WHY_TOO_LARGE)
-        if track is not self.outbox.tracks[fact_class]:
-            return
-        flight = self.outbox.sent(fact_class, rows[0].seq, rows[-1].seq, rows[-1].hash, len(payload), self._now())
-        self._publish(topic, payload, expiry_s=policy.BROKER_KEEPS_S, on_done=partial(self._done, flight))
+        prev = await self._before(track, fact_class, links[0][0])
+        if self._still(track, fact_class, after):
+            thin = self.outbox.flow.thin(self._now())
+            pack = partial(self._packer.pack, aim_bytes=aim, limit_bytes=limit, thin=thin)
+            packed = await asyncio.to_thread(pack, fact_class, epoch, links, prev)
+            if packed.omitted:
+                log.error("%s %d is %s and stays here", fact_class.value, packed.first, WHY_TOO_LARGE)
+                await self._cursors.park(epoch, fact_class, [packed.first], WHY_TOO_LARGE)
+            if self._still(track, fact_class, after):
+                size = len(packed.payload)
+                flight = self.outbox.sent(fact_class, packed.first, packed.last, packed.head, size, self._now())
+                done = partial(self._done, flight)
+                self._publish(topic, packed.payload, expiry_s=policy.BROKER_KEEPS_S, on_done=done)
 
     async def _send_single(self, fact_class: FactClass) -> None:
         """Publish plain CloudEvents, one per message; of a backlog of states only the latest."""
-        rows, _ = await self._read(fact_class, max(1, self.outbox.room), policy.MAX_BATCH_RAW_BYTES)
+        track, after = self.outbox.tracks[fact_class], self.outbox.tracks[fact_class].sent
+        size_bytes = policy.MAX_BATCH_RAW_BYTES
+        if fact_class is not FactClass.CRITICAL:
+            size_bytes = min(size_bytes, self.outbox.flow.batch_bytes(self._now()))
+        rows = await self._tail.rows(fact_class, after, max(1, self.outbox.room), size_bytes)
+        if not rows:
+            track.head = track.sent
+        if not self._still(track, fact_class, after):
+            return
         topic = topics.up(self._store, fact_class.value)
         latest = {key: row.seq for row in rows if (key := _coalesce_key(row)) is not None}
         first = rows[0].seq if rows else 0
@@ -264,33 +268,17 @@ class Uplink:
             expiry_s = policy.POLICY[fact_class].single_expiry_s
             self._publish(topic, row.body, expiry_s=expiry_s, on_done=partial(self._done, flight))
 
-    async def _read(self, fact_class: FactClass, count: int, size_bytes: int) -> tuple[list[Row], bytes | None]:
-        """The next rows of a class and the hash before them; none when the world changed while they were read."""
-        track = self.outbox.tracks[fact_class]
-        after = track.sent
-        rows = await self._tail.rows(fact_class, after, count, size_bytes)
-        if not rows:
-            track.head = track.sent
-            return [], None
-        if rows[0].seq != after + 1:
-            log.warning("%s %d to %d are no longer in the journal", fact_class.value, after + 1, rows[0].seq - 1)
-        prev = track.prev if rows[0].seq == after + 1 else None
-        if prev is None:
-            prev = await self._tail.hash_at(fact_class, rows[0].seq - 1)
-        if track is not self.outbox.tracks[fact_class] or track.sent != after or not self._connected:
-            return [], None
-        return rows, prev
+    async def _before(self, track: Track, fact_class: FactClass, first: int) -> bytes | None:
+        """The hash before `first`, which is the next to be sent; None when the journal no longer has it."""
+        if first == track.sent + 1 and track.prev is not None:
+            return track.prev
+        if first != track.sent + 1:
+            log.warning("%s %d to %d are no longer in the journal", fact_class.value, track.sent + 1, first - 1)
+        return await self._tail.hash_at(fact_class, first - 1)
 
-    def _packed(self, fact_class: FactClass, rows: list[Row], prev: bytes | None, limit: int) -> bytes:
-        payload = self._encoder.encode(self._batch(fact_class, rows, prev))
-        raw = sum(len(row.body) for row in rows)
-        if raw > limit // 4:  # a small batch says little about how well a large one compresses
-            self._ratio[fact_class] = 0.5 * self._ratio[fact_class] + 0.5 * 0.95 * raw / len(payload)
-        return payload
-
-    def _batch(self, fact_class: FactClass, rows: list[Row], prev: bytes | None) -> Batch:
-        bodies = tuple(row.body for row in rows)
-        return Batch(self._store, fact_class, self.epoch, rows[0].seq, prev, rows[-1].hash, bodies)
+    def _still(self, track: Track, fact_class: FactClass, after: int) -> bool:
+        """Whether the world is as it was when what follows `after` was read."""
+        return track is self.outbox.tracks[fact_class] and track.sent == after and self._connected
 
     def _done(self, flight: Flight, error: BusError | None) -> None:
         now = self._now()
@@ -330,16 +318,6 @@ class Uplink:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _sound(rows: list[Row], prev: bytes | None) -> list[Row]:
-    """The rows up to the first whose chain does not add up; that one alone when it is the first."""
-    for index, row in enumerate(rows):
-        if prev is not None and chain.link(prev, row.body) != row.hash:
-            log.error("row %d of the journal does not match its hash: run `tillgate journal verify`", row.seq)
-            return rows[: index or 1]
-        prev = row.hash
-    return rows
 
 
 def _coalesce_key(row: Row) -> tuple[str, str] | None:

@@ -93,6 +93,9 @@ class TombstoneRow:
     at: str
 
 
+Link = tuple[int, bytes, bytes]
+"""What the chain is made of: seq, body, hash."""
+
 _COLUMNS = "seq, body, hash, id, type, lane, lane_seq, recorded_at, boot, mono_ms, clock, conflict"
 
 
@@ -195,7 +198,16 @@ class Reader:
         table, where, bound = _source(epoch)
         sql = f"SELECT {_COLUMNS} FROM {table} WHERE {where}class = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
         parameters = (*bound, fact_class.value, after_seq, limit_count)
-        return await self._run(lambda: _read_bounded(self._db, sql, parameters, limit_bytes))
+        found = await self._run(lambda: _bounded(self._db, sql, parameters, limit_bytes))
+        return [Row(*values) for values in found]
+
+    async def links(
+        self, fact_class: FactClass, after_seq: int, limit_count: int = 1_000, limit_bytes: int = 1024 * 1024
+    ) -> list[Link]:
+        """As `tail`, of the present epoch, and only what HQ gets: a long drain reads nothing else."""
+        sql = "SELECT seq, body, hash FROM facts WHERE class = ? AND seq > ? ORDER BY seq LIMIT ?"
+        parameters = (fact_class.value, after_seq, limit_count)
+        return await self._run(lambda: _bounded(self._db, sql, parameters, limit_bytes))
 
     async def oldest(self, fact_class: FactClass, after_seq: int) -> Row | None:
         """The first fact above `after_seq`: the age of a backlog."""
@@ -272,8 +284,9 @@ def _source(epoch: str | None) -> tuple[str, str, tuple[str, ...]]:
     return ("facts", "", ()) if epoch is None else ("salvaged", "epoch = ? AND ", (epoch,))
 
 
-def _read_bounded(db: sqlite3.Connection, sql: str, parameters: Sequence[object], limit_bytes: int) -> list[Row]:
-    rows: list[Row] = []
+def _bounded(db: sqlite3.Connection, sql: str, parameters: Sequence[object], limit_bytes: int) -> list[Any]:
+    """The rows of a query whose second column is the body."""
+    rows: list[Any] = []
     size_bytes = 0
     cursor = db.execute(sql, parameters)
     try:
@@ -282,7 +295,7 @@ def _read_bounded(db: sqlite3.Connection, sql: str, parameters: Sequence[object]
                 size_bytes += len(values[1]) + 1
                 if rows and size_bytes > limit_bytes:
                     return rows
-                rows.append(Row(*values))
+                rows.append(values)
     finally:
         cursor.close()
     return rows

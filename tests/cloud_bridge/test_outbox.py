@@ -17,9 +17,11 @@ C, T, O, E, M = FactClass  # noqa: E741 - the five classes in their order
 
 
 def an_outbox(**changed: object) -> Outbox:
+    """On a line that is known to carry a gigabyte a second."""
     outbox = Outbox(**{"in_flight": 100, "packet_bytes": 1000, "bulk_in_flight": 100, **changed})  # type: ignore[arg-type]
     outbox.connected(-10.0)
     outbox.first_word()
+    outbox.flow.acked(outbox.flow.sent(1_000_000, 0.0), 0.001)
     return outbox
 
 
@@ -126,7 +128,7 @@ def test_an_hq_that_has_not_spoken_gets_little() -> None:
     outbox.connected(0.0)
     outbox.see_heads({M: 10_000}, 0.0)
     assert outbox.choose(0.5) == pytest.approx(0.5), "it is asked first"
-    for _ in range(policy.BULK_IN_FLIGHT):
+    for _ in range(policy.UNHEARD_BATCHES):
         assert outbox.choose(2.0) is M
         outbox.acked(send(outbox, M), 2.0)
     assert outbox.choose(2.0) is None
