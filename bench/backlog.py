@@ -30,8 +30,11 @@ WORDS = ("Textmarker", "Notebook A5", "Bananas", "Milk 1 l", "Rye bread", "Coffe
 KINDS = ("yellow", "blue", "organic", "large", "pack of 4", "fresh", "classic")
 
 
-def sales(count: int, seed: int = 1, *, lanes: int = 2, store: str = STORE) -> Iterator[NewFact]:
-    """`count` sales in the order of their moments, taken by lanes 1, 2, ... in turn; the same each time but for ids."""
+def sales(count: int, seed: int = 1, *, lanes: int = 2, store: str = STORE, every_ms: int = 1_000) -> Iterator[NewFact]:
+    """`count` sales in the order of their moments, about `every_ms` apart, taken by lanes 1, 2, ... in turn.
+
+    The same each time but for ids.
+    """
     chance = random.Random(seed)
     articles = [
         (f"{chance.randrange(10**12, 10**13)}", f"{chance.choice(WORDS)} {chance.choice(KINDS)}", price)
@@ -39,7 +42,7 @@ def sales(count: int, seed: int = 1, *, lanes: int = 2, store: str = STORE) -> I
     ]
     at_ms = FIRST_AT_MS
     for number in range(count):
-        at_ms += chance.randrange(300, 1_700)
+        at_ms += chance.randrange(every_ms * 3 // 10, every_ms * 17 // 10)
         lane, sequence = str(1 + number % lanes), 1 + number // lanes
         lines = []
         for line in range(1, chance.randrange(2, 5)):

@@ -63,8 +63,10 @@ class Emulator:
 
 
 @contextlib.asynccontextmanager
-async def emulator(processes: Processes, line: Line, to_port: int) -> AsyncIterator[Emulator]:
-    """The emulator of `line` in front of a port on loopback."""
+async def emulator(
+    processes: Processes, line: Line, to_port: int, *, log: Path | None = None
+) -> AsyncIterator[Emulator]:
+    """The emulator of `line` in front of a port on loopback; `log` gets each second's bytes."""
     control = processes.log.with_name(f"wan-{to_port}.sock")
     control.unlink(missing_ok=True)
     arguments = ["--listen", "0", "--to", f"127.0.0.1:{to_port}", "--control", str(control)]
@@ -72,6 +74,8 @@ async def emulator(processes: Processes, line: Line, to_port: int) -> AsyncItera
         arguments += ["--rtt-ms", str(line.rtt_ms)]
     if line.up_kbit:
         arguments += ["--up-kbit", str(line.up_kbit)]
+    if log:
+        arguments += ["--json-log", str(log)]
     process = await processes.start(*EMULATOR, *arguments, talks=True)
     assert process.stdout is not None
     said = await process.stdout.readline()

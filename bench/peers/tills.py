@@ -82,9 +82,12 @@ class TillgateTill(Till):
 
 
 async def sell(tills: Mapping[str, Till], sales: Iterator[NewFact], rate_per_s: float, seconds: float) -> None:
-    """Send `rate_per_s` of `sales` a second for so long, each by its lane's till; fewer when answers do not come."""
+    """Send `rate_per_s` of `sales` a second for so long, each by its lane's till; fewer when answers do not come.
+
+    Goes on until something was accepted at least: what comes after would show nothing else.
+    """
     started, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - started) < seconds:
+    while (spent := time.perf_counter() - started) < seconds or not any(till.accepted for till in tills.values()):
         room = UNANSWERED - sum(till.unanswered for till in tills.values())
         for _ in range(min(room, int(spent * rate_per_s) - count)):
             sale = next(sales)

@@ -36,3 +36,13 @@ async def test_what_is_accepted_survives_the_kill_that_a_mosquitto_bridge_does_n
     assert 0 < ours["accepted"] <= ours["sent"]
     assert ours["accepted_then_lost"] == ours["duplicated"] == 0
     assert peer["accepted_then_lost"] == peer["accepted"] > 0
+
+
+async def test_simulated_stores_are_recorded_and_confirmed_and_compared() -> None:
+    report = await measured("hq", "--stores", "3", "--facts", "300", "--seconds", "1")
+
+    ours = report["figures"]
+    assert ours["3_missing"] == 0
+    assert ours["3_flat_out_facts"] == 300
+    assert ours["3_steady_confirm_p50_ms"] > 0
+    assert report["peers"]["one INSERT and commit per message"]["3_flat_out_facts"] == 300
