@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud_bridge.commands import fleet, prices, receiving
+from cloud_bridge.commands import fleet, outages, prices, receiving
 from cloud_bridge.commands.at_hq import SubParsers
 
 HQ_EPILOG = """
@@ -24,7 +24,7 @@ shared subscriptions (RabbitMQ, NATS) gives each receiver everything: run one, a
 
 
 def bridge(commands: SubParsers) -> None:
-    """Add `tillgate bridge`."""
+    """Add `tillgate bridge` and `tillgate outages`."""
     parser = commands.add_parser(
         "bridge",
         help="run the link to HQ of one store",
@@ -33,6 +33,7 @@ def bridge(commands: SubParsers) -> None:
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the store.toml")
     parser.set_defaults(run=_bridge)
+    outages.add(commands)
 
 
 def _bridge(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from cloud_bridge import policy
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
 from cloud_bridge.link import Diagnosis
+from cloud_bridge.meter import Meter
 from cloud_bridge.outages import Outages
 from cloud_bridge.outbox import Outbox
 from cloud_bridge.pace import Budget
@@ -167,12 +168,14 @@ async def _link_up(
         if client.connected:
             topic = topics.up_status(store)
             uplink.outbox.sent_besides(len(topic) + len(payload), asyncio.get_running_loop().time())
+            meter.other_bytes += len(topic) + len(payload)
             client.publish_soon(topic, payload, expiry_s=STATUS_EXPIRY_S)
 
     def changed() -> None:
         outages.journal(uplink.epoch, uplink.outbox.heads, uplink.outbox.confirmed)
         report.changed()
 
+    meter = Meter(client.publish_soon)
     outages = Outages(cursors.db, Clock(), tell_edge, report.changed)
     await outages.open()
     stack.push_async_callback(outages.save)
@@ -183,13 +186,13 @@ async def _link_up(
         tail=tail,
         cursors=cursors,
         outbox=outbox_for(cloud, limits),
-        publish=client.publish_soon,
+        publish=meter.publish,
         ask=downlink.ask_now,
         on_change=changed,
         wire=cloud.wire,
     )
     stack.push_async_callback(uplink.save_now)
-    report.uplink, report.cursors, report.outages = uplink, cursors, outages
+    report.uplink, report.cursors, report.outages, report.sent = uplink, cursors, outages, meter.sent
 
     voice = StoreVoice(uplink, report, outages, [device.id for device in config.devices], tell_hq)
 

@@ -117,6 +117,11 @@ class Outbox:
         waits = any(policy.POLICY[name].metered and track.head > track.sent for name, track in self.tracks.items())
         return self._budget.metered_wait_s(now) if waits else 0.0
 
+    @property
+    def budget_bytes_per_s(self) -> float | None:
+        """What the line's budget lets metered classes send in the long run; None without one."""
+        return self._budget.metered.rate_per_s if self._budget.metered else None
+
     def sent_besides(self, size_bytes: int, now: float) -> None:
         """Something that is no batch has left on the same line."""
         self._budget.spend(size_bytes, now)

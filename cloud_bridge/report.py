@@ -1,26 +1,26 @@
 """The bridge's own status on the store's bus, from which edge composes the gateway's.
 
-Strategy: whatever changes calls `changed`; one task publishes at most five times a second, retained. The time a drain
-will still take is estimated from the confirmations of the last few seconds.
+Strategy: whatever changes calls `changed`; one task publishes at most five times a second, retained.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
 from cloud_bridge.cursors import Cursors
+from cloud_bridge.forecast import Forecast
+from cloud_bridge.meter import Sent
 from cloud_bridge.outages import Outages
 from cloud_bridge.uplink import Uplink
 from edge.bus.envelope import now_utc
+from edge.bus.messages.facts import FactClass
 from edge.bus.messages.links import BridgeStatus
 from edge.bus.messages.statuses import Link
 
 QUIET_S = 0.2
-RATE_OVER_S = 10.0
 
 
 class Report:
@@ -30,13 +30,14 @@ class Report:
         self.uplink: Uplink | None = None
         self.cursors: Cursors | None = None
         self.outages: Outages | None = None
+        self.sent = {fact_class: Sent() for fact_class in FactClass}
         self._publish = publish
         self._confirm = confirm
         self._link: Link = "unknown"
         self._detail = ""
         self._since = now_utc()
         self._dirty = asyncio.Event()
-        self._rate: deque[tuple[float, int]] = deque()
+        self._forecast = Forecast()
         self._last = b""
 
     def changed(self) -> None:
@@ -78,6 +79,14 @@ class Report:
         parked = await self.cursors.parked() if self.cursors else 0
         if uplink is None:
             return BridgeStatus(link=self._link, since=self._since, detail=self._detail, confirm=self._confirm)
+        now = asyncio.get_running_loop().time()
+        budget_wait_s = uplink.outbox.budget_wait_s(now)
+        backlog = uplink.outbox.backlog()
+        self._forecast.see(uplink.outbox.confirmed, now)
+        etas = self._forecast.by_class_s(backlog, self.sent, uplink.outbox.budget_bytes_per_s, budget_wait_s)
+        if self._link != "online":
+            etas = {}
+        waiting = [fact_class for fact_class, facts in backlog.items() if facts]
         return BridgeStatus(
             link=self._link,
             since=self._since,
@@ -85,26 +94,12 @@ class Report:
             epoch=uplink.epoch,
             confirmed=uplink.outbox.confirmed,
             parked=parked,
-            eta_s=self._eta_s(uplink),
-            budget_wait_s=math.ceil(uplink.outbox.budget_wait_s(asyncio.get_running_loop().time())),
+            eta_s=max((etas[name] for name in waiting), default=0) if all(name in etas for name in waiting) else None,
+            eta_by_class_s=etas,
+            budget_wait_s=math.ceil(budget_wait_s),
             outages=self.outages.last if self.outages is not None else (),
             confirm=self._confirm,
         )
-
-    def _eta_s(self, uplink: Uplink) -> int | None:
-        """Seconds until the backlog is drained at the present rate; 0 without a backlog, None when unknown."""
-        now = asyncio.get_running_loop().time()
-        total = sum(uplink.outbox.confirmed.values())
-        self._rate.append((now, total))
-        while self._rate[0][0] < now - RATE_OVER_S:
-            self._rate.popleft()
-        backlog = sum(uplink.outbox.backlog().values())
-        if not backlog:
-            return 0
-        began, before = self._rate[0]
-        if self._link != "online" or total <= before or now <= began:
-            return None
-        return round(backlog * (now - began) / (total - before))
 
 
 def unknown(detail: str = "") -> bytes:

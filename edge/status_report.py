@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,10 @@ from edge.bus.client import Client, Message
 from edge.bus.errors import BusError
 from edge.bus.messages.facts import FactClass
 from edge.bus.messages.statuses import DeviceStatus, GatewayStatus
+from edge.bus.wording import lasted, outage_lines
 from edge.config import StoreConfig
 
+WIDTH = 80
 ANSWER_WITHIN_S = 5.0
 DEVICES_SETTLE_S = 0.3
 """Retained device statuses follow the gateway's within this time on a local broker."""
@@ -53,28 +56,92 @@ class Report:
             "promises": {fact_class.value: promise(fact_class, self.gateway.confirm) for fact_class in FactClass},
         }
 
-    def as_text(self) -> str:
+    def as_text(self, width: int = WIDTH) -> str:
         """For a terminal, 80 columns."""
         gateway = self.gateway
-        switch_off = "yes" if gateway.safe_to_switch_off else "no: facts wait for HQ or work is in hand"
-        lines = [
-            f"gateway    {gateway.state}, version {gateway.version}, clock {gateway.clock}",
+        out = [
+            f"gateway    {gateway.state}, version {gateway.version or '?'}, clock {gateway.clock},"
+            f" epoch {gateway.epoch[:13] or '?'}",
             f"link       {gateway.link} since {gateway.since}",
+            *_wrapped("", gateway.link_detail, width),
+            *_wrapped("to HQ", _to_hq(gateway), width),
             f"prices     {gateway.price_version or 'none yet'}",
-            f"missing    {gateway.lane_gaps} facts in lanes' sequences; {gateway.quarantined} messages in quarantine",
-            f"switch off {switch_off}",
-            *([f"please     {gateway.please}"] if gateway.please else []),
+            *_wrapped("missing", f"{gateway.lane_gaps} facts in lanes' sequences; {gateway.conflicts} in conflict;"
+                      f" {gateway.quarantined} messages in quarantine", width),
+            *_wrapped("disk", _disk(gateway), width),
+            *_wrapped("switch off", _switch_off(gateway), width),
+            *_wrapped("please", gateway.please, width),
             "",
-            "class        waiting  oldest  promise",
-        ]
-        for fact_class, backlog in gateway.backlog.items():
-            oldest = "-" if backlog.oldest_s is None else f"{backlog.oldest_s} s"
-            lines.append(
-                f"{fact_class.value:<12} {backlog.facts:>7} {oldest:>7}  {promise(fact_class, gateway.confirm)}"
-            )
-        lines += ["", "device           state      please"]
-        lines += [f"{device.device:<16} {device.state:<10} {device.please or '-'}" for device in self.devices]
-        return "\n".join(lines)
+            *_classes(gateway),
+            "",
+            "promised once accepted",
+        ]  # fmt: skip
+        for words, names in _promises(gateway.confirm).items():
+            out += textwrap.wrap(f"{', '.join(names)}: {words}", width, initial_indent="  ", subsequent_indent="    ")
+        if gateway.outages:
+            out += ["", "outages, the newest first", *outage_lines(gateway.outages, width)]
+        out += ["", "device           state      please"]
+        for device in self.devices:
+            line = f"{device.device:<16} {device.state:<10} {device.please or '-'}"
+            out += textwrap.wrap(line, width, subsequent_indent=" " * 28, drop_whitespace=True)
+        return "\n".join(out)
+
+
+def _wrapped(title: str, text: str, width: int) -> list[str]:
+    """`text` behind its title, in as many lines as it needs; none when there is nothing to say."""
+    return textwrap.wrap(text, width, initial_indent=f"{title:<10} ", subsequent_indent=" " * 11)
+
+
+def _to_hq(gateway: GatewayStatus) -> str:
+    by = "confirmed by HQ's database" if gateway.confirm == "hq" else "taken for confirmed when the cloud broker has it"
+    waiting = sum(entry.facts for entry in gateway.backlog.values())
+    parts = [f"{waiting} facts wait" if waiting else "nothing waits"]
+    if waiting and gateway.eta_s is not None:
+        parts.append(f"there in about {lasted(gateway.eta_s)}")
+    if gateway.budget_wait_s:
+        parts.append(f"engagement and telemetry wait {lasted(gateway.budget_wait_s)} for the line's budget")
+    if gateway.parked:
+        parts.append(f"{gateway.parked} facts are parked: HQ will never take them, they stay here")
+    return f"{', '.join(parts)}; {by}"
+
+
+def _disk(gateway: GatewayStatus) -> str:
+    free = "?" if gateway.disk_free_mb is None else f"{gateway.disk_free_mb} MB free"
+    gone = {
+        "evicted": sum(entry.evicted for entry in gateway.backlog.values()),
+        "expired": sum(entry.expired for entry in gateway.backlog.values()),
+    }
+    lost = [f"{count} facts {why} before HQ had them" for why, count in gone.items() if count]
+    return "; ".join([free, *lost])
+
+
+def _switch_off(gateway: GatewayStatus) -> str:
+    if gateway.safe_to_switch_off:
+        return "yes: HQ has everything, and nothing is in hand"
+    waiting = sum(entry.facts for entry in gateway.backlog.values())
+    return f"no: {waiting} facts are nowhere but here" if waiting else "no: work is in hand"
+
+
+def _classes(gateway: GatewayStatus) -> list[str]:
+    head = ("class", "journal", "confirmed", "waiting", "oldest", "there in")
+    rows = [head]
+    for fact_class, entry in gateway.backlog.items():
+        eta = lasted(entry.eta_s) if entry.eta_s is not None else "?" if entry.facts else "-"
+        numbers = (str(entry.head), str(entry.confirmed), str(entry.facts), lasted(entry.oldest_s), eta)
+        rows.append((fact_class.value, *numbers))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return [
+        "  ".join(cell.rjust(size) if column else cell.ljust(size) for column, (cell, size) in enumerate(both))
+        for both in (zip(row, widths, strict=True) for row in rows)
+    ]
+
+
+def _promises(confirm: str) -> dict[str, list[str]]:
+    """What is promised -> the classes it is promised for."""
+    out: dict[str, list[str]] = {}
+    for fact_class in FactClass:
+        out.setdefault(promise(fact_class, confirm), []).append(fact_class.value)
+    return out
 
 
 def promise(fact_class: FactClass, confirm: str) -> str:

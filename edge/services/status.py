@@ -178,6 +178,7 @@ class StatusBoard:
         return Backlog(
             facts=facts,
             oldest_s=await self._age_s(fact_class, confirmed) if facts else None,
+            eta_s=self._bridge.eta_by_class_s.get(fact_class) if facts else None,
             head=head,
             confirmed=confirmed,
             evicted=self._gone.get((fact_class.value, "evicted"), 0),

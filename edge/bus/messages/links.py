@@ -28,6 +28,7 @@ class BridgeStatus(Message):
     confirmed: dict[FactClass, int] = Field(default_factory=dict)
     parked: int = Field(default=0, description="facts HQ rejected, set aside")
     eta_s: int | None = None
+    eta_by_class_s: dict[FactClass, int] = Field(default_factory=dict, description="of those that wait, where known")
     budget_wait_s: int = Field(default=0, ge=0, description="the line's budget is spent: bulk classes wait so long")
     outages: tuple[Outage, ...] = Field(default=(), strict=False, description="the last ones, the newest first")
     confirm: Literal["hq", "broker"] = "hq"

@@ -18,6 +18,7 @@ ClockTrust = Literal["synced", "holdover", "unknown"]
 class Backlog(Message):
     facts: int = Field(ge=0, description="accepted and not yet confirmed by HQ")
     oldest_s: int | None = Field(description="age of the oldest of them in seconds; null when there are none")
+    eta_s: int | None = Field(default=None, ge=0, description="seconds until HQ has them, where it can be told")
     head: int = Field(default=0, ge=0, description="the last sequence in the journal")
     confirmed: int = Field(default=0, ge=0, description="the highest sequence up to which HQ has everything")
     evicted: int = Field(default=0, ge=0, description="facts that had to go before HQ had them: the disk was full")
