@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud_bridge.commands import fleet, outages, prices, receiving
+from cloud_bridge.commands import commanding, fleet, noticing, outages, prices, receiving
 from cloud_bridge.commands.at_hq import SubParsers
 
 HQ_EPILOG = """
@@ -17,6 +17,8 @@ examples:
   tillgate hq verify                           is everything here, and unchanged?
   tillgate hq keygen hq.key                    prints the public key for store.toml ([cloud] price_key)
   tillgate hq prices publish list.csv --store s1 --version 2026-05-04 --currency EUR --key hq.key
+  tillgate hq command send --store s1 --key hq.key status.report
+  tillgate hq notice publish --group north --key hq.key --text "Closed on Monday." --for 3d
 
 Any number of receivers may run on one database: the cloud broker shares the work out among them. A broker that has no
 shared subscriptions (RabbitMQ, NATS) gives each receiver everything: run one, and perhaps one more as a spare.
@@ -52,5 +54,5 @@ def hq(commands: SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (receiving, fleet, prices):
+    for family in (receiving, fleet, prices, commanding, noticing):
         family.add(parts)

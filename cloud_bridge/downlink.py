@@ -7,7 +7,8 @@ hoarded here. The same question is asked on every connection, because what was s
 
     frame header: {"stream":"prices","epoch":"<UUIDv7>","seq":7,"kind":"chunk", ...}   "group" when for many stores
 
-A stream's epochs are UUIDv7, so a later one sorts behind; a new epoch starts at 1.
+A stream's epochs are UUIDv7, so a later one sorts behind; a new epoch starts at 1. Which epoch it is, HQ's offer says
+in the end: a stranger's message of a later epoch can begin one, and cannot keep it.
 
 Asking: HQ answers with an `Offer` (how far each stream goes, what of it comes now, from which number on there still is
 anything) and sends that window. The next question goes out when the window is in hand and there is more, and otherwise
@@ -145,6 +146,7 @@ class Downlink:
         self._ask_at: float | None = None
         self._asked_at = 0.0
         self._heard_at = 0.0
+        self._question = ""
         self._unanswered = False
         self._asks = 0
         self._edge_away = False
@@ -197,7 +199,9 @@ class Downlink:
         self._ask_at = None
         self._asked_at = self._now()
         self._unanswered = True
-        self._ask(self.need())
+        need = self.need()
+        self._question = need.ask
+        self._ask(need)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -233,8 +237,12 @@ class Downlink:
             log.error("a downlink message is for group %r, which this store is not in; it is dropped", header.group)
             message.ack()
             return
-        stream = self._stream(header)
-        if stream is None or header.seq <= stream.committed:
+        stream = self.streams.get(header.key)
+        if stream is None or header.epoch > stream.epoch:
+            if stream is not None:
+                self._ask_soon()  # only HQ's own word settles which epoch it is
+            stream = self._begin(header.key, header.stream, header.epoch)
+        if header.epoch != stream.epoch or header.seq <= stream.committed:
             message.ack()  # of an earlier epoch, or here already
             return
         stream.seen = max(stream.seen, header.seq)
@@ -263,7 +271,10 @@ class Downlink:
         if self._unanswered:
             self._asks = min(self._asks, 1)  # somebody is there who sends
         else:
-            self._ask_at = max(self._now(), self._asked_at + ASK_EVERY_S)
+            self._ask_soon()
+
+    def _ask_soon(self) -> None:
+        self._ask_at = max(self._now(), self._asked_at + ASK_EVERY_S)
 
     @property
     def _room(self) -> bool:
@@ -278,15 +289,18 @@ class Downlink:
         except ValidationError as error:
             log.error("HQ's offer cannot be read: %s", first_error(error))
             return
+        if offer.ask != self._question:
+            return  # the answer to an earlier question: things may have changed since
         self._unanswered = False
         for key, offered in offer.streams.items():
             group, _, name = key.rpartition(":")
             if group and group not in self._groups:
                 log.error("HQ offers something for group %r, which this store is not in", group)
                 continue
-            stream = self._of_epoch(key, name, offered.epoch)
-            if stream is not None:
-                await self._told(key, stream, offered)
+            stream = self.streams.get(key)
+            if stream is None or stream.epoch != offered.epoch:
+                stream = self._begin(key, name, offered.epoch)
+            await self._told(key, stream, offered)
 
     async def _told(self, key: str, stream: Stream, offered: Offered) -> None:
         stream.seen = max(stream.seen, offered.last)
@@ -299,17 +313,13 @@ class Downlink:
                 await self._cursors.save_position(key, stream.epoch, stream.committed)
             self._heard()
 
-    def _stream(self, header: DownHeader) -> Stream | None:
-        return self._of_epoch(header.key, header.stream, header.epoch)
-
-    def _of_epoch(self, key: str, name: str, epoch: str) -> Stream | None:
-        """The stream's state; a new one for a later epoch; None for an earlier epoch."""
-        stream = self.streams.get(key)
-        if stream is None or epoch > stream.epoch:
-            for pending in stream.pending.values() if stream else ():
+    def _begin(self, key: str, name: str, epoch: str) -> Stream:
+        """A stream from its first number on; what is in hand of another epoch is let go."""
+        if (before := self.streams.get(key)) is not None:
+            for pending in before.pending.values():
                 pending.ack()
-            stream = self.streams[key] = Stream(name, epoch)
-        return stream if epoch == stream.epoch else None
+        stream = self.streams[key] = Stream(name, epoch)
+        return stream
 
     async def _commit(self, answer: Committed) -> None:
         found = [

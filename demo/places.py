@@ -159,6 +159,7 @@ class Places:
             raise CannotRun(f"a demo store runs in {self.root} already: stop it, or use --state DIR") from None
         self.ports = self._ports()
         (self.root / "bus.port").write_text(f"{self.ports.bus}\n", encoding="utf-8")
+        (self.root / "cloud.port").write_text(f"{self.ports.cloud}\n", encoding="utf-8")
 
     def release(self) -> None:
         """Let another demo use the folder."""

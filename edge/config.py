@@ -157,7 +157,7 @@ class Cloud(Section):
     wire: Literal["batch", "single"] = "batch"
     link: Literal["fibre", "lte"] = "fibre"
     groups: tuple[Id, ...] = ()
-    price_key: str | None = Field(default=None, description="HQ's Ed25519 public key for prices, base64")
+    price_key: str | None = Field(default=None, description="HQ's Ed25519 public key for all it sends, base64")
     probes: tuple[str, ...] = Field(
         default=(), description="host:port pairs on the internet, asked only to tell 'wan' from 'cloud' when it fails"
     )

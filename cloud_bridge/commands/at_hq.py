@@ -11,6 +11,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,17 @@ def recipients_of(arguments: argparse.Namespace) -> list[Recipient]:
     for one in found:
         one.topic("stream")
     return found
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+
+
+def lifetime(text: str) -> timedelta:
+    """``90s``, ``15m``, ``8h`` or ``7d``, at most a year."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or unit not in _UNITS_S or not 0 < int(number) * _UNITS_S[unit] <= 366 * 24 * 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time of at most a year: write 90s, 15m, 8h or 7d")
+    return timedelta(seconds=int(number) * _UNITS_S[unit])
 
 
 def broker_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cloud_bridge.hq import dating, schema
+from cloud_bridge.hq import commands, dating, schema
 from edge.bus.envelope import Event, parse
 from edge.bus.messages.facts import FACTS, TYPE_OF, FactClass, Outage
 
@@ -52,5 +52,7 @@ def _outage(db: Connection, store: str, event: Event) -> None:
 _TAKES: dict[str, Callable[[Connection, str, Event], None]] = {
     dating.CLOCK_TRUSTED: dating.note,
     TYPE_OF[Outage]: _outage,
+    commands.RECEIVED: commands.note,
+    commands.FINISHED: commands.note,
 }
 _CLASSES = frozenset(FACTS[name].fact_class for name in _TAKES)

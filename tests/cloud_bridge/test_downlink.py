@@ -141,7 +141,8 @@ class Bench:
 
     def offer(self, first: int, until: int, last: int, *, epoch: str = OLD) -> None:
         offered = Offered(epoch=epoch, first=first, until=until, last=last)
-        self.arrive(Offer(ask="a", streams={"prices": offered}).model_dump_json().encode(), offer=True)
+        ask = self.needs[-1].ask if self.needs else ""
+        self.arrive(Offer(ask=ask, streams={"prices": offered}).model_dump_json().encode(), offer=True)
 
     def commit(self, seq: int, *, epoch: str = OLD, ok: bool = True) -> None:
         answer = Committed(stream="prices", epoch=epoch, seq=seq, ok=ok)
@@ -288,8 +289,31 @@ async def test_what_hq_has_no_more_is_passed_over_and_the_position_kept(bench: B
     assert (await bench.cursors.positions())["prices"] == (NEW, 9)
 
 
+async def test_an_epoch_that_hq_does_not_know_does_not_stay(bench: Bench) -> None:
+    bench.arrive(down(1))
+    await until(lambda: bench.forwarded)
+    bench.commit(1)
+    await until(lambda: bench.line.streams["prices"].committed == 1)
+    bench.arrive(down(1, epoch=NEW))
+    await until(lambda: bench.needs)
+    bench.offer(first=1, until=2, last=2)
+    bench.arrive(down(1))
+    bench.arrive(down(2))
+    await until(lambda: bench.forwarded[-2:] == [down(1), down(2)])
+
+
+async def test_an_answer_to_an_earlier_question_is_passed_over(bench: Bench) -> None:
+    bench.line.ask_now()
+    bench.offer(first=9, until=9, last=9)
+    await until(lambda: bench.line.streams)
+    stale = Offer(ask="earlier", streams={"prices": Offered(epoch=NEW, first=1, until=1, last=1)})
+    message = bench.arrive(stale.model_dump_json().encode(), offer=True)
+    await until(lambda: message.acked)
+    assert (bench.line.streams["prices"].epoch, bench.line.streams["prices"].committed) == (OLD, 8)
+
+
 async def test_an_offer_that_is_none_changes_nothing(bench: Bench) -> None:
-    for payload in (b"", b"{}", b'{"ask":"a","streams":{"x:prices":{"epoch":"e","first":9,"until":9,"last":9}}}'):
+    for payload in (b"", b"{}", b'{"ask":"","streams":{"x:prices":{"epoch":"e","first":9,"until":9,"last":9}}}'):
         message = bench.arrive(payload, offer=True)
         await until(lambda message=message: message.acked)
     assert bench.line.streams == {}

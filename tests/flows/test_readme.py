@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import sqlite3
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.flows.conftest import WITHIN_S, run
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"<!-- till: .*? -->\n```sh\n(.*?)```", README, re.DOTALL)
-WITHIN_S = 90
 
 
 class Heard:
@@ -46,40 +43,6 @@ class Heard:
 
     async def reply(self, to: str) -> Any:
         return await self.until(to, lambda topic, found: topic.endswith("/mine/replies") and found["to"] == to)
-
-
-@pytest.fixture
-async def beside_a_store(tmp_path: Path) -> AsyncIterator[Path]:
-    """A folder where README's commands work: `.store` of a running demo store, and `./dev device`."""
-    store = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "demo", "--plain", "--lanes", "1", "--state", str(tmp_path / ".store"),
-        cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert store.stdout is not None
-    control = tmp_path / ".store" / "devices" / "control.sock"
-    script = tmp_path / "dev"
-    script.write_text(
-        f'#!/bin/sh\n[ "$1" = device ] || exit 2\nshift\ncd {ROOT}\n'
-        f'exec {sys.executable} -m drivers.virtual.by_hand --control {control} "$@"\n'
-    )
-    script.chmod(0o755)
-    try:
-        async with asyncio.timeout(WITHIN_S):
-            while b"scale-mine: ready" not in (line := await store.stdout.readline()):
-                assert line, "the demo store ended"
-        yield tmp_path
-    finally:
-        store.terminate()
-        await store.communicate()
-
-
-async def run(commands: str, folder: Path) -> None:
-    """Run a block in a shell of its own, as somebody pastes it."""
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    done = await asyncio.create_subprocess_exec(
-        "sh", "-eu", "-c", commands, cwd=folder, env={**os.environ, "PATH": path}, stdout=asyncio.subprocess.DEVNULL
-    )
-    assert await done.wait() == 0, commands
 
 
 async def test_the_till_of_the_readme_scans_weighs_prints_and_sells(beside_a_store: Path) -> None:
