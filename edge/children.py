@@ -56,12 +56,12 @@ class Child:
                 stderr=output,
                 start_new_session=True,
             )
-        self.pid_file.write_text(f"{self.process.pid}\n")
+        write_pid(self.pid_file, self.process.pid)
         log.info("%s runs as process %d", self.name, self.process.pid)
         try:
             code = await self.process.wait()
         finally:
-            self.pid_file.unlink(missing_ok=True)
+            forget_pid(self.pid_file)
         raise Ended(f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}")
 
     async def stop(self) -> None:
@@ -77,6 +77,22 @@ class Child:
             log.error("%s does not end; killing process %d", self.name, process.pid)
             process.kill()
             await process.wait()
+
+
+def write_pid(file: Path, pid: int | None) -> None:
+    """Say which process it is, for people; a disk that does not take it keeps nothing from running."""
+    try:
+        file.write_text(f"{pid}\n")
+    except OSError as error:
+        log.warning("cannot write %s: %s", file, error)
+
+
+def forget_pid(file: Path) -> None:
+    """The process has ended."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("cannot remove %s: %s", file, error)
 
 
 def broker_settings(config: StoreConfig) -> BrokerSettings:
@@ -131,11 +147,11 @@ async def _keep_broker(settings: BrokerSettings, pid_file: Path) -> NoReturn:
 
     async def live() -> None:
         await broker.start()
-        pid_file.write_text(f"{broker.pid}\n")
+        write_pid(pid_file, broker.pid)
         try:
             await broker.wait()
         finally:
-            pid_file.unlink(missing_ok=True)
+            forget_pid(pid_file)
             await broker.stop()
 
     await keep_running("broker", live, expected=(BrokerFailed,))

@@ -49,7 +49,8 @@ from edge.devices.watching import Watching
 from edge.devices.weighing import Weighing
 from edge.journal.clock import Clock
 from edge.journal.opening import StoreBusy, WrongStore
-from edge.journal.store import Conflict, NewFact, Store
+from edge.journal.store import Conflict, NewFact, NotStored, Store
+from edge.opened import opened
 from edge.services.command_operations import hq_commands
 from edge.services.commands import COMMANDS_SCHEMA, Commands
 from edge.services.facts import FactIntake, Reporter
@@ -70,7 +71,9 @@ from edge.supervisor import keep_running
 
 log = logging.getLogger("edge")
 
-START_WITHIN_S = 30.0
+BEGIN_ANEW = 75
+"""Exit status: start this process again (EX_TEMPFAIL of sysexits.h)."""
+
 TRIM_EVERY_S = 3600.0
 CLIENT_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS bus_client (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;"
@@ -91,17 +94,20 @@ SCHEMAS = (
 """The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
 
 
-async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
-    """Run the gateway's edge until `stop` is set. Raises what keeps it from starting; everything else it survives."""
+async def serve(config: StoreConfig, stop: asyncio.Event) -> int:
+    """Run the gateway's edge until `stop` is set, or until a failed disk works again; returns the exit status.
+
+    Raises StoreBusy and WrongStore; everything else it survives.
+    """
     clock = Clock()
-    reserve_bytes = config.journal.reserve_mb * 1024 * 1024
-    store = await Store.open(
-        config.store_db, config.store.id, clock=clock, schemas=SCHEMAS, reserve_bytes=reserve_bytes
-    )
+    store = await opened(config, SCHEMAS, clock, stop)
+    if store is None:
+        return 0
     try:
         await _serve(config, store, clock, stop)
     finally:
         await store.close()
+    return BEGIN_ANEW if store.well_again.is_set() else 0
 
 
 async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.Event) -> None:
@@ -179,6 +185,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     commands.serve(hq_commands(store.path, status.now, registry.statuses, attending.services()))
     await commands.load()
     store.on_commit.append(status.on_commit)
+    store.on_fault.append(status.changed)
     _report_journal(store, report)
 
     client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
@@ -207,17 +214,20 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("live weights", watching.run), name="live weights"),
             group.create_task(keep_running("cash drawers", drawers.run), name="cash drawers"),
             group.create_task(keep_running("displays", displays.run), name="displays"),
-            group.create_task(keep_running("prices", prices.run), name="prices"),
-            group.create_task(keep_running("commands", commands.run), name="commands"),
-            group.create_task(keep_running("notices", notices.run), name="notices"),
+            group.create_task(keep_running("prices", prices.run, expected=(NotStored,)), name="prices"),
+            group.create_task(keep_running("commands", commands.run, expected=(NotStored,)), name="commands"),
+            group.create_task(keep_running("notices", notices.run, expected=(NotStored,)), name="notices"),
             group.create_task(keep_running("status", status.run), name="status"),
-            group.create_task(keep_running("journal trimming", partial(_trim, config, store, status)), name="trimming"),
+            group.create_task(
+                keep_running("journal trimming", partial(_trim, config, store, status), expected=(NotStored,)),
+                name="trimming",
+            ),
         ]
         if config.bus.advertise:
             advertising = keep_running("mDNS", partial(_advertise, config), expected=(DiscoveryFailed,))
             running.append(group.create_task(advertising, name="mDNS"))
         report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
-        await stop.wait()
+        await _either(stop, store.well_again)
         await router.stop()
         await desk.stop()
         await from_hq.stop()
@@ -230,6 +240,16 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             async with asyncio.timeout(2.0):
                 publish(topics.GATEWAY_STATUS, stopped(), qos=1, retain=True)
                 await client.drain()
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _report_journal(store: Store, report: Reporter) -> None:
@@ -291,7 +311,10 @@ async def _advertise(config: StoreConfig) -> NoReturn:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The edge process: ``python -m edge.daemon --config FILE``. Exit status 2: the configuration cannot be used."""
+    """The edge process: ``python -m edge.daemon --config FILE``.
+
+    Exit status 2: the configuration cannot be used; 75: begin anew, a disk that had failed works again.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m edge.daemon", description="The edge process of a Tillgate gateway."
     )
@@ -302,20 +325,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     start_logging()
     try:
-        asyncio.run(_until_told(config))
+        return asyncio.run(_until_told(config))
     except (StoreBusy, WrongStore) as error:
         return complain(str(error))
-    except OSError as error:
-        return complain(f"cannot keep the journal in {config.state_dir}: {error}; may this user write there?")
-    return 0
 
 
-async def _until_told(config: StoreConfig) -> None:
+async def _until_told(config: StoreConfig) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    await serve(config, stop)
+    return await serve(config, stop)
 
 
 if __name__ == "__main__":

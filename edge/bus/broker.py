@@ -207,7 +207,9 @@ def prepare(settings: BrokerSettings) -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace `path` whole, readable by this user only."""
+    """Replace `path` whole, readable by this user only; what is the same is left, and a full disk bears that."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
     fresh = path.with_suffix(path.suffix + ".new")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)

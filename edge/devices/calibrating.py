@@ -33,7 +33,8 @@ from edge.devices.cash_drawers import CashDrawers
 from edge.devices.drawer import Drawer
 from edge.devices.drawer_ledger import Learnt
 from edge.journal.clock import Clock
-from edge.journal.store import StorageFull
+from edge.journal.store import NotStored
+from edge.services.replies import not_stored
 from edge.services.requests import Asked
 from edge.services.technician import Service
 
@@ -87,8 +88,8 @@ class Calibrating:
             raise ProblemError(Code.NOT_READY, f"{error.reason}: {error}") from error
         except DeviceLost as error:
             raise ProblemError(Code.DEVICE_LOST, str(error)) from error
-        except StorageFull as error:
-            raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+        except NotStored as error:
+            raise not_stored(error) from error
 
     async def _open(self, asked: Asked, drawer: Drawer) -> dict[str, Any]:
         printer = _printer(drawer)

@@ -35,8 +35,9 @@ from edge.devices.drawer import NO_ANSWER, NOT_TOLD, STAYED_CLOSED, WAS_OPEN, Dr
 from edge.devices.drawer_ledger import DRAWERS_SCHEMAS, Opening
 from edge.devices.registry import Registry
 from edge.journal.clock import Clock
-from edge.journal.store import StorageFull, Store, StoreFaulted
+from edge.journal.store import NotStored, Store
 from edge.services.facts import Report
+from edge.services.replies import not_stored
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background, keep_running
 
@@ -61,7 +62,7 @@ class CashDrawers:
         self._clock = clock
         self._drawers: dict[str, Drawer] = {}
         self._contacts: dict[str, Contact] = {}
-        self._background = Background(ProblemError, StorageFull, StoreFaulted)
+        self._background = Background(ProblemError, NotStored)
 
     async def open(self) -> None:
         """Read what an earlier life left, then listen. An opening left unsettled waits a little for the contact."""
@@ -98,7 +99,7 @@ class CashDrawers:
     async def run(self) -> NoReturn:
         """Own what runs for the drawers, until cancelled."""
         try:
-            await keep_running("cash drawers' housekeeping", self._keep_house, expected=(StorageFull,))
+            await keep_running("cash drawers' housekeeping", self._keep_house, expected=(NotStored,))
         finally:
             await self._background.stop()
             for drawer in self._drawers.values():
@@ -170,8 +171,8 @@ class CashDrawers:
             opening = self._row(asked, parameters, device.id)
             try:
                 await self._store.write([opening.insert()])
-            except StorageFull as error:
-                raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+            except NotStored as error:
+                raise not_stored(error) from error
             contact.make_way(drawer)
             outcome = drawer.begin(opening)
             try:
@@ -201,8 +202,8 @@ class CashDrawers:
             raise ProblemError(Code.NOT_READY, f"{drawer.device.id}: {STAYED_CLOSED}")
         try:
             await outcome
-        except StorageFull as error:
-            log.error("an opening of %s waits in its ledger for room in the journal: %s", drawer.device.id, error)
+        except NotStored as error:
+            log.error("an opening of %s waits in its ledger for the journal: %s", drawer.device.id, error)
         return _answer(opening)
 
     async def _recover(self, asked: Asked, parameters: DrawerOpen) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from edge.devices import drawer_ledger
 from edge.devices.attached import Attached
 from edge.devices.drawer_ledger import Known, Learnt, Opening, OpeningState
 from edge.journal.clock import Clock
-from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.journal.store import NotStored, Statement, Store
 from edge.services.facts import Report
 from edge.supervisor import Background
 
@@ -74,7 +74,7 @@ class Drawer:
         self._store = store
         self._report = report
         self._clock = clock
-        self._writes = Background(StorageFull, StoreFaulted)
+        self._writes = Background(NotStored)
         self._learnt = learnt
         self._calibrating = False
         self._weigh_meaning()

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from edge.devices.print_ledger import Job
 from edge.devices.print_queue import PrinterQueue
-from edge.journal.store import StorageFull, Store
+from edge.journal.store import NotStored, Store
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Failover:
             first, job.asked_device, job.device = job.device, job.device, self._second.device.id
             try:
                 await self._store.write([job.moved()])
-            except StorageFull as error:
+            except NotStored as error:
                 log.error("print job %s waits on for %s: %s", job.job, first, error)
                 job.asked_device, job.device = None, first
                 self._first.add(job)

@@ -23,7 +23,7 @@ from edge.bus.messages.facts import DeviceBound
 from edge.devices.attached import Attached
 from edge.devices.registry import Registry
 from edge.devices.rejected import Rejected
-from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.journal.store import NotStored, Statement, Store
 from edge.services.facts import Report
 
 PREFIX = "TILLGATE-LANE/"
@@ -93,7 +93,5 @@ class LaneCards:
         fact = DeviceBound(device=device.id, lane=now_at, previous=device.home, home=lane is None)
         try:
             await self._report(fact, also=[statement])
-        except StorageFull:
-            raise Rejected("storage_full", "the disk is full, so the binding cannot be recorded") from None
-        except StoreFaulted as error:
+        except NotStored as error:
             raise Rejected("storage_full", f"the binding cannot be recorded: {error}") from None

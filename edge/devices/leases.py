@@ -22,8 +22,9 @@ from edge.bus.messages.facts import DeviceTakenOver
 from edge.bus.messages.replies import Code, ProblemError
 from edge.devices.attached import Attached
 from edge.journal.clock import Clock, wall_text
-from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.journal.store import NotStored, Statement, Store
 from edge.services.facts import Report
+from edge.services.replies import not_stored
 from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Leases:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._away: dict[str, asyncio.TimerHandle] = {}
         self._turn = asyncio.Lock()
-        self._background = Background(StorageFull, StoreFaulted)
+        self._background = Background(NotStored)
         self.on_change: Callable[[str], None] = lambda _: None
 
     async def open(self) -> None:
@@ -121,7 +122,7 @@ class Leases:
     async def claim(self, device: Attached, lane: str, for_ms: int, token: int | None = None) -> Lease:
         """Give `lane` the device for `for_ms`, or its lease that much time from now on.
 
-        ProblemError as `check`, and storage_full.
+        ProblemError as `check`, and storage_full, faulted.
         """
         async with self._turn:
             self.check(device.id, lane, token)
@@ -156,8 +157,8 @@ class Leases:
                 await self._store.write([self._row(device_id, lease)])
             else:
                 await self._report(fact, also=[self._row(device_id, lease)])
-        except StorageFull as error:
-            raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+        except NotStored as error:
+            raise not_stored(error) from error
         self._tokens[device_id] = token
         self._hold(device_id, lease)
         return lease

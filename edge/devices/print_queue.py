@@ -20,8 +20,9 @@ from edge.bus.messages.replies import Code, ProblemError
 from edge.devices.attached import Attached
 from edge.devices.print_ledger import Job, PrintLedger, State
 from edge.journal.clock import Clock
-from edge.journal.store import StorageFull, Store
+from edge.journal.store import NotStored, StorageFull, Store
 from edge.services.facts import Report
+from edge.services.replies import not_stored
 
 log = logging.getLogger(__name__)
 
@@ -186,9 +187,9 @@ class PrinterQueue:
         job.state, job.attempts = "sending", job.attempts + 1
         try:
             await self._ledger.store.write([job.update(None)])
-        except StorageFull as error:
+        except NotStored as error:
             job.state = "queued"
-            return ProblemError(Code.STORAGE_FULL, str(error))
+            return not_stored(error)
         self._current = job
         self._awaiting = job.token
         try:
@@ -225,7 +226,7 @@ class PrinterQueue:
     async def _end(self, job: Job, state: State, reason: str) -> None:
         """Write how the job ended, in the ledger and in the journal, then let everyone know.
 
-        StorageFull where not even the ledger has room: then nothing has changed.
+        NotStored where not even the ledger can be written: then nothing has changed.
         """
         if state == "unknown" and job.token in self._late:
             state, reason = "printed", ""
@@ -233,7 +234,7 @@ class PrinterQueue:
         job.state, job.reason, job.proven = state, reason, state == "printed"
         try:
             await end_job(job, self._ledger.store, self._report, self._clock)
-        except StorageFull:
+        except NotStored:
             (job.state, job.reason), job.proven = before, False
             self._wake.set()
             raise

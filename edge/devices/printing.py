@@ -32,8 +32,9 @@ from edge.devices.print_queue import SEND_S, WAITING_LIMIT, PrinterQueue, end_jo
 from edge.devices.receipts import Encoder, digest_of
 from edge.devices.registry import Registry
 from edge.journal.clock import Clock
-from edge.journal.store import StorageFull, Store, StoreFaulted
+from edge.journal.store import NotStored, Store
 from edge.services.facts import Report
+from edge.services.replies import not_stored
 from edge.services.requests import Asked, Handler
 from edge.supervisor import Background, keep_running
 
@@ -68,7 +69,7 @@ class Printing:
         """Those that a queue or a request still has in hand; for all others the ledger is read."""
         self._intake: dict[str, asyncio.Lock] = {}
         self._token = int.from_bytes(os.urandom(4))
-        self._background = Background(ProblemError, StorageFull, StoreFaulted)
+        self._background = Background(ProblemError, NotStored)
         for device in registry.all("printer"):
             if isinstance(device.driver, PrinterDriver):
                 self._queues[device.id] = PrinterQueue(device, device.driver, self._ledger, report, clock, send_s)
@@ -110,13 +111,13 @@ class Printing:
             async with asyncio.TaskGroup() as group:
                 for queue in self._queues.values():
                     name = f"printing {queue.device.id}"
-                    group.create_task(keep_running(name, queue.run, expected=(StorageFull,)), name=name)
+                    group.create_task(keep_running(name, queue.run, expected=(NotStored,)), name=name)
                 for device, failover in self._failovers.items():
                     name = f"failover {device}"
-                    group.create_task(keep_running(name, failover.run), name=name)
+                    group.create_task(keep_running(name, failover.run, expected=(NotStored,)), name=name)
                 if self._queues:
                     name = "printing housekeeping"
-                    group.create_task(keep_running(name, self._keep_house, expected=(StorageFull,)), name=name)
+                    group.create_task(keep_running(name, self._keep_house, expected=(NotStored,)), name=name)
         finally:
             await self._background.stop()
 
@@ -207,8 +208,8 @@ class Printing:
             if job.state == "queued" and queue is not None:
                 try:
                     await queue.cancel(job)
-                except StorageFull as error:
-                    raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+                except NotStored as error:
+                    raise not_stored(error) from error
             if job.state not in ("cancelled", "expired", "failed"):
                 raise ProblemError(Code.CONFLICT, f"too late: {job.job} is {job.state}; it stays what it is")
             return job
@@ -285,8 +286,8 @@ class Printing:
     async def _accept(self, job: Job) -> None:
         try:
             await self._store.write([job.insert()])
-        except StorageFull as error:
-            raise ProblemError(Code.STORAGE_FULL, str(error)) from error
+        except NotStored as error:
+            raise not_stored(error) from error
         self._enqueue(job)
 
     def _enqueue(self, job: Job) -> None:

@@ -25,7 +25,7 @@ from edge.bus.messages.statuses import DeviceState, DeviceStatus, LeaseShown
 from edge.devices.advice import SCALE_STUCK, please, printer_detail, printer_please
 from edge.devices.attached import Attached, Category, Detail
 from edge.devices.leases import Leases
-from edge.journal.store import StorageFull, StoreFaulted
+from edge.journal.store import NotStored
 from edge.services.facts import Report
 from edge.supervisor import Background
 
@@ -62,7 +62,7 @@ class Statuses:
         self._gathering: dict[str, asyncio.TimerHandle] = {}
         self._changes: dict[str, int] = {}
         self._recorded: dict[str, deque[float]] = {}
-        self._background = Background(StorageFull, StoreFaulted)
+        self._background = Background(NotStored)
         leases.on_change = self._lease_changed
 
     def statuses(self) -> list[DeviceStatus]:

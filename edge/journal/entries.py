@@ -85,8 +85,12 @@ class Conflict:
     repeated: bool
 
 
-class StorageFull(Exception):
-    """The disk is full and nothing may be evicted: the fact was not recorded, its sender still owns it."""
+class NotStored(Exception):
+    """What was handed over is not on disk: whoever sent it still owns it."""
+
+
+class StorageFull(NotStored):
+    """The disk is full and nothing may be evicted: try again later."""
 
     def __init__(self, free_bytes: int, reserve_bytes: int) -> None:
         super().__init__(
@@ -97,8 +101,8 @@ class StorageFull(Exception):
         self.reserve_bytes = reserve_bytes
 
 
-class StoreFaulted(Exception):
-    """The file cannot be written any more; restart the gateway's edge process, which examines it on opening."""
+class StoreFaulted(NotStored):
+    """The disk has failed, or this process is ending. Once the disk is well, edge begins a new life with it."""
 
 
 @dataclass(frozen=True, slots=True)

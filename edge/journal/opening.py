@@ -2,8 +2,11 @@
 
 Strategy: one process writes, made sure by a lock that the kernel takes back when the process dies. Before the file is
 used it is examined as far as that is cheap: the header, the schema, the small tables, and per class the last rows with
-their chain; a small file, and one that failed in its last life, is read whole. A file that fails is renamed together
-with its write-ahead log (never deleted), a new epoch starts, and `salvage` carries over what can be read.
+their chain; a small file, and one that failed in its last life (`failing.py`), is read whole. A file that fails is
+renamed together with its write-ahead log (never deleted), a new epoch starts, and `salvage` carries over what it can.
+
+An error of the disk is no damage: the file may be well. Only where it cannot be read again and again, while the disk
+takes and gives back other bytes, is it the file itself whose place on the disk is gone.
 
 Source: SQLite file format, section 1.3 (header string, application id); sqlite.org/wal.html.
 """
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bus.messages.facts import FactClass
-from edge.journal import chain
+from edge.journal import chain, failing
 from edge.journal.clock import Stamp
 
 log = logging.getLogger(__name__)
@@ -75,11 +78,16 @@ def take_lock(path: Path) -> int:
     return descriptor
 
 
-def open_file(path: Path, store_id: str, schemas: Sequence[tuple[str, str]], stamp: Stamp) -> Opened:
-    """Examine, create or set aside `path`, and bring its schema up to date. The caller holds the lock."""
+def open_file(
+    path: Path, store_id: str, schemas: Sequence[tuple[str, str]], stamp: Stamp, *, unreadable_is_damage: bool = False
+) -> Opened:
+    """Examine, create or set aside `path`, and bring its schema up to date. The caller holds the lock.
+
+    `unreadable_is_damage`: set it aside also when its place on the disk cannot be read although the disk is well.
+    """
     set_aside: SetAside | None = None
     try:
-        db, empty = _examined(path)
+        db, empty = _examined(path, unreadable_is_damage=unreadable_is_damage)
         if empty:
             set_aside = _left_over(path)
     except Damaged as damage:
@@ -97,13 +105,8 @@ def open_file(path: Path, store_id: str, schemas: Sequence[tuple[str, str]], sta
     except BaseException:
         db.close()
         raise
-    suspect_marker(path).unlink(missing_ok=True)
+    failing.marker(path).unlink(missing_ok=True)
     return Opened(db, epoch, set_aside)
-
-
-def suspect_marker(path: Path) -> Path:
-    """A file that exists when the store failed in its last life and must be read whole before it is used."""
-    return path.with_name(path.name + ".suspect")
 
 
 @contextmanager
@@ -141,29 +144,43 @@ def _configure(db: sqlite3.Connection) -> None:
 # -- examination ------------------------------------------------------------------------------------------
 
 
-def _examined(path: Path) -> tuple[sqlite3.Connection, bool]:
+def _examined(path: Path, *, unreadable_is_damage: bool) -> tuple[sqlite3.Connection, bool]:
     """The open file, and whether nothing is in it yet; Damaged when it cannot be trusted."""
+    mark = failing.read_mark(path)
+    if mark is not None:
+        failing.forget_cached(path)
     header = b""
     if path.exists():
         with path.open("rb") as file:
             header = file.read(len(_HEADER))
     if header and header != _HEADER:
         raise Damaged("the file does not begin with a SQLite header")
-    whole = suspect_marker(path).exists() or (bool(header) and path.stat().st_size <= WHOLE_CHECK_BYTES)
-    db = _connect(path)
+    whole = mark is not None or (bool(header) and path.stat().st_size <= WHOLE_CHECK_BYTES)
+    db: sqlite3.Connection | None = None
     try:
-        return db, not _examine_content(db, whole=whole)
+        db = _connect(path)
+        return db, not _examine_content(db, mark, whole=whole)
     except sqlite3.Error as error:
-        db.close()
+        if db is not None:
+            db.close()
+        if unreadable_is_damage and _reading_failed(error):
+            failing.probe(path)
+            raise Damaged(f"the disk takes and gives back other bytes, but of this file: {error}") from error
         if not damage_in(error):
             raise
         raise Damaged(f"SQLite says: {error}") from error
     except Damaged:
-        db.close()
+        if db is not None:
+            db.close()
         raise
 
 
-def _examine_content(db: sqlite3.Connection, *, whole: bool) -> bool:
+def _reading_failed(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)  # CORRUPTFS: what read(2) says of a bad place on the disk
+    return code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
+
+
+def _examine_content(db: sqlite3.Connection, mark: failing.Mark | None, *, whole: bool) -> bool:
     """Whether anything is in the file; Damaged when that is no sound journal."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
@@ -181,6 +198,8 @@ def _examine_content(db: sqlite3.Connection, *, whole: bool) -> bool:
         db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
     for fact_class in FactClass:
         _examine_tail(db, row[0], fact_class)
+        if mark is not None and mark.epoch == row[0]:
+            _examine_head(db, fact_class, mark.heads.get(fact_class, 0))
     return True
 
 
@@ -204,6 +223,13 @@ def _examine_tail(db: sqlite3.Connection, epoch: str, fact_class: FactClass) -> 
         if chain.link(previous, body) != row_hash:
             raise Damaged(f"the hash chain breaks at {fact_class.value} {row_seq}")
         seq, previous = row_seq, row_hash
+
+
+def _examine_head(db: sqlite3.Connection, fact_class: FactClass, acknowledged: int) -> None:
+    """What was acknowledged must be there: going on before it would give its numbers to other facts."""
+    (head,) = db.execute("SELECT max(seq) FROM facts WHERE class = ?", (fact_class.value,)).fetchone()
+    if (head or 0) < acknowledged:
+        raise Damaged(f"{fact_class.value} was acknowledged up to {acknowledged}, the file ends at {head or 0}")
 
 
 def _move_away(path: Path, stamp: Stamp) -> Path:

@@ -6,8 +6,8 @@ code on a thread of its own (`writer.py`): one hand-over to the thread per commi
 Facts of the classes that need to be durable only within 1 s start no commit by themselves for `LAZY_MS`; they go with
 the next one.
 
-An error of the disk faults the store: everything waiting fails, and so does what comes after, until the process is
-started again and examines the file.
+An error of the disk faults the store: everything waiting fails, and so does what comes after. When the disk is well
+again, `well_again` tells whoever runs the process to end it, so that the next life examines the file (`failing.py`).
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from edge.bus.messages.facts import FactClass
-from edge.journal import opening, quarantine
-from edge.journal.clock import Clock
+from edge.journal import failing, opening, quarantine
+from edge.journal.clock import Clock, Stamp
 from edge.journal.entries import (
     Accepted,
     Conflict,
     NewFact,
+    NotStored,
     Statement,
     StorageFull,
     StoreFaulted,
@@ -42,7 +43,7 @@ from edge.journal.salvage import pending as salvage_pending
 from edge.journal.salvage import salvage
 from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal
 
-__all__ = ["Accepted", "Conflict", "NewFact", "Statement", "StorageFull", "Store", "StoreFaulted"]
+__all__ = ["Accepted", "Conflict", "NewFact", "NotStored", "Statement", "StorageFull", "Store", "StoreFaulted"]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Store:
     - ``on_gap(lane, first, last)``, ``on_gap_filled(lane, first, last)``: numbers of a lane are missing, have come late
     - ``on_conflict(fact, conflict)``: a newcomer was recorded as evidence (not called for its repeats)
     - ``on_clock_trusted(boot, offset_ms)``: the wall clock of this boot can be dated from now on
+    - ``on_fault()``: the disk has failed; `faulted` says how
     """
 
     def __init__(self, path: Path, epoch: str, writer: Writer, thread: ThreadPoolExecutor, lock: int) -> None:
@@ -88,12 +90,15 @@ class Store:
         self.epoch = epoch
         self.salvaged: Salvaged | None = None
         self.faulted: str | None = None
+        self.well_again = asyncio.Event()
+        """The store is faulted and the disk works again: only a new life of this process can use it."""
         self.commits = 0
         self.on_commit: list[Callable[[dict[FactClass, int]], None]] = []
         self.on_gap: list[Callable[[str, int, int], None]] = []
         self.on_gap_filled: list[Callable[[str, int, int], None]] = []
         self.on_conflict: list[Callable[[NewFact, Conflict], None]] = []
         self.on_clock_trusted: list[Callable[[str, int], None]] = []
+        self.on_fault: list[Callable[[], None]] = []
         self._writer = writer
         self._heads = dict(writer.heads)
         self._thread = thread
@@ -104,6 +109,7 @@ class Store:
         self._wake = asyncio.Event()
         self._lazy_timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._probing: asyncio.Task[None] | None = None
         self._task = self._loop.create_task(self._write_on(), name="journal-writer")
         self._task.add_done_callback(self._writer_ended)
 
@@ -118,12 +124,14 @@ class Store:
         reserve_bytes: int = RESERVE_BYTES,
         free_bytes: Callable[[], int] | None = None,
         max_pages: int | None = None,
+        unreadable_is_damage: bool = False,
     ) -> Self:
         """Open or create the store at `path`.
 
         `schemas` are (name, script) pairs; each is applied once, by name: a service that changes its tables adds a
         step under a new name. `free_bytes` says what the file system has left (default: asks it); `max_pages` bounds
-        the file. Raises StoreBusy, WrongStore, or sqlite3.Error and OSError when the disk does not let us.
+        the file. Raises StoreBusy, WrongStore, or sqlite3.Error and OSError when the disk does not let us; with
+        `unreadable_is_damage` a file that alone cannot be read is set aside instead.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
@@ -132,8 +140,10 @@ class Store:
         try:
             lock = opening.take_lock(path)
             try:
+                open_file = partial(opening.open_file, path, store_id, schemas)
+                open_file = partial(open_file, unreadable_is_damage=unreadable_is_damage)
                 writer, salvaged = await loop.run_in_executor(
-                    thread, _open, path, store_id, clock, schemas, measure, reserve_bytes, max_pages
+                    thread, _open, open_file, path, store_id, clock, measure, reserve_bytes, max_pages
                 )
             except BaseException:
                 os.close(lock)
@@ -262,6 +272,8 @@ class Store:
             return
         self._closing = True
         self._wake.set()
+        if self._probing is not None:
+            self._probing.cancel()
         await asyncio.wait([self._task])
         await self._loop.run_in_executor(self._thread, self._writer.db.close)
         self._thread.shutdown(wait=True)
@@ -335,7 +347,7 @@ class Store:
         except sqlite3.Error as error:
             if asyncio.current_task() is not self._task and not is_fatal(error):
                 raise
-            self._fault(f"{self.path} cannot be written: {error}; look at the disk, then restart edge")
+            self._fault(f"{self.path} cannot be written ({error}): look at the disk, or replace it")
             raise StoreFaulted(self.faulted) from error
 
     def _fault(self, reason: str) -> None:
@@ -343,36 +355,42 @@ class Store:
             return
         self.faulted = reason
         log.critical("%s", reason)
-        try:
-            opening.suspect_marker(self.path).touch()
-        except OSError as error:
-            log.error("cannot leave a mark to have the file examined: %s", error)
+        failing.leave_mark(self.path, failing.Mark(self.epoch, self._heads))
+        if not self._closing:
+            self._probing = self._loop.create_task(self._until_well(), name="journal disk")
         for waiting in (*self._in_hand, *self._waiting):
             _resolve(waiting.future, StoreFaulted(reason))
         self._in_hand = []
         self._waiting.clear()
+        for on_fault in self.on_fault:
+            self._loop.call_soon(on_fault)
+
+    async def _until_well(self) -> None:
+        await failing.until_well(self.path)
+        log.warning("the disk is well again; %s is examined by the next life of this process", self.path)
+        self.well_again.set()
 
     def _writer_ended(self, task: asyncio.Task[None]) -> None:
         """The writer ends when the store is closed; any other end must leave nobody waiting."""
         if task.cancelled():
-            self._fault("the journal's writer was cancelled; restart edge")
+            self._fault("the journal's writer was cancelled")
         elif (error := task.exception()) is not None:
-            self._fault(f"the journal's writer stopped: {error}; restart edge")
+            self._fault(f"the journal's writer stopped: {error}")
             if not isinstance(error, StoreFaulted):
                 log.critical("a bug in the journal's writer", exc_info=error)
 
 
 def _open(
+    open_file: Callable[[Stamp], opening.Opened],
     path: Path,
     store_id: str,
     clock: Clock,
-    schemas: Sequence[tuple[str, str]],
     free_bytes: Callable[[], int],
     reserve_bytes: int,
     max_pages: int | None,
 ) -> tuple[Writer, Salvaged | None]:
     stamp = clock.now()
-    opened = opening.open_file(path, store_id, schemas, stamp)
+    opened = open_file(stamp)
     db = opened.db
     try:
         salvaged: Salvaged | None = None

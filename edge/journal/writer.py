@@ -385,8 +385,8 @@ class Writer:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether this is SQLite's "database or disk is full"."""
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    """Whether the disk is full: as SQLite says it of its files, and of the index of its log, which has to grow too."""
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 def is_fatal(error: Exception) -> bool:

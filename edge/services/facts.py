@@ -21,15 +21,13 @@ from edge.bus.client import Message
 from edge.bus.messages import facts, replies
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.replies import Code, ProblemError
-from edge.journal.store import Accepted, Conflict, NewFact, Statement, StorageFull, Store
+from edge.journal.store import Accepted, Conflict, NewFact, NotStored, Statement, StorageFull, Store
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
-from edge.services.replies import Replies
+from edge.services.replies import Replies, not_stored
 from edge.supervisor import bug
 
 log = logging.getLogger(__name__)
-
-RETRY_STORAGE_MS = 10_000
 
 Outcome = Accepted | Conflict
 
@@ -95,10 +93,8 @@ class FactIntake:
                         Code.CONFLICT, f"same {outcome.kind} as {outcome.other_id}, other content; kept as {kept}"
                     ),
                 )
-        elif isinstance(error, StorageFull):
-            payload = replies.refused(
-                fact_id, ProblemError(Code.STORAGE_FULL, str(error), retry_after_ms=RETRY_STORAGE_MS)
-            )
+        elif isinstance(error, NotStored):
+            payload = replies.refused(fact_id, not_stored(error))
         else:
             bug(f"fact {fact_id} of lane {lane}", error)
             problem = ProblemError(

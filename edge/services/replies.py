@@ -8,11 +8,23 @@ from collections.abc import Callable
 from edge.bus import topics
 from edge.bus.client import Message
 from edge.bus.errors import BusFull
+from edge.bus.messages.replies import Code, ProblemError
+from edge.journal.store import NotStored, StorageFull
 
 log = logging.getLogger(__name__)
 
+RETRY_FULL_MS = 10_000
+RETRY_FAULTED_MS = 5_000
+
 Publish = Callable[..., None]
 """`Client.publish_soon`."""
+
+
+def not_stored(error: NotStored) -> ProblemError:
+    """What whoever asked is told when the disk did not take it: nothing was kept, ask again after a while."""
+    if isinstance(error, StorageFull):
+        return ProblemError(Code.STORAGE_FULL, str(error), retry_after_ms=RETRY_FULL_MS)
+    return ProblemError(Code.FAULTED, str(error), retry_after_ms=RETRY_FAULTED_MS)
 
 
 class Replies:

@@ -31,10 +31,10 @@ from edge.bus.messages import replies
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Operation, Request
-from edge.journal.store import Statement, StorageFull, Store, StoreFaulted
+from edge.journal.store import NotStored, Statement, Store
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
-from edge.services.replies import Replies
+from edge.services.replies import Replies, not_stored
 from edge.supervisor import Bug, caught
 
 log = logging.getLogger(__name__)
@@ -162,10 +162,8 @@ class Router:
         if operation.remembered:
             try:
                 payload = await self._remembered(asked, operation, request, parameters)
-            except StorageFull as full:
-                payload = replies.refused(request.id, ProblemError(Code.STORAGE_FULL, str(full)))
-            except StoreFaulted as fault:
-                payload = replies.refused(request.id, ProblemError(Code.FAULTED, str(fault)))
+            except NotStored as error:
+                payload = replies.refused(request.id, not_stored(error))
         else:
             payload = await reply_to(asked, self._handlers[operation.name], parameters)
         self._replies.send(message, lane, payload)
@@ -201,7 +199,7 @@ class Router:
         keep = "UPDATE requests SET answer = ? WHERE lane = ? AND id = ?", (payload, asked.lane, asked.request_id)
         try:
             await self._store.write([keep])
-        except (StorageFull, StoreFaulted) as error:  # what was done is said all the same; asked again, recovery tells
+        except NotStored as error:  # what was done is said all the same; asked again, recovery tells
             log.error("the answer to %s of lane %s is not kept: %s", asked.request_id, asked.lane, error)
         return payload
 
@@ -283,6 +281,8 @@ async def _bounded(asked: Asked, handler: Handler, parameters: Any) -> dict[str,
         return ProblemError(Code.TIMED_OUT, "not done within the deadline; ask for its state before repeating")
     except ProblemError as problem:
         return problem
+    except NotStored as error:
+        return not_stored(error)
 
 
 async def _unknown(asked: Asked, parameters: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import BridgeStatus, JournalHeads
 from edge.bus.messages.statuses import Backlog, GatewayStatus
 from edge.journal.clock import Clock
-from edge.journal.store import Store
+from edge.journal.store import Store, StoreFaulted
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ class StatusBoard:
         self._heads_sent_at = 0.0
         self._last = b""
         self._gone: dict[tuple[str, str], int] = {}
+        self._ages: dict[FactClass, int | None] = {}
+        self._missing = 0
         self._looked_at = -LOOK_EVERY_S
         self._disk_free_mb: int | None = None
         self._conflicts = 0
@@ -145,7 +147,9 @@ class StatusBoard:
         await self._look()
         bridge = self._bridge
         backlog = {fact_class: await self._backlog(fact_class) for fact_class in FactClass}
-        missing = await self._store.fetch_one("SELECT coalesce(sum(last - first + 1), 0) FROM lane_gaps")
+        with contextlib.suppress(StoreFaulted):  # what was read last is told on
+            row = await self._store.fetch_one("SELECT coalesce(sum(last - first + 1), 0) FROM lane_gaps")
+            self._missing = int(row[0]) if row else 0
         return GatewayStatus(
             state="faulted" if self._store.faulted else "storage_full" if self._full() else "serving",
             link=bridge.link,
@@ -160,7 +164,7 @@ class StatusBoard:
             clock=self._clock.now().trust.value,
             version=__version__,
             confirm=bridge.confirm,
-            lane_gaps=missing[0] if missing else 0,
+            lane_gaps=self._missing,
             conflicts=self._conflicts,
             quarantined=self._quarantined(),
             disk_free_mb=self._disk_free_mb,
@@ -175,9 +179,11 @@ class StatusBoard:
     async def _backlog(self, fact_class: FactClass) -> Backlog:
         head, confirmed = self._store.heads.get(fact_class, 0), self.confirmed.get(fact_class, 0)
         facts = max(0, head - confirmed)
+        with contextlib.suppress(StoreFaulted):
+            self._ages[fact_class] = await self._age_s(fact_class, confirmed) if facts else None
         return Backlog(
             facts=facts,
-            oldest_s=await self._age_s(fact_class, confirmed) if facts else None,
+            oldest_s=self._ages.get(fact_class),
             eta_s=self._bridge.eta_by_class_s.get(fact_class) if facts else None,
             head=head,
             confirmed=confirmed,
@@ -191,18 +197,19 @@ class StatusBoard:
         if now - self._looked_at < LOOK_EVERY_S:
             return
         self._looked_at = now
-        rows = await self._store.fetch_all(
-            "SELECT class, reason, sum(last - first + 1) FROM tombstones GROUP BY class, reason"
-        )
-        self._gone = {(row[0], row[1]): int(row[2]) for row in rows}
-        found = await self._store.fetch_one("SELECT count(*) FROM facts WHERE conflict IS NOT NULL")
-        self._conflicts = int(found[0]) if found is not None else 0
+        with contextlib.suppress(StoreFaulted):
+            rows = await self._store.fetch_all(
+                "SELECT class, reason, sum(last - first + 1) FROM tombstones GROUP BY class, reason"
+            )
+            self._gone = {(row[0], row[1]): int(row[2]) for row in rows}
+            found = await self._store.fetch_one("SELECT count(*) FROM facts WHERE conflict IS NOT NULL")
+            self._conflicts = int(found[0]) if found is not None else 0
         with contextlib.suppress(OSError):
             self._disk_free_mb = shutil.disk_usage(self._store.path.parent).free // (16 * 1024 * 1024) * 16
 
     def _please(self) -> str:
         if self._store.faulted:
-            return f"Tell a technician: {self._store.faulted}"
+            return f"Tell a technician: {self._store.faulted}. Tills keep their sales; devices go on"
         if self._full():
             return "Tell a technician: the gateway's disk is full, tills keep their sales themselves"
         if (damaged := self._store.salvaged) is not None:

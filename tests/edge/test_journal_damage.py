@@ -13,7 +13,7 @@ import pytest
 from edge.bus.messages.facts import FactClass
 from edge.journal.audit import verify
 from edge.journal.commands import add_commands
-from edge.journal.opening import suspect_marker
+from edge.journal.failing import marker
 from edge.journal.reader import Reader
 from edge.journal.store import Accepted, NewFact, StoreFaulted
 from tests.edge.journal_facts import fact, opened
@@ -171,11 +171,11 @@ async def test_damage_met_while_running_faults_the_store_and_the_next_life_looks
         db.close()
         with pytest.raises(StoreFaulted):
             await store.record(fact("9", 1))
-        assert suspect_marker(journal).exists()
+        assert marker(journal).exists()
     async with opened(journal) as store:
         assert store.salvaged is not None
         assert store.salvaged.reason == "the journal's tables are not all there"
-        assert not suspect_marker(journal).exists()
+        assert not marker(journal).exists()
 
 
 async def test_what_was_set_aside_can_be_exported(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:

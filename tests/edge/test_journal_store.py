@@ -270,7 +270,7 @@ async def test_a_store_that_cannot_write_fails_everyone_and_hangs_nobody(tmp_pat
         other.close()
         waiting = [store.append(fact(lane_seq=number)) for number in range(2, 12)]
         for future in waiting:
-            with pytest.raises(StoreFaulted, match="restart edge"):
+            with pytest.raises(StoreFaulted, match="look at the disk"):
                 await future
         assert store.faulted
         with pytest.raises(StoreFaulted):

@@ -63,6 +63,10 @@ class Shim:
         }
         """The environment to start a process with."""
 
+    def below(self, path: Path) -> None:
+        """For processes that start from now on: only files below this folder, or this file itself, are hit."""
+        self.env["TILLGATE_SHIM_FOLDER"] = str(path.resolve())
+
     # -- the disk ------------------------------------------------------------------------------------------------------
 
     def fill(self, free_bytes: int) -> None:

@@ -126,7 +126,7 @@ def test_a_disk_that_fails_faults_the_store_and_loses_nothing_accepted(tmp_path:
     path = tmp_path / "store.db"
     done = subprocess.run([sys.executable, "-c", REFUSED, str(path)], stdout=subprocess.PIPE, cwd=ROOT, timeout=60)
     accepted, reason = done.stdout.decode().split(" ", 1)
-    assert "restart edge" in reason
+    assert "look at the disk" in reason
     assert "I/O error" in reason
     report = verify(path)
     assert report.ok
