@@ -1,13 +1,12 @@
 """Received messages into HQ's database: idempotent, checked against the chain, one transaction for many messages.
 
-Strategy: each chain's row in `heads` is locked first (in one order, so receivers never wait for each other in a
-circle). Then a batch is compared with what is there. Same key and same hash: a repeat, counted and ignored. Same key
-and another hash, or a batch that does not continue what HQ has: two gateways are writing one journal, or it was
-rewritten; the batch goes to `rejected` whole with an alarm and is not confirmed, because HQ cannot tell which of the
-two is right. A batch whose own chain does not add up is refused for good only when it is a single fact (the bridge
-sends a damaged one alone): the store is told to park it and the rest flows. A larger one was damaged on the way, is
-not confirmed and comes again. A message that the database itself cannot take is recorded alone and, failing that,
-goes to `rejected` too.
+Strategy: each chain's row is locked first, all in one order (`heads`). Then a batch is compared with what is there.
+Same key and same hash: a repeat, counted and ignored. Same key and another hash, or a batch that does not continue
+what HQ has: two gateways are writing one journal, or it was rewritten; the batch goes to `rejected` whole with an
+alarm and is not confirmed, because HQ cannot tell which of the two is right. A batch whose own chain does not add up
+is refused for good only when it is a single fact (the bridge sends a damaged one alone): the store is told to park it
+and the rest flows. A larger one was damaged on the way, is not confirmed and comes again. A message that the database
+itself cannot take is recorded alone and, failing that, goes to `rejected` too.
 
 `contiguous` then moves over what is recorded or accounted for in `gone` (tombstones, refused facts).
 
@@ -23,7 +22,7 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,8 @@ from sqlalchemy import Connection, Engine, and_, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
-from cloud_bridge.hq import noted, rows, schema
+from cloud_bridge.hq import heads, noted, rows, schema
+from cloud_bridge.hq.heads import Chain, Head
 from cloud_bridge.hq.unpack import Received, unpack
 from cloud_bridge.wire import BadBatch
 from edge.bus import topics
@@ -50,13 +50,7 @@ OMITTED = "omitted"
 SEEN_EVERY_S = 1.0
 """How exact a store's `last_seen` is."""
 
-SCAN_FACTS = 50_000
-"""How far `contiguous` may move in one transaction over facts that had come out of order."""
-
 _TOMBSTONE = TYPE_OF[Tombstone]
-
-Chain = tuple[str, str, str]
-"""(store, epoch, class)"""
 
 
 @dataclass(slots=True)
@@ -145,7 +139,7 @@ class Recorder:
         with self._transaction() as db:
             for topic, payload, reason in bad:
                 self._reject(db, topic, payload, reason, now, alarm=False)
-            states = {chain: self._lock(db, chain, now) for chain in sorted(chains)}
+            states = heads.lock(db, self._insert, chains, now)
             new = _New(db, now)
             for entry in received:
                 if not self._take(db, entry, states[entry.chain], new):
@@ -153,12 +147,11 @@ class Recorder:
                 for chain, stone in entry.tombstones:
                     self._note_gone(db, chain, stone.first, stone.last, stone.reason, now)
             new.insert()
+            heads.advance(db, states.values())
             for chain, state in states.items():
-                self._advance(db, state)
-                told = outcome.setdefault(chain[:2], Told())
-                told.confirmed[FactClass(chain[2])] = state.contiguous
-                if refused := self._refused(db, chain):
-                    told.rejected[FactClass(chain[2])] = refused
+                outcome.setdefault(chain[:2], Told()).confirmed[FactClass(chain[2])] = state.contiguous
+            for chain in self._with_refused(db, states):
+                outcome[chain[:2]].rejected[FactClass(chain[2])] = self._refused(db, chain)
         return outcome
 
     def refuse(self, messages: Iterable[tuple[str, bytes, str]]) -> None:
@@ -172,20 +165,18 @@ class Recorder:
         """What HQ has of this store's newest epoch, to answer a store that asks."""
         self._see_stores({store}, now_utc())
         with self._engine.connect() as db:
-            heads = schema.heads.c
-            newest = (
-                select(heads.epoch).where(heads.store == store).order_by(heads.first_seen.desc(), heads.epoch.desc())
-            )
+            head = schema.heads.c
+            newest = select(head.epoch).where(head.store == store).order_by(head.first_seen.desc(), head.epoch.desc())
             epoch = db.execute(newest.limit(1)).scalar()
             if epoch is None:
                 return {}
-            query = select(heads["class"], heads.contiguous).where(and_(heads.store == store, heads.epoch == epoch))
+            query = select(head["class"], head.contiguous).where(and_(head.store == store, head.epoch == epoch))
             told = Told({FactClass(row[0]): int(row[1]) for row in db.execute(query)})
         return {(store, epoch): told}
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
-    def _take(self, db: Connection, entry: _Entry, state: _State, new: _New) -> bool:
+    def _take(self, db: Connection, entry: _Entry, state: Head, new: _New) -> bool:
         """Record one batch; returns whether it could be believed."""
         batch, hashes, now = entry.received.batch, entry.received.hashes, new.now
         what = f"{batch.fact_class.value} {batch.first}-{batch.last} of epoch {batch.epoch}"
@@ -223,7 +214,7 @@ class Recorder:
         return True
 
     @staticmethod
-    def _known(db: Connection, entry: _Entry, state: _State, new: _New) -> dict[int, bytes | None]:
+    def _known(db: Connection, entry: _Entry, state: Head, new: _New) -> dict[int, bytes | None]:
         """Sequence to hash, as far as they are here, of the batch's facts and the one before."""
         batch, facts = entry.received.batch, schema.facts.c
         if batch.first > state.highest:
@@ -233,7 +224,7 @@ class Recorder:
                 return {}
         new.insert()
         query = select(facts.seq, facts.hash).where(
-            and_(_of(facts, entry.chain), facts.seq >= batch.first - 1, facts.seq <= batch.last)
+            and_(heads.of(facts, entry.chain), facts.seq >= batch.first - 1, facts.seq <= batch.last)
         )
         known: dict[int, bytes | None] = {row[0]: row[1] for row in db.execute(query)}
         if batch.first - 1 == state.contiguous:  # which may have been trimmed here, or be a tombstone's
@@ -258,61 +249,23 @@ class Recorder:
                 db.execute(seen, [{"store": store, "first_seen": now, "last_seen": now} for store in due])
             self._seen.update(dict.fromkeys(due, at))
 
-    def _lock(self, db: Connection, chain: Chain, now: str) -> _State:
-        query = select(schema.heads).where(_of(schema.heads.c, chain)).with_for_update()
-        row = db.execute(query).mappings().one_or_none()
-        if row is None:
-            values = {"store": chain[0], "epoch": chain[1], "class": chain[2], "first_seen": now}
-            fresh = self._insert(schema.heads).values(**values, contiguous=0, highest=0, facts=0, duplicates=0)
-            db.execute(fresh.on_conflict_do_nothing())
-            row = db.execute(query).mappings().one()
-        return _State(chain, row["contiguous"], row["highest"], row["hash"], row["facts"], row["duplicates"])
-
-    def _advance(self, db: Connection, state: _State) -> None:
-        """Move `contiguous` over what is there and what is gone, and write the chain's row."""
-        chain = state.chain
-        facts, gone = schema.facts.c, schema.gone.c
-        ranges_query = (
-            select(gone.first, gone.last)
-            .where(and_(_of(gone, chain), gone.last > state.contiguous))
-            .order_by(gone.first)
-        )
-        ranges = [(int(first), int(last)) for first, last in db.execute(ranges_query)]
-        state.highest = max([state.highest, *(last for _, last in ranges)])
-        moved = state.highest > state.contiguous
-        while moved:
-            moved = False
-            for first, last in ranges:
-                if first <= state.contiguous + 1 <= last:
-                    state.contiguous, state.hash, moved = last, None, True
-            following = (
-                select(facts.seq, facts.hash)
-                .where(and_(_of(facts, chain), facts.seq > state.contiguous))
-                .order_by(facts.seq)
-                .limit(SCAN_FACTS)
-            )
-            for seq, digest in db.execute(following):
-                if seq != state.contiguous + 1:
-                    break
-                state.contiguous, state.hash, moved = seq, digest, True
-        db.execute(
-            update(schema.heads)
-            .where(_of(schema.heads.c, chain))
-            .values(
-                contiguous=state.contiguous,
-                highest=state.highest,
-                hash=state.hash,
-                facts=state.facts,
-                duplicates=state.duplicates,
-            )
-        )
-
     # -- what never comes ----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _with_refused(db: Connection, chains: Collection[Chain]) -> list[Chain]:
+        """Those of which anything was refused for good: few, if any."""
+        if not chains:
+            return []
+        gone = schema.gone.c
+        query = select(gone.store, gone.epoch, gone["class"]).where(
+            and_(gone.why == REFUSED, heads.among(gone, chains))
+        )
+        return [(row[0], row[1], row[2]) for row in db.execute(query.distinct())]
 
     def _refused(self, db: Connection, chain: Chain) -> list[int]:
         """The chain's latest sequences that were refused for good; told every time, since a message may be lost."""
         gone = schema.gone.c
-        query = select(gone.first).where(and_(_of(gone, chain), gone.why == REFUSED)).order_by(gone.first.desc())
+        query = select(gone.first).where(and_(heads.of(gone, chain), gone.why == REFUSED)).order_by(gone.first.desc())
         return sorted(row[0] for row in db.execute(query.limit(TOLD_REFUSED)))
 
     def _note_gone(self, db: Connection, chain: Chain, first: int, last: int, why: str, now: str) -> None:
@@ -402,18 +355,6 @@ class _New:
                 yield rows.row_of(chain, first + index, owns[index], bodies[index], hashes[index], self.now)
 
 
-@dataclass(slots=True)
-class _State:
-    """A chain's locked row while a transaction works on it."""
-
-    chain: Chain
-    contiguous: int
-    highest: int
-    hash: bytes | None
-    facts: int
-    duplicates: int
-
-
 def _tombstone(body: bytes) -> Tombstone | None:
     """What the tombstone says; None when it says nothing usable: it is recorded then, and the hole stays visible."""
     try:
@@ -421,10 +362,6 @@ def _tombstone(body: bytes) -> Tombstone | None:
     except ValueError:
         return None
     return stone if 1 <= stone.first <= stone.last <= MAX_SEQ else None
-
-
-def _of(columns: Any, chain: Chain) -> Any:
-    return and_(columns.store == chain[0], columns.epoch == chain[1], columns["class"] == chain[2])
 
 
 def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:
@@ -436,7 +373,7 @@ def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:
         chain: Chain = (store, row["epoch"], row["class"])
         facts, gone = schema.facts.c, schema.gone.c
         spans = [(seq, seq) for (seq,) in db.execute(_after(facts, facts.seq, chain, row["contiguous"]))]
-        ranges = select(gone.first, gone.last).where(and_(_of(gone, chain), gone.last > row["contiguous"]))
+        ranges = select(gone.first, gone.last).where(and_(heads.of(gone, chain), gone.last > row["contiguous"]))
         spans += [(first, last) for first, last in db.execute(ranges)]
         expected = row["contiguous"] + 1
         for first, last in sorted(spans):
@@ -447,4 +384,4 @@ def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:
 
 
 def _after(columns: Any, seq: Any, chain: Chain, contiguous: int) -> Any:
-    return select(seq).where(and_(_of(columns, chain), seq > contiguous)).order_by(seq)
+    return select(seq).where(and_(heads.of(columns, chain), seq > contiguous)).order_by(seq)
