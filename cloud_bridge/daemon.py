@@ -173,7 +173,19 @@ async def _link_up(
 
     def changed() -> None:
         outages.journal(uplink.epoch, uplink.outbox.heads, uplink.outbox.confirmed)
+        if client.connected:
+            say_link()
         report.changed()
+
+    def say_link() -> None:
+        """A connection on which nothing gets through is no link, whatever it says of itself."""
+        if uplink.stuck:
+            report.say("cloud", uplink.stuck)
+        elif client.refused:
+            names = ", ".join(f"{one.topic_filter} ({one.reason})" for one in client.refused)
+            report.say("online", f"the cloud broker does not let us read {names}: nothing of HQ's comes down there")
+        else:
+            report.say("online")
 
     meter = Meter(client.publish_soon)
     outages = Outages(cursors.db, Clock(), tell_edge, report.changed)
@@ -189,6 +201,7 @@ async def _link_up(
         publish=meter.publish,
         ask=downlink.ask_now,
         on_change=changed,
+        give_up=client.give_up,
         wire=cloud.wire,
     )
     stack.push_async_callback(uplink.save_now)
@@ -227,13 +240,12 @@ async def _link_up(
         said = client.server_limits
         uplink.on_connected(said.receive_maximum, said.max_packet_bytes)
         downlink.ask_now()
-        report.say("online")
         changed()
         voice.connected()
         client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
 
     def disconnected(reason: Disconnected) -> None:
-        uplink.on_lost()
+        uplink.on_lost(reason)
         voice.lost()
         outages.link("unknown", str(reason))
         losses.put_nowait(reason)

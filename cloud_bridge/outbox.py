@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from cloud_bridge import policy
 from cloud_bridge.flow import Flow, Mark
 from cloud_bridge.pace import Budget
+from cloud_bridge.refusals import Refusals
 from edge.bus.messages.facts import FactClass
 
 BULK = tuple(fact_class for fact_class in FactClass if policy.POLICY[fact_class].weight is not None)
@@ -32,6 +33,7 @@ class Flight:
     first: int
     last: int
     size_bytes: int
+    sent_at: float
     mark: Mark | None
     """None for critical ones, which wait for nobody."""
     acked: bool = False
@@ -71,7 +73,8 @@ class Outbox:
         bulk_in_flight: int = policy.BULK_IN_FLIGHT,
     ) -> None:
         self.tracks: dict[FactClass, Track] = {}
-        self.packet_bytes = self._profile_packet_bytes = packet_bytes
+        self.refusals = Refusals()
+        self._packet_bytes = self._profile_packet_bytes = packet_bytes
         self.in_flight = self._profile_in_flight = in_flight
         self.in_flight_bytes = in_flight_bytes
         self.heard = confirmed_by_broker
@@ -81,6 +84,7 @@ class Outbox:
         self._confirm_within_s = confirm_within_s
         self._bulk_in_flight = bulk_in_flight
         self._greeted_until = 0.0
+        self._deaf_times = 0
         self._unacked: set[Flight] = set()
         self._passed = 0.0
         self.start({})
@@ -95,7 +99,16 @@ class Outbox:
     def narrow(self, receive_maximum: int, max_packet_bytes: int | None) -> None:
         """What the broker itself bears may be less than its profile says, never more."""
         self.in_flight = min(self._profile_in_flight, receive_maximum)
-        self.packet_bytes = min(self._profile_packet_bytes, max_packet_bytes or self._profile_packet_bytes)
+        self._packet_bytes = min(self._profile_packet_bytes, max_packet_bytes or self._profile_packet_bytes)
+
+    def narrow_window(self) -> None:
+        """The broker says that its window was overrun: believe it, for the life of this process."""
+        self._profile_in_flight = max(1, self._profile_in_flight // 2)
+
+    @property
+    def packet_bytes(self) -> int:
+        """The largest packet that may leave now."""
+        return min(self._packet_bytes, self.refusals.packet_bytes or self._packet_bytes)
 
     # -- what there is -------------------------------------------------------------------------------------------------
 
@@ -145,13 +158,15 @@ class Outbox:
     def choose(self, now: float) -> FactClass | float | None:
         """The class to send now; or seconds until there is one; or None while only an event can change the answer."""
         waiting = [fact_class for fact_class, track in self.tracks.items() if track.head > track.sent]
-        if not waiting or self.room <= 0 or not self._window_open():
+        if not waiting or self.room <= 0 or not self._window_open() or (self._unacked and self.refusals.careful):
             return None
         if not self.heard and now < self._greeted_until:
             return self._greeted_until - now
         if (pause := self._budget.wait_s(now)) > 0:
             return pause
-        if FactClass.CRITICAL in waiting and self._may_run_ahead(critical=True):
+        held_s = self.refusals.wait_s(FactClass.CRITICAL, now)
+        may = not held_s and not self._must_wait_for_word(FactClass.CRITICAL)
+        if FactClass.CRITICAL in waiting and may and self._may_run_ahead(critical=True):
             return FactClass.CRITICAL
         bulk_out = sum(1 for flight in self._unacked if flight.fact_class is not FactClass.CRITICAL)
         if bulk_out >= min(self._bulk_in_flight, max(1, self.in_flight - 1)) or not self._may_run_ahead():
@@ -159,10 +174,10 @@ class Outbox:
         if not self.flow.open(now):
             return None
         ready: list[FactClass] = []
-        pauses: list[float] = []
+        pauses: list[float] = [held_s] if held_s and FactClass.CRITICAL in waiting else []
         for fact_class in waiting:
             pause = self._pause_s(fact_class, now)
-            if fact_class is FactClass.CRITICAL:
+            if fact_class is FactClass.CRITICAL or self._must_wait_for_word(fact_class):
                 continue
             if pause > 0:
                 pauses.append(pause)
@@ -176,9 +191,15 @@ class Outbox:
         """How long this class should still wait: for its batch to fill, or for the hour's budget."""
         rule, track = policy.POLICY[fact_class], self.tracks[fact_class]
         pause = self._budget.metered_wait_s(now) if rule.metered else 0.0
+        pause = max(pause, self.refusals.wait_s(fact_class, now))
         if track.head - track.sent < policy.MAX_BATCH_FACTS:
             pause = max(pause, track.waiting_since + rule.linger_ms / 1000 - now)
         return pause
+
+    def _must_wait_for_word(self, fact_class: FactClass) -> bool:
+        """After a silence of HQ one batch of the class asks for a word; the rest follows when that has come."""
+        track = self.tracks[fact_class]
+        return bool(track.resends and track.ahead)
 
     @property
     def room(self) -> int:
@@ -208,7 +229,7 @@ class Outbox:
     def sent(self, fact_class: FactClass, first: int, last: int, head: bytes, size_bytes: int, now: float) -> Flight:
         """A batch has left. `head` is the hash of `last`."""
         mark = self.flow.sent(size_bytes, now) if fact_class is not FactClass.CRITICAL else None
-        flight = Flight(fact_class, first, last, size_bytes, mark)
+        flight = Flight(fact_class, first, last, size_bytes, now, mark)
         track = self.tracks[fact_class]
         if not track.ahead:
             track.quiet_since = now
@@ -226,6 +247,8 @@ class Outbox:
         """The broker has it; returns whether that confirmed something."""
         flight.acked = True
         self._unacked.discard(flight)
+        self._deaf_times = 0
+        self.refusals.taken(flight)
         if flight.mark:
             self.flow.acked(flight.mark, now)
         if not self._confirmed_by_broker:
@@ -267,10 +290,7 @@ class Outbox:
         return progress
 
     def connected(self, now: float) -> None:
-        """A new connection. HQ, which is asked on it what it has, gets a moment to answer before more is sent.
-
-        What was unacknowledged stays counted: the bus client sends it again by itself.
-        """
+        """A new connection. HQ, which is asked on it what it has, gets a moment to answer before more is sent."""
         self.heard = self._confirmed_by_broker
         self.flow.connected()
         self._greeted_until = now + policy.GREETING_S
@@ -290,6 +310,25 @@ class Outbox:
             if track.sent != track.confirmed:
                 track.sent, track.prev = track.confirmed, None
             track.ahead.clear()
+
+    # -- the broker keeps silent ---------------------------------------------------------------------------------------
+
+    def deaf_in_s(self, now: float) -> float | None:
+        """Seconds until the broker should have acknowledged the oldest batch; None while nothing is out.
+
+        A large packet on a thin line takes its time, and a broker that was deaf before gets longer each time.
+        """
+        if not self._unacked:
+            return None
+        size_bytes = sum(flight.size_bytes for flight in self._unacked)
+        patience_s = (
+            policy.ACK_WITHIN_S * float(1 << min(self._deaf_times, 4)) + size_bytes / policy.THINNEST_BYTES_PER_S
+        )
+        return min(flight.sent_at for flight in self._unacked) + patience_s - now
+
+    def deaf(self) -> None:
+        """The broker has not acknowledged in time."""
+        self._deaf_times += 1
 
     # -- HQ keeps silent -----------------------------------------------------------------------------------------------
 

@@ -54,6 +54,12 @@ GREETING_S = 1.0
 CONFIRM_WITHIN_S = 15.0
 """No confirmation for so long, while facts are out and the link is up: send again from what is confirmed."""
 
+ACK_WITHIN_S = 20.0
+"""No PUBACK for so long, though the broker answers pings: the connection is of no use, make another."""
+
+THINNEST_BYTES_PER_S = 2_000
+"""The thinnest line that is waited for: what is out may take so long on its way besides."""
+
 RESEND_TO_S = 300.0
 """Sending again waits longer each time, up to this."""
 

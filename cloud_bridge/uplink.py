@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NoReturn, Protocol
@@ -23,7 +24,7 @@ from cloud_bridge.outbox import Flight, Outbox, Track
 from cloud_bridge.packer import WHY_TOO_LARGE, Packer
 from cloud_bridge.tail import JournalAway, Tail
 from edge.bus import topics
-from edge.bus.client import BusError, Message, PublishRejected, TooLarge
+from edge.bus.client import BusError, Disconnected, Message, PublishRejected, TooLarge
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import Confirmed, JournalHeads
 from edge.journal.reader import Row
@@ -37,7 +38,13 @@ LOOK_AGAIN_S = 1.0
 """Pause between two looks at a journal that could not be read."""
 
 SAVE_EVERY_S = 1.0
-REJECTED_PAUSE_S = 5.0
+OVERRUN_FROM_S = 5.0
+OVERRUN_TO_S = 120.0
+"""How long everything pauses after the broker said that it was too much; longer each time."""
+
+TOO_MANY, TOO_FAST, QUOTA_EXCEEDED = 0x93, 0x96, 0x97
+"""Reason codes of DISCONNECT: more out than the Receive Maximum, too many messages a second, a quota."""
+
 PACKET_OVERHEAD_BYTES = 64
 """Of a PUBLISH besides topic and payload: fixed header, packet id, expiry."""
 
@@ -46,12 +53,20 @@ class Publish(Protocol):
     """`edge.bus.client.Client.publish_soon`, as far as it is used here."""
 
     def __call__(
-        self, topic: str, payload: bytes, *, expiry_s: int | None, on_done: Callable[[BusError | None], None]
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        expiry_s: int | None,
+        on_done: Callable[[BusError | None], None],
+        resend: bool,
     ) -> None: ...
 
 
 class Uplink:
-    """Sends one store's journal. `on_change` is called when status should be told anew; `ask` asks HQ what it has."""
+    """Sends one store's journal. `on_change` is called when status should be told anew; `ask` asks HQ what it has;
+    `give_up` drops a connection that stands and is of no use, and says why.
+    """
 
     def __init__(
         self,
@@ -63,18 +78,20 @@ class Uplink:
         publish: Publish,
         ask: Callable[[], None],
         on_change: Callable[[], None],
+        give_up: Callable[[str], None] = lambda _: None,
         wire: str = "batch",
     ) -> None:
         self.outbox = outbox
         self.epoch = ""
-        self.trouble = ""
-        """What a person should know although the link is up; empty when nothing."""
+        self.stuck = ""
+        """Why nothing gets through although the connection stands; empty while something does."""
         self._store = store
         self._tail = tail
         self._cursors = cursors
         self._publish = publish
         self._ask = ask
         self._on_change = on_change
+        self._give_up = give_up
         self._single = wire == "single"
         self._packer = Packer(store)
         self._connected = False
@@ -85,6 +102,15 @@ class Uplink:
         self._parked: set[tuple[str, FactClass, int]] = set()
         self._parking: set[asyncio.Task[None]] = set()
         self._hold_until = 0.0
+        self._silence = self._overrun = ""
+        self._overruns = 0
+        self._moved_at = -math.inf
+        self._unanswered: list[Flight] = []
+
+    @property
+    def trouble(self) -> str:
+        """What a person should know although the link is up; empty when nothing."""
+        return "; ".join(words for words in (self._silence, self._overrun, self.outbox.refusals.words) if words)
 
     # -- what the daemon tells -----------------------------------------------------------------------------------------
 
@@ -110,9 +136,25 @@ class Uplink:
         self._connected = True
         self._wake.set()
 
-    def on_lost(self) -> None:
-        """The link is gone."""
+    def on_lost(self, reason: Disconnected) -> None:
+        """The link is gone. What the broker had not taken is sent from the journal again; its part in this is noted."""
+        now, unanswered = self._now(), self._unanswered
         self._connected = False
+        self._unanswered = []
+        if reason.cause != "closed":
+            return
+        if reason.code == TOO_MANY:
+            self.outbox.narrow_window()
+        elif reason.code in (TOO_FAST, QUOTA_EXCEEDED):
+            pause_s = min(OVERRUN_TO_S, OVERRUN_FROM_S * 2 ** min(self._overruns, 10))
+            self._overruns += 1
+            self._hold_until = now + pause_s
+            self._overrun = f"the cloud broker said it was too much ({reason.detail}); is the profile the right one?"
+        else:
+            before = self.outbox.refusals.words
+            self.outbox.refusals.closed(unanswered, reason.code, now)
+            if (words := self.outbox.refusals.words) and words != before:
+                log.error("%s", words)
 
     def on_confirmed(self, message: Message) -> None:
         """HQ says what is in its database."""
@@ -125,9 +167,11 @@ class Uplink:
         message.ack()
         if told.epoch == self.epoch:
             if self.outbox.confirm(told.confirmed, self._now()):
-                self.trouble = ""
+                self._moved()
                 self._unsaved.set()
                 self._on_change()
+            elif not any(self.outbox.backlog().values()):
+                self._moved()
             if any(told.rejected.values()):
                 self._park_soon(told.rejected)
         self.outbox.first_word()
@@ -175,12 +219,24 @@ class Uplink:
         if late := self.outbox.silent(now):
             names = ", ".join(late)
             log.warning("HQ has confirmed nothing of %s for too long; sending again what it has not", names)
-            self.trouble = f"HQ does not confirm {names}: is its receiver running? Facts are kept and sent again"
+            self._silence = f"HQ does not confirm {names}: is its receiver running? Facts are kept and sent again"
+            if now - self._moved_at >= policy.CONFIRM_WITHIN_S:
+                self.stuck = f"connected, but {self._silence}"
             self.outbox.rewind(late)
             self._ask()
             self._on_change()
         if (silent_in := self.outbox.silent_in_s(now)) is not None:
             pause = min(pause, silent_in + 0.01)
+        if (deaf_in := self.outbox.deaf_in_s(now)) is not None:
+            if deaf_in <= 0:
+                self.outbox.deaf()
+                self.stuck = "connected, but the cloud broker acknowledges nothing that it is sent"
+                log.error("%s; trying on another connection", self.stuck)
+                self._on_change()
+                self._connected = False
+                self._give_up(self.stuck)
+                return pause
+            pause = min(pause, deaf_in + 0.01)
         if now < self._hold_until:
             return min(pause, self._hold_until - now)
         choice = self.outbox.choose(now)
@@ -222,7 +278,8 @@ class Uplink:
         limit = self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES
         aim = limit if fact_class is FactClass.CRITICAL else min(limit, self.outbox.flow.batch_bytes(self._now()))
         size_bytes = min(policy.MAX_BATCH_RAW_BYTES, self._packer.raw_bytes(fact_class, aim))
-        links = await self._tail.links(fact_class, after, policy.MAX_BATCH_FACTS, size_bytes)
+        most = 1 if self.outbox.refusals.one_fact(fact_class) else policy.MAX_BATCH_FACTS
+        links = await self._tail.links(fact_class, after, most, size_bytes)
         if not links:
             track.head = track.sent
             return
@@ -238,7 +295,7 @@ class Uplink:
                 size = len(packed.payload)
                 flight = self.outbox.sent(fact_class, packed.first, packed.last, packed.head, size, self._now())
                 done = partial(self._done, flight)
-                self._publish(topic, packed.payload, expiry_s=policy.BROKER_KEEPS_S, on_done=done)
+                self._publish(topic, packed.payload, expiry_s=policy.BROKER_KEEPS_S, on_done=done, resend=False)
 
     async def _send_single(self, fact_class: FactClass) -> None:
         """Publish plain CloudEvents, one per message; of a backlog of states only the latest."""
@@ -246,7 +303,8 @@ class Uplink:
         size_bytes = policy.MAX_BATCH_RAW_BYTES
         if fact_class is not FactClass.CRITICAL:
             size_bytes = min(size_bytes, self.outbox.flow.batch_bytes(self._now()))
-        rows = await self._tail.rows(fact_class, after, max(1, self.outbox.room), size_bytes)
+        most = 1 if self.outbox.refusals.careful else max(1, self.outbox.room)
+        rows = await self._tail.rows(fact_class, after, most, size_bytes)
         if not rows:
             track.head = track.sent
         if not self._still(track, fact_class, after):
@@ -266,7 +324,7 @@ class Uplink:
                 self._done(flight, None)
                 continue
             expiry_s = policy.POLICY[fact_class].single_expiry_s
-            self._publish(topic, row.body, expiry_s=expiry_s, on_done=partial(self._done, flight))
+            self._publish(topic, row.body, expiry_s=expiry_s, on_done=partial(self._done, flight), resend=False)
 
     async def _before(self, track: Track, fact_class: FactClass, first: int) -> bytes | None:
         """The hash before `first`, which is the next to be sent; None when the journal no longer has it."""
@@ -281,23 +339,32 @@ class Uplink:
         return track is self.outbox.tracks[fact_class] and track.sent == after and self._connected
 
     def _done(self, flight: Flight, error: BusError | None) -> None:
-        now = self._now()
+        now, refusals = self._now(), self.outbox.refusals
+        before = refusals.words
         if error is None:
             if self.outbox.acked(flight, now):
+                self._moved()
                 self._unsaved.set()
                 self._on_change()
         else:
             self.outbox.dropped(flight)
-            if isinstance(error, TooLarge) and flight.size_bytes <= self.outbox.packet_bytes:
-                self.outbox.packet_bytes = max(1024, flight.size_bytes * 3 // 4)
-            elif isinstance(error, PublishRejected):
-                trouble = f"the cloud broker refuses facts: {error}"
-                if trouble != self.trouble:
-                    log.error("%s; trying again every %.0f s", trouble, REJECTED_PAUSE_S)
-                self.trouble = trouble
-                self._hold_until = now + REJECTED_PAUSE_S
-                self._on_change()
+            if isinstance(error, Disconnected):
+                self._unanswered.append(flight)
+            elif isinstance(error, TooLarge) and flight.size_bytes <= self.outbox.packet_bytes:
+                refusals.too_large(flight.size_bytes)
+            elif isinstance(error, PublishRejected) and not isinstance(error, TooLarge):
+                refusals.refused(flight.fact_class, f"{error.reason}, 0x{error.reason_code:02x}", now)
+        if refusals.words != before:
+            log.log(
+                logging.ERROR if refusals.words else logging.INFO, "%s", refusals.words or "the broker takes all facts"
+            )
+            self._on_change()
         self._wake.set()
+
+    def _moved(self) -> None:
+        """Something got through to where it is to be kept."""
+        self._moved_at = self._now()
+        self.stuck = self._silence = self._overrun = ""
 
     def _park_soon(self, rejected: Mapping[FactClass, list[int]]) -> None:
         """Note what HQ refuses; it says so again with every confirmation."""
@@ -324,5 +391,5 @@ def _coalesce_key(row: Row) -> tuple[str, str] | None:
     key = policy.COALESCE.get(row.type)
     if key is None:
         return None
-    data = orjson.loads(row.body).get("data", {})
-    return row.type, str(data.get(key))
+    value = orjson.loads(row.body).get("data", {}).get(key)
+    return None if value is None else (row.type, str(value))

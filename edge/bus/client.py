@@ -205,6 +205,8 @@ class Client:
         self.on_disconnect: list[Callable[[Disconnected], None]] = []
         self.last_error: BusError | None = None
         self.server_limits = ServerLimits()
+        self.refused: list[SubscribeRefused] = []
+        """Of the subscriptions made on connecting, those that the broker did not allow."""
         self._version = protocol
         self._keepalive_s = keepalive_s
         self._told_keepalive_s = math.ceil(keepalive_s) if told_keepalive_s is None else told_keepalive_s
@@ -233,7 +235,7 @@ class Client:
         self._pipe: _Pipe | None = None
         self._connack: asyncio.Future[_Connack] | None = None
         self._subacks: dict[int, asyncio.Future[list[ReasonCode]]] = {}
-        self._farewell: str | None = None
+        self._farewell: tuple[str, int] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._owner: asyncio.Task[Any] | None = None
         self._failed = False
@@ -323,7 +325,8 @@ class Client:
             if self._closed:
                 return
             if self._farewell is not None:
-                reason = Disconnected("closed", f"the broker said good-bye: {self._farewell}")
+                text, code = self._farewell
+                reason = Disconnected("closed", f"the broker said good-bye: {text}", code)
                 self._farewell = None
             self.last_error = reason
             if lost_for is None:
@@ -449,9 +452,10 @@ class Client:
 
     def _on_library_disconnect(self, _: Any, __: Any, flags: Any, reason: ReasonCode, ___: Any) -> None:
         if flags.is_disconnect_packet_from_server:
-            self._farewell = str(reason)
+            text = str(reason)
             if reason.value == 0x8E:
-                self._farewell += f"; another program uses the client id {self.client_id!r}: give each its own"
+                text += f"; another program uses the client id {self.client_id!r}: give each its own"
+            self._farewell = text, reason.value
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
@@ -491,9 +495,11 @@ class Client:
             self._paho.unsubscribe(topic_filter)
 
     async def _subscribe_all(self, link: Link) -> None:
+        self.refused = []
         if self._subscriptions:
             for refused in await self._subscribe_on(link, list(self._subscriptions.values())):
                 self.last_error = refused
+                self.refused.append(refused)
                 log.error("%s: %s; check the user name and the broker's access list", self.client_id, refused)
         self._subscribed_once = True
 
@@ -652,14 +658,17 @@ class Client:
         correlation: bytes | None = None,
         properties: dict[str, str] | None = None,
         on_done: Done | None = None,
+        resend: bool = True,
     ) -> None:
         """Send a message without waiting. Raises `BusFull` when `max_queued` messages wait already.
 
+        Without `resend` it fails with `Disconnected` when the connection goes before the broker has taken it.
         `on_done` hears how it went. Without it, a failure is logged. QoS 0 while disconnected: dropped and counted.
         """
         self._outbox.check_room()
         item = self._outgoing(topic, payload, qos, retain, expiry_s, response_topic, correlation, properties)
         item.on_done = on_done
+        item.resend = resend
         self._outbox.submit(item)
 
     async def drain(self) -> None:

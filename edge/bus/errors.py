@@ -13,13 +13,14 @@ class Disconnected(BusError):
     Causes: ``name`` (the host name is unknown), ``unreachable`` (no route), ``refused`` (nothing listens there),
     ``timeout`` (no answer while connecting), ``tls`` (certificate or handshake), ``connack:CODE`` (the broker said no;
     the MQTT reason code), ``silent`` (connected, but nothing comes any more), ``closed`` (the other end closed, or we
-    did), ``expired`` (a message waited longer than its expiry).
+    did), ``expired`` (a message waited longer than its expiry). `code` is the broker's reason when it said good-bye.
     """
 
-    def __init__(self, cause: str, detail: str) -> None:
+    def __init__(self, cause: str, detail: str, code: int | None = None) -> None:
         super().__init__(f"{cause}: {detail}")
         self.cause = cause
         self.detail = detail
+        self.code = code
 
 
 class PublishRejected(BusError):

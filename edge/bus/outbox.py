@@ -45,6 +45,7 @@ class Outgoing:
     properties: dict[str, str] | None
     packet_id: int = 0
     sent: bool = False
+    resend: bool = True
 
     def encode(self, version: int, now: float) -> bytes:
         """The PUBLISH, with what is left of the expiry."""
@@ -113,10 +114,16 @@ class Outbox:
         self.pump()
 
     def detach(self) -> None:
-        """The link has gone: what is unanswered waits for the next one, ahead of everything newer."""
+        """The link has gone: what is unanswered waits for the next one, ahead of everything newer, or fails."""
         self._link = None
         self._queue.extendleft(reversed(self._in_flight.values()))
         self._in_flight.clear()
+        if not all(item.resend for item in self._queue):
+            over = [item for item in self._queue if not item.resend]
+            self._queue = deque(item for item in self._queue if item.resend)
+            for item in over:
+                self._finish(item, Disconnected("closed", "the connection went before the broker had taken it"))
+            self._release_drained()
 
     def close(self, reason: BusError) -> None:
         """Fail everything that waits."""
@@ -149,6 +156,8 @@ class Outbox:
         if link is None and item.qos == 0:
             self.dropped_qos0 += 1
             self._finish(item, Disconnected("closed", "no connection: a message of QoS 0 is dropped then"))
+        elif link is None and not item.resend:
+            self._finish(item, Disconnected("closed", "no connection"))
         elif link is None or not link.writable or (item.qos and (self._queue or len(self._in_flight) >= self._window)):
             self._queue.append(item)
         else:

@@ -226,5 +226,5 @@ def test_the_tables_are_whole() -> None:
     assert PROFILES["safe"].packet_bytes <= min(row.packet_bytes for row in PROFILES.values())
     assert set(LINES) == {"fibre", "lte"}
     for row in PROFILES.values():
-        assert row.keepalive_s * 1.25 <= 10, "a dead line is to be noticed within 10 s"
+        assert row.silent_s * 1.25 <= 10, "a dead line is to be noticed within 10 s"
     assert set(PROFILES) == set(get_args(CloudProfile)), "what the configuration takes is what the table has"
