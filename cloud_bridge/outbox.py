@@ -37,6 +37,8 @@ class Flight:
     mark: Mark | None
     """None for critical ones, which wait for nobody."""
     acked: bool = False
+    taken_at: float | None = None
+    """When the broker acknowledged this batch, or a later one: its answer to this one is then lost."""
 
 
 @dataclass(slots=True)
@@ -85,6 +87,8 @@ class Outbox:
         self._bulk_in_flight = bulk_in_flight
         self._greeted_until = 0.0
         self._deaf_times = 0
+        self._asked_at = -policy.ASK_TO_S
+        self._ask_after_s = policy.LATE_S
         self._unacked: set[Flight] = set()
         self._passed = 0.0
         self.start({})
@@ -246,6 +250,9 @@ class Outbox:
     def acked(self, flight: Flight, now: float) -> bool:
         """The broker has it; returns whether that confirmed something."""
         flight.acked = True
+        for earlier in self._unacked:  # itself among them
+            if earlier.sent_at <= flight.sent_at and earlier.taken_at is None:
+                earlier.taken_at = now
         self._unacked.discard(flight)
         self._deaf_times = 0
         self.refusals.taken(flight)
@@ -283,6 +290,7 @@ class Outbox:
             progress = True
             track.confirmed = seq
             track.quiet_since, track.resends, track.patience_s = now, 0, self._confirm_within_s
+            self._ask_after_s = policy.LATE_S
             while track.ahead and track.ahead[0].last <= seq:
                 track.ahead.popleft()
             if track.sent < seq:
@@ -294,6 +302,7 @@ class Outbox:
         self.heard = self._confirmed_by_broker
         self.flow.connected()
         self._greeted_until = now + policy.GREETING_S
+        self._ask_after_s = policy.LATE_S
         for track in self.tracks.values():
             track.quiet_since = now
 
@@ -330,7 +339,43 @@ class Outbox:
         """The broker has not acknowledged in time."""
         self._deaf_times += 1
 
-    # -- HQ keeps silent -----------------------------------------------------------------------------------------------
+    # -- HQ does not confirm -------------------------------------------------------------------------------------------
+
+    def ask_in_s(self, now: float) -> float | None:
+        """Seconds until HQ should be asked what it has; None while it has all that the broker took."""
+        late_at = [at for track in self.tracks.values() if (at := self._late_at(track)) is not None]
+        if not late_at or self._confirmed_by_broker:
+            return None
+        return max(0.0, max(min(late_at), self._asked_at + self._ask_after_s) - now)
+
+    def asked(self, now: float) -> None:
+        """HQ was asked. Each time in vain it is left alone for longer."""
+        self._asked_at = now
+        self._ask_after_s = min(policy.ASK_TO_S, 2 * self._ask_after_s)
+
+    def lost(self, told: Iterable[FactClass], now: float) -> list[FactClass]:
+        """Of the classes that HQ has just spoken of (`confirm` first), those in which a batch got lost on the way.
+
+        The broker took it, HQ is alive and has not got it. Each is then to be rewound.
+        """
+        found = []
+        for fact_class in told:
+            track = self.tracks[fact_class]
+            late_at = self._late_at(track)
+            if late_at is not None and now >= late_at:
+                found.append(fact_class)
+                track.resends += 1
+        return found
+
+    @staticmethod
+    def _late_at(track: Track) -> float | None:
+        """When HQ should have confirmed the class's first batch; None while the broker has not taken it.
+
+        What HQ gets and does not take, again and again, is sent less and less often.
+        """
+        if not track.ahead or track.ahead[0].taken_at is None:
+            return None
+        return track.ahead[0].taken_at + min(policy.RESEND_TO_S, policy.LATE_S * float(1 << min(track.resends, 16)))
 
     def silent(self, now: float) -> list[FactClass]:
         """Classes of which HQ has confirmed nothing for too long; each is then to be rewound."""

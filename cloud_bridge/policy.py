@@ -51,6 +51,13 @@ AHEAD_BYTES = 2 * 1024 * 1024
 GREETING_S = 1.0
 """How long HQ may take to say what it has, on a new connection, before sending begins without knowing."""
 
+LATE_S = 3.0
+"""The broker took a batch so long ago and HQ has not confirmed it: HQ is asked what it has. When it speaks and still
+has not got it, the batch was lost between broker and database (a receiver died with it) and is sent again at once."""
+
+ASK_TO_S = 30.0
+"""An HQ that does not answer is asked less and less often, down to this."""
+
 CONFIRM_WITHIN_S = 15.0
 """No confirmation for so long, while facts are out and the link is up: send again from what is confirmed."""
 

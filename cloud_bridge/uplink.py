@@ -174,6 +174,11 @@ class Uplink:
                 self._moved()
             if any(told.rejected.values()):
                 self._park_soon(told.rejected)
+        # An HQ that speaks of another epoch has nothing of this one.
+        spoken_of = told.confirmed if told.epoch == self.epoch else FactClass
+        if lost := self.outbox.lost(spoken_of, self._now()):
+            log.warning("HQ answers but has not got all of %s; sending that again", ", ".join(lost))
+            self.outbox.rewind(lost)
         self.outbox.first_word()
         self._wake.set()
 
@@ -225,8 +230,11 @@ class Uplink:
             self.outbox.rewind(late)
             self._ask()
             self._on_change()
-        if (silent_in := self.outbox.silent_in_s(now)) is not None:
-            pause = min(pause, silent_in + 0.01)
+        if self.outbox.ask_in_s(now) == 0.0:
+            self.outbox.asked(now)
+            self._ask()
+        for wait in (self.outbox.silent_in_s(now), self.outbox.ask_in_s(now)):
+            pause = pause if wait is None else min(pause, wait + 0.01)
         if (deaf_in := self.outbox.deaf_in_s(now)) is not None:
             if deaf_in <= 0:
                 self.outbox.deaf()

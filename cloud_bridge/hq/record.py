@@ -69,7 +69,8 @@ def merge(outcome: Outcome, later: Outcome) -> None:
     """Put what a later transaction found into `outcome`."""
     for key, told in later.items():
         mine = outcome.setdefault(key, Told())
-        mine.confirmed.update(told.confirmed)
+        for fact_class, seq in told.confirmed.items():  # what was read before another lane's commit must not undo it
+            mine.confirmed[fact_class] = max(seq, mine.confirmed.get(fact_class, 0))
         mine.rejected.update(told.rejected)
 
 
@@ -162,7 +163,7 @@ class Recorder:
                 self._reject(db, topic, payload, reason, now, alarm=False)
 
     def confirmed(self, store: str) -> Outcome:
-        """What HQ has of this store's newest epoch, to answer a store that asks."""
+        """What HQ has of this store's newest epoch, to answer a store that asks; 0 where it has nothing of a class."""
         self._see_stores({store}, now_utc())
         with self._engine.connect() as db:
             head = schema.heads.c
@@ -171,7 +172,8 @@ class Recorder:
             if epoch is None:
                 return {}
             query = select(head["class"], head.contiguous).where(and_(head.store == store, head.epoch == epoch))
-            told = Told({FactClass(row[0]): int(row[1]) for row in db.execute(query)})
+            found = {FactClass(row[0]): int(row[1]) for row in db.execute(query)}
+            told = Told(dict.fromkeys(FactClass, 0) | found)
         return {(store, epoch): told}
 
     # -- one batch -----------------------------------------------------------------------------------------------------

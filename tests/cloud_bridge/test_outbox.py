@@ -167,6 +167,55 @@ def test_a_class_that_is_stuck_is_sent_again_while_others_flow() -> None:
     assert outbox.silent(19.0) == [M]
 
 
+def test_hq_is_asked_what_it_has_and_what_it_has_not_got_is_sent_again() -> None:
+    outbox = an_outbox()
+    outbox.see_heads({T: 100, M: 10}, 0.0)
+    first = send(outbox, T, 10, now=0.0)
+    assert outbox.ask_in_s(5.0) is None  # the broker has not taken it: that is not HQ's affair
+    outbox.acked(first, 1.0)
+    outbox.acked(send(outbox, T, 10, now=1.0), 1.1)
+    assert outbox.ask_in_s(1.0) == policy.LATE_S
+    assert outbox.lost([T], 1.0 + policy.LATE_S - 0.1) == []  # another receiver may still be at it
+    assert outbox.ask_in_s(1.0 + policy.LATE_S) == 0.0
+    outbox.asked(4.0)
+    assert outbox.ask_in_s(4.0) == 2 * policy.LATE_S  # no answer: with more patience
+    assert outbox.lost([T], 4.05) == [T]
+    outbox.rewind([T])
+    assert outbox.tracks[T].sent == 0
+    outbox.acked(send(outbox, T, 20, now=4.6), 4.6)
+    outbox.confirm({T: 20}, 5.0)
+    assert outbox.ask_in_s(5.0) is None
+
+
+def test_a_batch_whose_acknowledgement_is_lost_counts_as_taken_once_a_later_one_is() -> None:
+    outbox = an_outbox()
+    outbox.see_heads({T: 100, M: 10}, 0.0)
+    send(outbox, M, 10, now=0.0)
+    outbox.acked(send(outbox, T, 10, now=0.1), 0.2)
+    outbox.confirm({T: 10}, 0.3)
+    assert outbox.ask_in_s(0.3) == pytest.approx(policy.LATE_S - 0.1)
+    assert outbox.lost([M], 0.2 + policy.LATE_S) == [M]
+
+
+def test_what_hq_gets_and_never_takes_is_sent_again_less_and_less_often_while_others_flow() -> None:
+    outbox = an_outbox()
+    outbox.see_heads({T: 100_000, M: 10}, 0.0)
+    outbox.acked(send(outbox, M, 10, now=0.0), 0.0)
+    resent = asked = 0
+    for now in range(1, 3_600):
+        outbox.acked(send(outbox, T, 1, now=now), now)
+        outbox.confirm({T: now}, now)
+        if outbox.ask_in_s(now) == 0.0:
+            outbox.asked(now)
+            asked += 1
+            if outbox.lost([M], now):
+                outbox.rewind([M])
+                outbox.acked(send(outbox, M, 10, now=now), now)
+                resent += 1
+    assert 7 < resent < 25
+    assert asked == resent
+
+
 def test_confirmation_is_never_believed_beyond_the_journal() -> None:
     outbox = an_outbox()
     outbox.see_heads({T: 10}, 0.0)

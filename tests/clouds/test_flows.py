@@ -7,10 +7,8 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 
-import pytest
 from sqlalchemy import Engine
 
-from cloud_bridge import policy
 from cloud_bridge.hq import schema
 from cloud_bridge.hq.receiver import Receiver
 from edge.bus import topics
@@ -122,10 +120,7 @@ async def test_the_bridge_is_killed_again_and_again_in_a_drain(hq_file: Engine, 
         assert at_hq(hq_file) == await in_journal(edge.store)
 
 
-async def test_a_receiver_dies_with_messages_in_its_hands(
-    hq_file: Engine, cloud: Cloud, link: Link, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(policy, "CONFIRM_WITHIN_S", 2.0)
+async def test_a_receiver_dies_with_messages_in_its_hands(hq_file: Engine, cloud: Cloud, link: Link) -> None:
     config = link()
     async with Edge(config).running() as edge:
         await edge.journal(FactClass.TELEMETRY, 3_000, noise_bytes=200)
