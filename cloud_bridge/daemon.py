@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -228,10 +229,10 @@ async def _link_up(
     bus.on_message(topics.DEVICES_STATUS_ANY, voice.on_device)
     bus.on_message(topics.BRIDGE_OUTAGE_RECORDED, on_outage_recorded)
     bus.on_connect.append(lambda _: outages.report_again())
-    client.on_message(topics.confirmed(store), uplink.on_confirmed)
-    client.on_message(topics.down_any(store), downlink.on_down)
+    client.on_message(topics.confirmed(store), meter.hears(uplink.on_confirmed))
+    client.on_message(topics.down_any(store), meter.hears(downlink.on_down))
     for name in cloud.groups:
-        client.on_message(topics.group_down_any(name), downlink.on_down)
+        client.on_message(topics.group_down_any(name), meter.hears(downlink.on_down))
 
     diagnosis = Diagnosis(cloud.host, cloud.probes)
     losses: asyncio.Queue[Disconnected] = asyncio.Queue()
@@ -269,6 +270,11 @@ async def _link_up(
         ("outages", outages.run),
         ("word to HQ", voice.run),
     ]
+    if config.metrics.bridge_port is not None:
+        from cloud_bridge.metrics import BridgeMetrics
+
+        counts = BridgeMetrics(uplink, report, meter, client)
+        work.append(("metrics", partial(counts.serve, config.metrics.host, config.metrics.bridge_port)))
     return client, work, voice.goodbye
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from edge.bus import frame, topics
-from edge.bus.client import BusError
+from edge.bus.client import BusError, Message
 from edge.bus.messages.facts import FactClass
 
 
@@ -39,6 +39,7 @@ class Meter:
         self.sent = {fact_class: Sent() for fact_class in FactClass}
         self.other_bytes = 0
         """Of messages that carry no facts."""
+        self.received_bytes = 0
         self._publish = publish
         self._highest: dict[FactClass, tuple[str, int]] = {}
 
@@ -56,6 +57,15 @@ class Meter:
             highest = max(highest, last)
         self._highest[fact_class] = (epoch, highest if before_epoch == epoch else last)
         self._publish(topic, payload, on_done=partial(self._done, sent, on_done), **more)
+
+    def hears(self, handler: Callable[[Message], None]) -> Callable[[Message], None]:
+        """`handler`, with what it takes counted."""
+
+        def take(message: Message) -> None:
+            self.received_bytes += len(message.topic) + len(message.payload)
+            handler(message)
+
+        return take
 
     @staticmethod
     def _done(sent: Sent, on_done: Callable[[BusError | None], None], error: BusError | None) -> None:

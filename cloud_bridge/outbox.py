@@ -139,6 +139,10 @@ class Outbox:
         """What the line's budget lets metered classes send in the long run; None without one."""
         return self._budget.metered.rate_per_s if self._budget.metered else None
 
+    def budget_left_bytes(self, now: float) -> float | None:
+        """What metered classes may still send at once; below 0 in debt, None without a budget."""
+        return self._budget.metered.left(now) if self._budget.metered else None
+
     def sent_besides(self, size_bytes: int, now: float) -> None:
         """Something that is no batch has left on the same line."""
         self._budget.spend(size_bytes, now)

@@ -23,6 +23,11 @@ class Bucket:
         self._refill(now)
         return 0.0 if self._level > 0 else -self._level / self.rate_per_s + 0.001
 
+    def left(self, now: float) -> float:
+        """Tokens left; below 0: in debt."""
+        self._refill(now)
+        return self._level
+
     def spend(self, tokens: float, now: float) -> None:
         """Take `tokens`, which may be more than there are."""
         self._refill(now)

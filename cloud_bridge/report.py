@@ -31,6 +31,8 @@ class Report:
         self.cursors: Cursors | None = None
         self.outages: Outages | None = None
         self.sent = {fact_class: Sent() for fact_class in FactClass}
+        self.last: BridgeStatus | None = None
+        """What was told last."""
         self._publish = publish
         self._confirm = confirm
         self._link: Link = "unknown"
@@ -68,7 +70,8 @@ class Report:
 
     async def publish(self) -> None:
         """Publish the status if it differs from the last one."""
-        payload = (await self.compose()).model_dump_json().encode()
+        self.last = await self.compose()
+        payload = self.last.model_dump_json().encode()
         if payload != self._last:
             self._publish(payload)
             self._last = payload

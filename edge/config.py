@@ -182,6 +182,14 @@ class Journal(Section):
     reserve_mb: int = Field(default=64, ge=1)
 
 
+class Metrics(Section):
+    """Where Prometheus may scrape. Off until a port is named; whoever reaches it may read it."""
+
+    host: str = "127.0.0.1"
+    edge_port: Port | None = None
+    bridge_port: Port | None = None
+
+
 class StoreConfig(Section):
     """All of ``store.toml``. `file` is where it was read from."""
 
@@ -195,6 +203,7 @@ class StoreConfig(Section):
     scanning: Scanning = Scanning()
     cloud: Cloud | None = None
     journal: Journal = Journal()
+    metrics: Metrics = Metrics()
 
     @property
     def store_db(self) -> Path:
@@ -284,6 +293,8 @@ def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
     wrong += wrong_devices(config.devices, lanes)
     if config.cloud and config.cloud.wire == "single" and config.cloud.confirm == "hq":
         wrong.append((("cloud", "wire"), 'single events carry no chain for HQ to confirm; set confirm = "broker" too'))
+    if config.metrics.edge_port is not None and config.metrics.edge_port == config.metrics.bridge_port:
+        wrong.append((("metrics", "bridge_port"), "edge has this port; each process needs one of its own"))
     if config.bus.host not in ("127.0.0.1", "::1", "localhost") and config.bus.tls is None:
         unguarded = [lane.id for lane in config.lanes if lane.secret is None]
         if unguarded:

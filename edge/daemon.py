@@ -15,7 +15,7 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
 from edge.bus import topics
@@ -69,6 +69,9 @@ from edge.services.technician import TechnicianDesk
 from edge.startup import complain, loaded, start_logging
 from edge.supervisor import keep_running
 
+if TYPE_CHECKING:
+    from edge.metrics_of_edge import EdgeMetrics
+
 log = logging.getLogger("edge")
 
 BEGIN_ANEW = 75
@@ -120,9 +123,14 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     lanes = frozenset(lane.id for lane in config.lanes)
     limits = config.limits
 
-    report = Reporter(store, config.store.id)
+    counts: EdgeMetrics | None = None
+    if config.metrics.edge_port is not None:
+        from edge.metrics_of_edge import EdgeMetrics
+
+        counts = EdgeMetrics(config)
+    report = counts.reporter(store, config.store.id) if counts else Reporter(store, config.store.id)
     quarantine = Quarantine(store)
-    replies = Replies(publish)
+    replies = counts.replies(publish) if counts else Replies(publish)
     budget = LaneBudget(limits.messages_per_s, limits.burst)
     intake = FactIntake(store, config.store.id, lanes, replies, quarantine, budget, message_bytes=limits.message_bytes)
     router = Router(
@@ -223,6 +231,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
                 name="trimming",
             ),
         ]
+        if counts is not None:
+            counts.watch(store, registry, status, client)
+            running.append(group.create_task(counts.serve(), name="metrics"))
         if config.bus.advertise:
             advertising = keep_running("mDNS", partial(_advertise, config), expected=(DiscoveryFailed,))
             running.append(group.create_task(advertising, name="mDNS"))

@@ -39,6 +39,8 @@ def add(parts: SubParsers) -> None:
         help="hq (default): all receivers share one subscription, $share/hq/...; none (default with --protocol 3.1.1):"
         " each gets everything, for brokers without shared subscriptions: run one, and at most one more as a spare",
     )
+    receive.add_argument("--metrics-port", type=int, metavar="PORT", help="let Prometheus scrape on this port")
+    receive.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="default 127.0.0.1")
     receive.set_defaults(run=_receive)
 
 
@@ -71,8 +73,15 @@ async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> 
     async with client, asyncio.TaskGroup() as group:
         running = group.create_task(keep_running("receiver", receiver.run), name="receiver")
         logging.getLogger("hq").info("receiving from %s into %s", client.address, engine.url.render_as_string())
+        tasks = [running]
+        if arguments.metrics_port is not None:
+            from cloud_bridge.metrics import ReceiverMetrics
+
+            serving = ReceiverMetrics(receiver, client).serve(arguments.metrics_host, arguments.metrics_port)
+            tasks.append(group.create_task(serving, name="metrics"))
         await stop.wait()
-        running.cancel()
+        for task in tasks:
+            task.cancel()
     return 0
 
 

@@ -41,6 +41,11 @@ class Lane(Generic[Work]):
         self._inbox.append(message)
         self._arrived.set()
 
+    @property
+    def waiting(self) -> int:
+        """Messages that no transaction has taken yet."""
+        return len(self._inbox)
+
     async def run(self) -> NoReturn:
         """Work until cancelled."""
         ready: asyncio.Queue[tuple[list[Message], Work]] = asyncio.Queue(maxsize=1)

@@ -78,6 +78,11 @@ class Receiver:
         critical = topics.last_level(message.topic) == FactClass.CRITICAL.value
         (self._critical if critical else self._others).put(message)
 
+    @property
+    def waiting(self) -> int:
+        """Messages received that no transaction has taken yet."""
+        return self._critical.waiting + self._others.waiting
+
     async def run(self) -> NoReturn:
         """Record and tell, until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -82,6 +82,7 @@ class Store:
     - ``on_conflict(fact, conflict)``: a newcomer was recorded as evidence (not called for its repeats)
     - ``on_clock_trusted(boot, offset_ms)``: the wall clock of this boot can be dated from now on
     - ``on_fault()``: the disk has failed; `faulted` says how
+    - ``on_written(seconds)``: a group commit took so long
     """
 
     def __init__(self, path: Path, epoch: str, writer: Writer, thread: ThreadPoolExecutor, lock: int) -> None:
@@ -99,6 +100,7 @@ class Store:
         self.on_conflict: list[Callable[[NewFact, Conflict], None]] = []
         self.on_clock_trusted: list[Callable[[str, int], None]] = []
         self.on_fault: list[Callable[[], None]] = []
+        self.on_written: list[Callable[[float], None]] = []
         self._writer = writer
         self._heads = dict(writer.heads)
         self._thread = thread
@@ -291,7 +293,10 @@ class Store:
             while self._waiting:
                 self._in_hand = self._take()
                 items = [waiting.item for waiting in self._in_hand]
+                began = self._loop.time()
                 done = await self._on_thread(partial(self._writer.commit, items))
+                for on_written in self.on_written:
+                    on_written(self._loop.time() - began)
                 self.commits += 1
                 self._deliver(done)
             if self._closing:

@@ -67,6 +67,8 @@ class StatusBoard:
         self._dirty = asyncio.Event()
         self._heads_due: asyncio.TimerHandle | None = None
         self._heads_sent_at = 0.0
+        self.last: GatewayStatus | None = None
+        """What was told last."""
         self._last = b""
         self._gone: dict[tuple[str, str], int] = {}
         self._ages: dict[FactClass, int | None] = {}
@@ -132,7 +134,7 @@ class StatusBoard:
     async def publish(self, *, again: bool = False) -> bool:
         """Publish the status if it differs from the last one, or `again`; returns whether facts wait for HQ."""
         self._dirty.clear()
-        status = await self._compose()
+        status = self.last = await self._compose()
         payload = status.model_dump_json().encode()
         if payload != self._last or again:
             self._publish(topics.GATEWAY_STATUS, payload, qos=1, retain=True)
