@@ -42,6 +42,12 @@ CREATE TABLE IF NOT EXISTS parked (
     at TEXT NOT NULL,
     PRIMARY KEY (epoch, class, seq)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS budget (
+    kind TEXT PRIMARY KEY,      -- bytes, publishes
+    left_over REAL NOT NULL,    -- below 0: owed
+    floor_left REAL NOT NULL,
+    at_s REAL NOT NULL          -- seconds since 1970 by the wall clock
+) STRICT, WITHOUT ROWID;
 """
 
 
@@ -79,14 +85,25 @@ class Cursors:
         rows = await self._db.execute_fetchall("SELECT class, confirmed FROM cursors WHERE epoch = ?", (epoch,))
         return {FactClass(row[0]): int(row[1]) for row in rows}
 
-    async def save_confirmed(self, epoch: str, confirmed: Mapping[FactClass, int]) -> None:
-        """Remember what HQ has; never moves back."""
+    async def save_confirmed(
+        self, epoch: str, confirmed: Mapping[FactClass, int], budget: Mapping[str, tuple[float, float]] | None = None
+    ) -> None:
+        """Remember what HQ has, which never moves back, and what is left of the hour's budget, per kind."""
+        if budget:
+            rows = [(kind, *left, time.time()) for kind, left in budget.items()]
+            await self._db.executemany("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?)", rows)
         await self._db.executemany(
             "INSERT INTO cursors VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET confirmed = max(confirmed, excluded.confirmed)",
             [(epoch, fact_class.value, seq) for fact_class, seq in confirmed.items()],
         )
         await self._db.commit()
+
+    async def budget(self) -> tuple[dict[str, tuple[float, float]], float]:
+        """What was left of the hour's budget, per kind, and how many seconds ago; 0 when the clock was set back."""
+        rows = list(await self._db.execute_fetchall("SELECT kind, left_over, floor_left, at_s FROM budget"))
+        away_s = min((time.time() - float(row[3]) for row in rows), default=0.0)
+        return {str(row[0]): (float(row[1]), float(row[2])) for row in rows}, max(0.0, away_s)
 
     async def positions(self) -> dict[str, tuple[str, int]]:
         """Per downlink stream the epoch and the last sequence that edge has committed."""
@@ -118,7 +135,7 @@ async def _opened(file: Path) -> aiosqlite.Connection:
     db = await aiosqlite.connect(file)
     try:
         await db.executescript(SCHEMA)
-        await db.execute_fetchall("SELECT count(*) FROM cursors, downlink, parked")
+        await db.execute_fetchall("SELECT count(*) FROM cursors, downlink, parked, budget")
     except aiosqlite.DatabaseError:
         await db.close()
         raise

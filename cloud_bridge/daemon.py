@@ -81,13 +81,18 @@ def cloud_client(config: StoreConfig, cloud: Cloud, limits: Profile) -> Client:
 
 def outbox_for(cloud: Cloud, limits: Profile) -> Outbox:
     """What may leave when, on this link."""
-    line = LINES[cloud.link]
-    bytes_per_s = smallest(limits.bytes_per_s, line.bytes_per_s)
+    line, own = LINES[cloud.link], cloud.budget
+    bytes_per_s = smallest(limits.bytes_per_s, own.bytes_per_s or line.bytes_per_s)
     return Outbox(
         in_flight=limits.in_flight,
         in_flight_bytes=limits.in_flight_bytes and limits.in_flight_bytes - ASIDE_BYTES,
         packet_bytes=limits.packet_bytes,
-        budget=Budget.of(limits.publishes_per_s, bytes_per_s, line.bytes_per_hour),
+        budget=Budget(
+            limits.publishes_per_s,
+            bytes_per_s,
+            own.bytes_per_hour or line.bytes_per_hour,
+            own.messages_per_hour or line.messages_per_hour,
+        ),
         confirmed_by_broker=cloud.confirm == "broker",
         confirm_within_s=policy.CONFIRM_WITHIN_S,
         bulk_in_flight=policy.BULK_IN_FLIGHT if cloud.wire == "batch" else limits.in_flight,
@@ -159,7 +164,9 @@ async def _link_up(
 
     def ask(need: Need) -> None:
         if client.connected:
-            client.publish_soon(topics.up_need(store), need.model_dump_json().encode(), expiry_s=NEED_EXPIRY_S)
+            payload = need.model_dump_json().encode()
+            uplink.outbox.sent_besides(len(payload), asyncio.get_running_loop().time())
+            client.publish_soon(topics.up_need(store), payload, expiry_s=NEED_EXPIRY_S)
 
     def tell_edge(outage: Outage) -> None:
         if bus.connected:  # else it is told again
@@ -205,6 +212,8 @@ async def _link_up(
         give_up=client.give_up,
         wire=cloud.wire,
     )
+    left, away_s = await cursors.budget()
+    uplink.outbox.budget.resume(left, away_s, asyncio.get_running_loop().time())
     stack.push_async_callback(uplink.save_now)
     report.uplink, report.cursors, report.outages, report.sent = uplink, cursors, outages, meter.sent
 

@@ -81,7 +81,7 @@ class Outbox:
         self.in_flight_bytes = in_flight_bytes
         self.heard = confirmed_by_broker
         self.flow = Flow()
-        self._budget = budget or Budget()
+        self.budget = budget or Budget()
         self._confirmed_by_broker = confirmed_by_broker
         self._confirm_within_s = confirm_within_s
         self._bulk_in_flight = bulk_in_flight
@@ -132,12 +132,12 @@ class Outbox:
     def budget_wait_s(self, now: float) -> float:
         """How long metered classes still wait for the line's budget; 0 when they do not, or have nothing to send."""
         waits = any(policy.POLICY[name].metered and track.head > track.sent for name, track in self.tracks.items())
-        return self._budget.metered_wait_s(now) if waits else 0.0
+        return self.budget.metered_wait_s(now) if waits else 0.0
 
     @property
     def budget_bytes_per_s(self) -> float | None:
         """What the line's budget lets metered classes send in the long run; None without one."""
-        return self._budget.metered.rate_per_s if self._budget.metered else None
+        return self.budget.long_run_bytes_per_s(self.packet_bytes)
 
     def budget_left_bytes(self, now: float) -> float | None:
         """What metered classes may still send at once; below 0 in debt, None without a budget."""
@@ -145,7 +145,7 @@ class Outbox:
 
     def sent_besides(self, size_bytes: int, now: float) -> None:
         """Something that is no batch has left on the same line."""
-        self._budget.spend(size_bytes, now)
+        self.budget.spend(size_bytes, now)
 
     def backlog(self) -> dict[FactClass, int]:
         """Facts not yet confirmed, per class."""
@@ -170,7 +170,7 @@ class Outbox:
             return None
         if not self.heard and now < self._greeted_until:
             return self._greeted_until - now
-        if (pause := self._budget.wait_s(now)) > 0:
+        if (pause := self.budget.wait_s(now)) > 0:
             return pause
         held_s = self.refusals.wait_s(FactClass.CRITICAL, now)
         may = not held_s and not self._must_wait_for_word(FactClass.CRITICAL)
@@ -198,7 +198,7 @@ class Outbox:
     def _pause_s(self, fact_class: FactClass, now: float) -> float:
         """How long this class should still wait: for its batch to fill, or for the hour's budget."""
         rule, track = policy.POLICY[fact_class], self.tracks[fact_class]
-        pause = self._budget.metered_wait_s(now) if rule.metered else 0.0
+        pause = self.budget.metered_wait_s(now) if rule.metered else 0.0
         pause = max(pause, self.refusals.wait_s(fact_class, now))
         if track.head - track.sent < policy.MAX_BATCH_FACTS:
             pause = max(pause, track.waiting_since + rule.linger_ms / 1000 - now)
@@ -244,8 +244,9 @@ class Outbox:
         track.sent, track.prev = last, head
         track.ahead.append(flight)
         self._unacked.add(flight)
-        self._budget.spend(size_bytes, now)
-        weight = policy.POLICY[fact_class].weight
+        rule = policy.POLICY[fact_class]
+        self.budget.spend(size_bytes, now, metered=rule.metered)
+        weight = rule.weight
         if weight is not None:
             self._passed = track.passed
             track.passed += size_bytes / weight

@@ -26,8 +26,8 @@ class ClassPolicy:
 
 POLICY: dict[FactClass, ClassPolicy] = {
     FactClass.CRITICAL: ClassPolicy(weight=None, linger_ms=0, metered=False, single_expiry_s=None),
-    FactClass.TRANSACTION: ClassPolicy(weight=16, linger_ms=50, metered=False, single_expiry_s=None),
-    FactClass.OPERATION: ClassPolicy(weight=8, linger_ms=50, metered=False, single_expiry_s=None),
+    FactClass.TRANSACTION: ClassPolicy(weight=16, linger_ms=50, metered=True, single_expiry_s=None),
+    FactClass.OPERATION: ClassPolicy(weight=8, linger_ms=50, metered=True, single_expiry_s=None),
     FactClass.ENGAGEMENT: ClassPolicy(weight=2, linger_ms=50, metered=True, single_expiry_s=7 * 86_400),
     FactClass.TELEMETRY: ClassPolicy(weight=1, linger_ms=50, metered=True, single_expiry_s=86_400),
 }

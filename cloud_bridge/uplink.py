@@ -208,9 +208,10 @@ class Uplink:
             await asyncio.sleep(SAVE_EVERY_S)
 
     async def save_now(self) -> None:
-        """Write the confirmed cursors."""
+        """Write the confirmed cursors, and what is left of the hour's budget."""
         if self.epoch:
-            await self._cursors.save_confirmed(self.epoch, self.outbox.confirmed)
+            left = self.outbox.budget.levels(self._now())
+            await self._cursors.save_confirmed(self.epoch, self.outbox.confirmed, left)
 
     async def _step(self) -> float:
         """Do one thing; returns how long to sleep unless woken, 0 when there may be more to do."""
@@ -250,6 +251,8 @@ class Uplink:
         choice = self.outbox.choose(now)
         if isinstance(choice, FactClass):
             await (self._send_single(choice) if self._single else self._send_batch(choice))
+            if self.outbox.budget.levels(now):  # a crash must not give it back
+                self._unsaved.set()
             return 0.0
         return pause if choice is None else min(pause, choice)
 

@@ -143,6 +143,14 @@ CloudProfile = Literal["safe", "aws-iot-core", "azure-event-grid", "emqx", "hive
 """The rows of the bridge's table of cloud brokers (``cloud_bridge/profiles.py``)."""
 
 
+class CloudBudget(Section):
+    """What the line to HQ may cost; a key replaces that of `link`. Critical facts wait for no hour's budget."""
+
+    bytes_per_s: int | None = Field(default=None, ge=1_024, description="on average; a fourth of it may leave at once")
+    bytes_per_hour: int | None = Field(default=None, ge=262_144)
+    messages_per_hour: int | None = Field(default=None, ge=60)
+
+
 class Cloud(Section):
     """The link to HQ. Without this table the store works alone and keeps everything."""
 
@@ -156,6 +164,7 @@ class Cloud(Section):
     confirm: Literal["hq", "broker"] = "hq"
     wire: Literal["batch", "single"] = "batch"
     link: Literal["fibre", "lte"] = "fibre"
+    budget: CloudBudget = CloudBudget()
     groups: tuple[Id, ...] = ()
     price_key: str | None = Field(default=None, description="HQ's Ed25519 public key for all it sends, base64")
     probes: tuple[str, ...] = Field(

@@ -99,7 +99,7 @@ def _to_hq(gateway: GatewayStatus) -> str:
     if waiting and gateway.eta_s is not None:
         parts.append(f"there in about {lasted(gateway.eta_s)}")
     if gateway.budget_wait_s:
-        parts.append(f"engagement and telemetry wait {lasted(gateway.budget_wait_s)} for the line's budget")
+        parts.append(f"all but critical facts wait {lasted(gateway.budget_wait_s)} for the line's budget")
     if gateway.parked:
         parts.append(f"{gateway.parked} facts are parked: HQ will never take them, they stay here")
     return f"{', '.join(parts)}; {by}"

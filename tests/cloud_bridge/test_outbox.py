@@ -244,16 +244,17 @@ def test_a_broker_narrows_its_profile_and_never_widens_it() -> None:
     assert (outbox.in_flight, outbox.packet_bytes) == (10, 64_000)
 
 
-def test_the_hours_budget_holds_back_only_what_is_metered() -> None:
-    outbox = an_outbox(budget=Budget.of(None, None, 4000))
-    outbox.see_heads({T: 10, M: 10}, 0.0)
-    send(outbox, M, size=5000)
-    outbox.confirm({M: 1}, 1.0)
-    assert outbox.choose(2.0) is T
-    outbox.acked(send(outbox, T, 10), 2.0)
+def test_the_hours_budget_holds_back_everything_but_critical_facts() -> None:
+    outbox = an_outbox(budget=Budget(bytes_per_hour=40_000))
+    outbox.see_heads({C: 10, T: 10, M: 10}, 0.0)
+    outbox.acked(send(outbox, C, 1, now=1.0), 1.0)
+    outbox.acked(send(outbox, T, 1, size=50_000, now=1.0), 1.0)
+    assert outbox.choose(1.0) is C, "a critical fact does not wait"
+    outbox.acked(send(outbox, C, 9, now=1.0), 1.0)
     wait = outbox.choose(2.0)
     assert isinstance(wait, float)
-    assert wait > 100
+    assert wait == pytest.approx(outbox.budget_wait_s(2.0))
+    assert wait > 10
 
 
 def test_a_bucket_lets_through_its_rate() -> None:

@@ -33,7 +33,7 @@ class GatewayStatus(Message):
     backlog: dict[FactClass, Backlog] = Field(default_factory=dict)
     eta_s: int | None = Field(default=None, description="seconds until the backlog is drained, where it can be told")
     budget_wait_s: int = Field(
-        default=0, ge=0, description="the line's budget is spent: engagement and telemetry wait so long"
+        default=0, ge=0, description="the line's budget is spent: all but critical facts wait so long"
     )
     parked: int = Field(default=0, ge=0, description="facts that HQ will never take: they stay in the journal")
     outages: tuple[Outage, ...] = Field(default=(), strict=False, description="the last ones, the newest first")
