@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.backlog import progress, sales
-from bench.headquarters import Headquarters, headquarters
+from bench.gateway import free_port
+from bench.headquarters import cloud_broker, headquarters
 from bench.peers.mosquitto_bridge import MosquittoBridge, SavingMosquittoBridge
 from bench.peers.thingsboard import ThingsBoard
 from bench.peers.tillgate import Tillgate
@@ -56,12 +57,19 @@ class Round:
 
 
 async def one_round(
-    way: type[Way], processes: Processes, folder: Path, hq: Headquarters, rate_per_s: float, kill_after_s: float
+    way: type[Way], processes: Processes, folder: Path, rate_per_s: float, kill_after_s: float
 ) -> Round:
     """As told above."""
     sales_of_round = sales(sys.maxsize, lanes=LANES)
-    async with Wan(hq.cloud_port) as wan, AsyncExitStack() as stack:
-        under_test = way(processes, stack, folder, hq, wan.port)
+    async with AsyncExitStack() as stack:
+        cloud_port, url = free_port(), ""
+        if way.has_receiver:
+            hq = await stack.enter_async_context(headquarters(processes))
+            cloud_port, url = hq.cloud_port, hq.url
+        else:
+            await cloud_broker(processes, cloud_port)
+        wan = await stack.enter_async_context(Wan(cloud_port))
+        under_test = way(processes, stack, folder, wan.port, cloud_port, url)
         address = await under_test.start()
         async with AsyncExitStack() as connections:
             tills = {str(number): way.till(address, str(number)) for number in range(1, LANES + 1)}
@@ -104,8 +112,8 @@ async def measure(
             progress(f"round {number} of {rounds}: {way.name} ...")
             # Each round has servers of its own: what one leaves behind is not the next one's to answer for.
             with tempfile.TemporaryDirectory(prefix="tillgate-loss-") as folder:
-                async with Processes(Path(folder) / "log.txt") as processes, headquarters(processes) as hq:
-                    one = await one_round(way, processes, Path(folder) / "store", hq, rate_per_s, kill_after_s)
+                async with Processes(Path(folder) / "log.txt") as processes:
+                    one = await one_round(way, processes, Path(folder) / "store", rate_per_s, kill_after_s)
             found[way.name].append(one)
             progress(f"round {number} of {rounds}: {way.name}: {one.lost:,} of {one.accepted:,} lost", last=True)
     return found

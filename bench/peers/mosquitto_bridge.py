@@ -62,7 +62,7 @@ class MosquittoBridge(Way):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._counter = Counter(self.hq.cloud_port)
+        self._counter = Counter(self.cloud_port)
         self._broker = Broker(
             self.processes,
             BROKER_CONF.replace("persistence false", "persistence true")

@@ -72,7 +72,7 @@ class ThingsBoard(Way):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._counter = ThingsBoardServer(self.hq.cloud_port)
+        self._counter = ThingsBoardServer(self.cloud_port)
         # 1,000 unacknowledged at once: more than paho ever takes ahead; the queue behind them has no limit.
         self._broker = Broker(self.processes, f"{BROKER_CONF}max_inflight_messages 1000\n")
         self._gateway: asyncio.subprocess.Process | None = None

@@ -30,6 +30,7 @@ class Tillgate(Way):
 
     name: ClassVar[str] = "tillgate"
     till: ClassVar[type[Till]] = TillgateTill
+    has_receiver: ClassVar[bool] = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -72,7 +73,7 @@ class Tillgate(Way):
         return await self._ids("SELECT id FROM facts WHERE type = %s", SALE)
 
     async def _ids(self, sql: str, argument: str) -> list[str]:
-        async with await psycopg.AsyncConnection.connect(self.hq.url.replace("+psycopg", "")) as db:
+        async with await psycopg.AsyncConnection.connect(self.url.replace("+psycopg", "")) as db:
             found = await db.execute(sql.encode(), (argument,))
             return [row[0] for row in await found.fetchall()]
 

@@ -8,30 +8,32 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import ClassVar
 
-from bench.headquarters import Headquarters
 from bench.peers.tills import Till
 from bench.processes import Processes
 from edge.bus.address import Address
 
 
 class Way(ABC):
-    """One way, with a store of its own in `folder`, the WAN to `hq` at a port that the comparison cuts.
+    """One way, with a store of its own in `folder`; `wan_port` leads to HQ's broker at `cloud_port` and can be cut.
 
-    In this order: `start`, tills sell, `kill`, `restart`, the WAN comes back, `settle`, `at_hq`. What is not stopped
-    with `processes` goes onto `stack`.
+    `url` is HQ's database, for a way with `has_receiver`. In this order: `start`, tills sell, `kill`, `restart`, the
+    WAN comes back, `settle`, `at_hq`. What is not stopped with `processes` goes onto `stack`.
     """
 
     name: ClassVar[str]
     till: ClassVar[type[Till]] = Till
+    has_receiver: ClassVar[bool] = False
+    """Whether it has an HQ of its own behind the broker, as only we do."""
 
     def __init__(
-        self, processes: Processes, stack: AsyncExitStack, folder: Path, hq: Headquarters, wan_port: int
+        self, processes: Processes, stack: AsyncExitStack, folder: Path, wan_port: int, cloud_port: int, url: str
     ) -> None:
         self.processes = processes
         self.stack = stack
         self.folder = folder
-        self.hq = hq
         self.wan_port = wan_port
+        self.cloud_port = cloud_port
+        self.url = url
         folder.mkdir(parents=True)
 
     @abstractmethod

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.budget import worst_burst_bytes
+
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 120.0
 
@@ -46,3 +48,22 @@ async def test_simulated_stores_are_recorded_and_confirmed_and_compared() -> Non
     assert ours["3_flat_out_facts"] == 300
     assert ours["3_steady_confirm_p50_ms"] > 0
     assert report["peers"]["one INSERT and commit per message"]["3_flat_out_facts"] == 300
+
+
+async def test_an_outage_is_drained_within_its_budget_and_everything_is_at_hq_once() -> None:
+    report = await measured("outage", "--days", "0.002", "--live", "1")
+
+    ours = report["figures"]
+    assert ours["sales"] == 346
+    assert ours["at_hq"] > ours["facts_before_live_ones"] > ours["sales"]
+    assert ours["missing_at_hq"] == ours["twice_at_hq"] == 0
+    assert ours["chain_hashes_at_hq_are_the_journals"] == "yes"
+    assert ours["budget_worst_burst_bytes"] <= ours["budget_allowed_burst_bytes"]
+
+
+def test_a_burst_is_the_worst_window_above_the_rate() -> None:
+    steady = [(1.0 * second, 100) for second in range(1, 10)]
+    assert worst_burst_bytes(steady, 100) == 0
+    assert worst_burst_bytes([*steady, (10.0, 150), (11.0, 120), (12.0, 50)], 100) == 70
+    assert worst_burst_bytes([(1.0, 150), (5.0, 150)], 100) == 50, "a pause brings the tokens back"
+    assert worst_burst_bytes([(1.0, 300), (2.0, 0), (3.0, 300)], 100) == 300
