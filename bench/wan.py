@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,11 @@ class Emulator:
 
 @contextlib.asynccontextmanager
 async def emulator(
-    processes: Processes, line: Line, to_port: int, *, log: Path | None = None
+    processes: Processes, line: Line, to_port: int, prefix: Sequence[str] = (), *, log: Path | None = None
 ) -> AsyncIterator[Emulator]:
-    """The emulator of `line` in front of a port on loopback; `log` gets each second's bytes."""
+    """The emulator of `line` in front of a port on loopback. `prefix` goes before its command; `log` gets each second's
+    bytes.
+    """
     control = processes.log.with_name(f"wan-{to_port}.sock")
     control.unlink(missing_ok=True)
     arguments = ["--listen", "0", "--to", f"127.0.0.1:{to_port}", "--control", str(control)]
@@ -76,7 +78,7 @@ async def emulator(
         arguments += ["--up-kbit", str(line.up_kbit)]
     if log:
         arguments += ["--json-log", str(log)]
-    process = await processes.start(*EMULATOR, *arguments, talks=True)
+    process = await processes.start(*prefix, *EMULATOR, *arguments, talks=True)
     assert process.stdout is not None
     said = await process.stdout.readline()
     if not said:
