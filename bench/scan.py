@@ -2,6 +2,10 @@
 
 Beside it the direct path: the same client library publishes the same message straight to the same till's client through
 the same broker. Both take turns in one run, so that they share whatever else the machine is doing.
+
+With ``--during drain``: the same with 20 lanes, first idle, then while the bridge drains a backlog flat out. HQ's end,
+which is elsewhere in reality, shares this machine here: it runs at the lowest priority (nice 19), and so does the WAN
+emulator; broker, edge and bridge are left as they are.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ import asyncio
 import os
 import random
 import sys
+import tempfile
 import time
 import tty
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bench.gateway import Gateway, gateway, lanes_toml
 from bench.report import Goal, Report, finish, median, parser, percentile
@@ -24,6 +31,7 @@ from edge.bus.client import Client, Message
 CODE = b"4006381333931\r"
 SCANS_PER_S_AND_LANE = 3.0
 WITHIN_S = 5.0
+HQ_PREFIX = ("nice", "-n", "19")
 
 
 @dataclass(slots=True)
@@ -64,18 +72,21 @@ class Lane:
         async with asyncio.timeout(WITHIN_S):
             return (await self.arrived - started) * 1000
 
-    async def shop(self, scans: int) -> None:
+    async def shop(self, scans: int, over: Callable[[], bool] = lambda: False) -> None:
         """`scans` codes, each once through the gateway and once directly, in random order, at a cashier's pace."""
         await asyncio.sleep(random.uniform(0, 1 / SCANS_PER_S_AND_LANE))
         for _ in range(scans):
+            if over():
+                return
             ways = [(self.scan, self.through_ms), (self.publish, self.direct_ms)]
             for way, taken in random.sample(ways, 2):
                 taken.append(await way())
                 await asyncio.sleep(random.uniform(0.25, 0.75) / SCANS_PER_S_AND_LANE)
 
 
-async def measure(count: int, scans: int) -> dict[str, float | int | str]:
-    """All figures with `count` lanes."""
+@contextmanager
+def scanners(count: int) -> Iterator[tuple[list[tuple[int, int]], str]]:
+    """So many serial lines, (far end, near end) each, and the TOML of a store that has scanners on them."""
     lines = [os.openpty() for _ in range(count)]
     for _, slave in lines:
         tty.setraw(slave)
@@ -87,15 +98,21 @@ async def measure(count: int, scans: int) -> dict[str, float | int | str]:
             f"transport = {transport}\n"
         )
     try:
+        yield lines, tables
+    finally:
+        for pair in lines:
+            for end in pair:
+                os.close(end)
+
+
+async def measure(count: int, scans: int) -> dict[str, float | int | str]:
+    """All figures with `count` lanes."""
+    with scanners(count) as (lines, tables):
         async with gateway(tables) as at, AsyncExitStack() as stack:
             lanes = [await opened(stack, at, number, *line) for number, line in enumerate(lines, start=1)]
             for lane in lanes:
                 await first(lane)
             await asyncio.gather(*(lane.shop(scans) for lane in lanes))
-    finally:
-        for pair in lines:
-            for end in pair:
-                os.close(end)
     through = [value for lane in lanes for value in lane.through_ms]
     direct = [value for lane in lanes for value in lane.direct_ms]
     return {
@@ -105,6 +122,52 @@ async def measure(count: int, scans: int) -> dict[str, float | int | str]:
         f"lanes_{count}_direct_p50_ms": median(direct),
         f"lanes_{count}_direct_p99_ms": percentile(direct, 0.99),
         f"lanes_{count}_median_ratio": median(through) / median(direct),
+    }
+
+
+async def measure_drain(facts: int, rounds: int, scans: int) -> dict[str, float | int | str]:
+    """Scans at 20 lanes, idle and during a drain, and how fast the drain was meanwhile."""
+    from bench.backlog import make, progress
+    from bench.drain import draining
+    from bench.wan import LINES
+
+    idle: list[float] = []
+    busy: list[float] = []
+    rates: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="tillgate-bench-") as folder:
+        journal = Path(folder) / "store.db"
+        await make(journal, facts)
+        for number in range(1, rounds + 1):
+            with scanners(20) as (lines, tables):
+                async with (
+                    draining(journal, facts, LINES[0], hq_prefix=HQ_PREFIX, tables=tables) as run,
+                    AsyncExitStack() as stack,
+                ):
+                    lanes = [await opened(stack, run.store, at, *line) for at, line in enumerate(lines, start=1)]
+                    for lane in lanes:
+                        await first(lane)
+                    await asyncio.gather(*(lane.shop(scans) for lane in lanes))
+                    idle += [value for lane in lanes for value in lane.through_ms]
+                    await run.start()
+                    watching = asyncio.create_task(run.watch(), name="watch")
+                    while not run.confirmed:
+                        await asyncio.sleep(0.01)
+                    for lane in lanes:
+                        lane.through_ms.clear()
+                    await asyncio.gather(*(lane.shop(scans * 100, run.all_there.is_set) for lane in lanes))
+                    await watching
+                    busy += [value for lane in lanes for value in lane.through_ms]
+                    rates.append(facts / (run.confirmed_at - run.started))
+                    progress(f"scan during drain {number} of {rounds}: {len(busy)} scans", last=True)
+    return {
+        "idle_scans": len(idle),
+        "idle_p50_ms": median(idle),
+        "idle_p99_ms": percentile(idle, 0.99),
+        "drain_scans": len(busy),
+        "drain_p50_ms": median(busy),
+        "drain_p99_ms": percentile(busy, 0.99),
+        "p99_ratio": percentile(busy, 0.99) / percentile(idle, 0.99),
+        "drain_facts_per_s": median(rates),
     }
 
 
@@ -138,7 +201,15 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument(
         "--scans", type=int, default=40, help="codes per lane with 20 lanes; four times as many with 2 (default 40)"
     )
+    options.add_argument("--during", choices=["drain"], help="compare idle with a drain of the bridge")
+    options.add_argument("--facts", type=int, default=200_000, help="the backlog to drain (default 200,000)")
+    options.add_argument("--rounds", type=int, default=3, help="how many drains (default 3)")
     chosen = options.parse_args(arguments)
+    if chosen.during:
+        report = Report("scan during drain")
+        report.figures = asyncio.run(measure_drain(chosen.facts, chosen.rounds, max(1, chosen.scans // 4)))
+        report.goals = [Goal("p99 while draining, times idle", float(report.figures["p99_ratio"]), 2.0)]
+        return finish(report, as_json=chosen.json)
     report = Report("scan")
     two = asyncio.run(measure(2, chosen.scans * 4))
     twenty = asyncio.run(measure(20, chosen.scans))

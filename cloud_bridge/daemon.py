@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -38,6 +39,9 @@ from edge.journal.clock import Clock
 from edge.supervisor import keep_running
 
 log = logging.getLogger("bridge")
+
+NICENESS = 10
+"""A drain may take what edge and broker leave of the processor: a till that scans does not feel it."""
 
 GOODBYE_WITHIN_S = 2.0
 NEED_EXPIRY_S = 60
@@ -290,6 +294,7 @@ async def _link_up(
 def run(config_file: Path) -> int:
     """The bridge of the store that `config_file` describes, until SIGINT or SIGTERM. 2: the file cannot be used."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    os.nice(NICENESS)
     try:
         config = load(config_file)
         asyncio.run(_until_told(config))

@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-QUEUE_S = 0.08
+QUEUE_S = 0.06
 """For how long bulk may stand before the line: what a critical fact waits for."""
 
-BATCH_S = 0.04
+BATCH_S = 0.03
 """How long one bulk batch occupies the line."""
 
 GAIN = 1.25
