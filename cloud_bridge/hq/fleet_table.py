@@ -123,7 +123,7 @@ def _facts_of(store: StoreView, width: int) -> Iterator[str]:
     epochs = ", ".join(f"{epoch[:13]}" for epoch in reversed(store.epochs)) or "none"
     yield from textwrap.wrap(f"epochs    {epochs} (the newest first)", width, subsequent_indent="          ")
     alarms = f", {store.alarms} of them alarms" if store.alarms else ""
-    yield f"quarantine {store.rejected} of its messages here{alarms}"
+    yield f"rejected  {store.rejected} of its messages here{alarms}"
 
 
 def _classes(store: StoreView) -> list[str]:
