@@ -232,6 +232,7 @@ class Client:
         self._subscribed_once = False
         self._up = asyncio.Event()
         self._last_link: Link | None = None
+        self._attempts = -1  # the first of all is number 0
         self._pipe: _Pipe | None = None
         self._connack: asyncio.Future[_Connack] | None = None
         self._subacks: dict[int, asyncio.Future[list[ReasonCode]]] = {}
@@ -344,6 +345,7 @@ class Client:
         """A connection with CONNACK and subscriptions done. Raises `Disconnected`."""
         connecting: Link | None = None
         done = False
+        self._attempts += 1
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 connecting = link = await open_link(
@@ -351,6 +353,7 @@ class Client:
                     max_packet_bytes=self._max_packet_bytes,
                     on_packets=self._received,
                     on_writable=self._outbox.pump,
+                    turn=self._attempts,
                 )
                 self._last_link = link
                 session_present = await self._greet(link)

@@ -179,8 +179,14 @@ async def open_link(
     max_packet_bytes: int,
     on_packets: Callable[[Link, list[Packet]], None],
     on_writable: Callable[[], None],
+    turn: int = 0,
 ) -> Link:
-    """Connect, TLS included. Raises `Disconnected`, never OSError. The caller bounds the time."""
+    """Connect, TLS included. Raises `Disconnected`, never OSError. The caller bounds the time.
+
+    Of a name with several addresses the first that lets us in is taken, beginning with number `turn`: the caller
+    counts it up with each attempt, so that an address which is silent, or whose broker is, costs one attempt and no
+    more.
+    """
     loop = asyncio.get_running_loop()
 
     def make() -> Link:
@@ -194,7 +200,8 @@ async def open_link(
         context = None if address.tls is None else _context(address)
         server_name = (address.tls.server_name or address.host) if address.tls else None
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        for index, (*_, (host, port, *_)) in enumerate(found):
+        first = turn % len(found) if found else 0
+        for index, (*_, (host, port, *_)) in enumerate([*found[first:], *found[:first]]):
             try:
                 transport, link = await loop.create_connection(
                     make, str(host), int(port), ssl=context, server_hostname=server_name

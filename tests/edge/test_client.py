@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -468,3 +469,24 @@ def test_the_library_still_uses_the_two_hooks_that_we_take() -> None:
     assert "self._sock = self._create_socket()" in inspect.getsource(paho.Client.reconnect)
     assert "self._mid_generate()" in inspect.getsource(paho.Client._send_subscribe)
     assert decode_puback(b"\x00\x07") == (7, 0)
+
+
+# -- a name with several addresses -----------------------------------------------------------------------------------
+
+
+async def test_an_address_that_is_silent_costs_one_attempt(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that has lost its power answers nothing, not even that: the next attempt begins with another address."""
+    port = broker.tills.port
+    with socket.socket() as silent:  # takes connections, as far as the kernel does, and says nothing
+        silent.bind(("127.0.0.2", port))
+        silent.listen()
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+        resolve = socket.getaddrinfo
+
+        def look_up(host: object, *more: object, **options: object) -> object:
+            return found if host == "broker.example" else resolve(host, *more, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        address = Address(host="broker.example", port=port)
+        async with connected(make(address, "c-turns", username="c-turns", connect_timeout_s=0.5)) as client:
+            assert client.counters.connections == 1
