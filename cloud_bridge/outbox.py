@@ -141,7 +141,8 @@ class Outbox:
 
     def budget_left_bytes(self, now: float) -> float | None:
         """What metered classes may still send at once; below 0 in debt, None without a budget."""
-        return self._budget.metered.left(now) if self._budget.metered else None
+        left = self.budget.levels(now).get("bytes")
+        return left[0] if left else None
 
     def sent_besides(self, size_bytes: int, now: float) -> None:
         """Something that is no batch has left on the same line."""

@@ -40,11 +40,6 @@ class Bucket:
         self.refill(now)
         return 0.0 if self.level > 0 else -self.level / self.rate_per_s + 0.001
 
-    def left(self, now: float) -> float:
-        """Tokens left; below 0: in debt."""
-        self._refill(now)
-        return self._level
-
     def spend(self, tokens: float, now: float) -> None:
         """Take `tokens`, which may be more than there are."""
         self.refill(now)
