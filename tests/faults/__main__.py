@@ -30,7 +30,7 @@ from pathlib import Path
 
 from tests.faults import plan as plans
 from tests.faults import sabotage, suite
-from tests.faults.site import DidNotComeUp
+from tests.faults.headquarters import DidNotComeUp
 
 KILL_EVERY_S = 4.8
 

@@ -1,12 +1,12 @@
-"""A relay between the bridge and the cloud's broker that keeps back, loses or repeats acknowledgements (PUBACK).
+"""A relay between a client and the cloud's broker that keeps back, loses or repeats acknowledgements (PUBACK).
 
 Everything else passes as it came. Written from the specification alone:
 
     MQTT 5.0, 2.1.1 Fixed Header: the first byte's upper four bits are the packet's type, PUBACK is 4
     MQTT 5.0, 1.5.5 Variable Byte Integer: the remaining length, seven bits a byte, least first, at most four bytes
 
-Directions as the bridge sees them: `down` are the broker's acknowledgements of what the bridge has sent, `up` the
-bridge's own of what has come down.
+Directions as the client sees them: `down` are the broker's acknowledgements of what the client has sent, `up` the
+client's own of what has come down.
 """
 
 from __future__ import annotations
@@ -84,6 +84,14 @@ class Meddling:
             return packet + packet
         return packet
 
+    def release(self) -> None:
+        """Hold no longer; what was kept goes on its way now, late."""
+        self.holding = False
+        while self.kept:
+            sink, packet = self.kept.popleft()
+            if not sink.is_closing():
+                sink.write(packet)
+
 
 class AckRelay:
     """Use it as ``async with relay.running()``; clients connect to `port`, the broker is on `target_port`."""
@@ -108,24 +116,11 @@ class AckRelay:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def of(self, direction: str) -> Meddling:
-        """`down` or `up`."""
-        return self.down if direction == "down" else self.up
-
-    def release(self, direction: str) -> None:
-        """Hold no longer; what was kept goes on its way now, late."""
-        meddling = self.of(direction)
-        meddling.holding = False
-        while meddling.kept:
-            sink, packet = meddling.kept.popleft()
-            if not sink.is_closing():
-                sink.write(packet)
-
     def well_again(self) -> None:
         """No meddling any more."""
-        for direction in ("down", "up"):
-            self.of(direction).to_drop = self.of(direction).to_repeat = 0
-            self.release(direction)
+        for meddling in (self.down, self.up):
+            meddling.to_drop = meddling.to_repeat = 0
+            meddling.release()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._relay(reader, writer), name="acks")

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
+from demo.wan import Wan
+from tests.faults.acks import Meddling
 from tests.faults.plan import Action
 from tests.faults.site import Site
 
@@ -26,7 +28,7 @@ class Chaos:
         self._plan = plan
         self._log_file = log_file
         self._tills = 0
-        self._disk_failed = False
+        self._versions = 0
         self._started = 0.0
 
     async def run(self) -> None:
@@ -37,6 +39,8 @@ class Chaos:
                 await asyncio.sleep(max(0.0, action.at_ms / 1_000 - self._elapsed_s()))
                 if action.domain == "kill":
                     group.create_task(self._kill(action), name=f"kill {action.target}")
+                elif action.domain == "office":
+                    group.create_task(self._office(action), name=f"office {action.what}")
                 else:
                     await self._do(action)
                     self._note(action)
@@ -63,44 +67,33 @@ class Chaos:
             done = await self._site.kill(target)
         self._note(action, done=done)
 
+    async def _office(self, action: Action) -> None:
+        """Not done: HQ's own database was away. What is in it counts as sent."""
+        hq = self._site.hq
+        if action.what == "prices":
+            self._versions += 1
+            done = await hq.publish_prices(f"v{self._versions}")
+        else:
+            operation = ["status.report"] if action.what == "command" else ["device.identify", "--device", "nothing"]
+            done = await hq.command(*operation)
+        self._note(action, done=done)
+
     async def _do(self, action: Action) -> None:
         site = self._site
         match action.domain, action.what:
-            case "network", "cut":
-                await site.wan.cut(cast(Direction, action.target))
-            case "network", "reset":
-                site.wan.reset()
-            case "network", "forget":
-                site.wan.forget()
-            case "network", "refuse":
-                await site.wan.refuse()
-                site.wan.reset()
-            case "network", "thin":
-                site.wan.shape(up_kbit=action.value, down_kbit=action.value)
-            case "network", "far":
-                site.wan.shape(rtt_ms=action.value)
-            case "network", "restore":
-                site.wan.shape(rtt_ms=0, up_kbit=0, down_kbit=0)
-                await site.wan.restore()
+            case "network", what:
+                await _disturb(site.wan, what, action)
+            case "hq line", what:
+                await _disturb(site.hq_line, what, action)
             case "disk", "full":
                 site.shim.fill(action.value)
             case "disk", "io error":
                 site.shim.io_error()
-                self._disk_failed = True
             case "disk", "well again":
-                failed, self._disk_failed = self._disk_failed, False
                 site.shim.io_error(False)
                 site.shim.free()
-                if failed:  # the technician whom edge asks for
-                    site.processes["edge"].restart()
-            case "acks", "hold":
-                site.acks.of(action.target).holding = True
-            case "acks", "release":
-                site.acks.release(action.target)
-            case "acks", "drop":
-                site.acks.of(action.target).to_drop += action.value
-            case "acks", "repeat":
-                site.acks.of(action.target).to_repeat += action.value
+            case "acks", what:
+                _meddle(site.meddling(action.target), what, action.value)
             case "clock", "jump":
                 site.shim.jump(action.value)
             case "clock", "unsynced":
@@ -110,3 +103,39 @@ class Chaos:
                 site.shim.synced(True)
             case unknown:
                 raise ValueError(f"the plan holds {unknown}, which nobody here can do")
+
+
+async def _disturb(wan: Wan, what: str, action: Action) -> None:
+    match what:
+        case "cut":
+            await wan.cut(cast(Direction, action.target))
+        case "reset":
+            wan.reset()
+        case "forget":
+            wan.forget()
+        case "refuse":
+            await wan.refuse()
+            wan.reset()
+        case "thin":
+            wan.shape(up_kbit=action.value, down_kbit=action.value)
+        case "far":
+            wan.shape(rtt_ms=action.value)
+        case "restore":
+            wan.shape(rtt_ms=0, up_kbit=0, down_kbit=0)
+            await wan.restore()
+        case unknown:
+            raise ValueError(f"the plan holds {unknown!r} for a network, which nobody here can do")
+
+
+def _meddle(meddling: Meddling, what: str, count: int) -> None:
+    match what:
+        case "hold":
+            meddling.holding = True
+        case "release":
+            meddling.release()
+        case "drop":
+            meddling.to_drop += count
+        case "repeat":
+            meddling.to_repeat += count
+        case unknown:
+            raise ValueError(f"the plan holds {unknown!r} for acknowledgements, which nobody here can do")

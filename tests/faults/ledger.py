@@ -36,7 +36,7 @@ class Ledger:
         whole = path.read_bytes()
         os.ftruncate(self._file, whole.rfind(b"\n") + 1)
 
-    def write(self, *, sync: bool = True, **line: Any) -> None:
+    def write(self, line: Line, *, sync: bool = True) -> None:
         """Append one line; with `sync` it is on the disk when this returns."""
         os.write(self._file, json.dumps(line).encode() + b"\n")
         if sync:

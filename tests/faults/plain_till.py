@@ -62,7 +62,7 @@ class PlainTill:
             CallbackAPIVersion.VERSION2, client_id=f"plain-{lane}", protocol=mqtt.MQTTv5, reconnect_on_failure=True
         )
         self._client.username_pw_set(lane)
-        self._client.reconnect_delay_set(0.1, 1.0)
+        self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = self._connected
         self._client.on_subscribe = lambda *_: self._happened.put(None)
         self._client.on_message = lambda _, __, message: self._happened.put(json.loads(message.payload))
@@ -109,12 +109,12 @@ class PlainTill:
             "data": data,
         }
         line = {"made": event, "class": fact_class}
-        self._ledger.write(**line)
+        self._ledger.write(line)
         self._recall(line)
 
     def _ask(self) -> None:
         line = {"asked": str(uuid.uuid4())}
-        self._ledger.write(**line)
+        self._ledger.write(line)
         self._recall(line)
 
     def _recall(self, line: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ class PlainTill:
         for id_, one in self._pending.items():
             if one.due_s <= now:
                 if one.fact:
-                    self._ledger.write(sync=False, sent=id_)
+                    self._ledger.write({"sent": id_}, sync=False)
                 self._client.publish(one.topic, one.payload, qos=1)
                 one.due_s = now + ANSWER_WITHIN_S
 
@@ -178,7 +178,7 @@ class PlainTill:
             line = {"refused": id_, "problem": problem}
         else:
             line = {"answered": id_, "ok": reply["ok"], "code": problem["code"] if problem else None}
-        self._ledger.write(**line)
+        self._ledger.write(line)
         self._recall(line)
 
 

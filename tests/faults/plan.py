@@ -47,9 +47,11 @@ MORE_KILLS: tuple[tuple[str, ...], ...] = (
 """Further ones, once there are enough kills for them."""
 
 NETWORK = ("cut", "cut up", "cut down", "reset", "forget", "refuse", "thin", "far")
+HQ_NETWORK = ("cut", "reset", "forget", "cut down", "refuse")
 DISK = ("full", "io error")
-ACKS = ("hold down", "drop down", "repeat down", "hold up", "drop up", "repeat up")
+ACKS = ("hold down", "drop down", "repeat down", "hold up", "drop up", "repeat up", "hold hq", "drop hq", "repeat hq")
 CLOCK = ("ahead", "behind", "unsynced")
+OFFICE = ("command", "prices", "command", "prices", "strange command")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,9 +60,11 @@ class Action:
 
     kill     target: process; value: ms after its start (`starting`)
     network  what: as `Wan` has them; value: ms of round trip (far), kbit/s up (thin)
+    hq line  the same between the cloud's broker and the receivers
     disk     full: value bytes left; io error; well again
-    acks     hold, drop, repeat, release; target: down (to the bridge) or up; value: how many (drop, repeat)
+    acks     hold, drop, repeat, release; target: down (to the bridge), up (its own), hq (receivers'); value: how many
     clock    jump: value s; unsynced, well again
+    office   what people at HQ do meanwhile: command, strange command (for a device that is not there), prices
     """
 
     at_ms: int
@@ -79,9 +83,11 @@ def make(seed: int, kills: int, duration_s: float) -> list[Action]:
     actions = [
         *_kills(random.Random(f"{seed} kills"), kills, duration_s),
         *_network(random.Random(f"{seed} network"), duration_s),
+        *_hq_line(random.Random(f"{seed} hq line"), duration_s),
         *_disk(random.Random(f"{seed} disk"), duration_s),
         *_acks(random.Random(f"{seed} acks"), duration_s),
         *_clock(random.Random(f"{seed} clock"), duration_s),
+        *_office(random.Random(f"{seed} office"), duration_s),
     ]
     return sorted(actions)
 
@@ -143,6 +149,14 @@ def _network(chance: random.Random, duration_s: float) -> Iterator[Action]:
         at_s = until_s + every_s * chance.uniform(0.1, 0.5)
 
 
+def _hq_line(chance: random.Random, duration_s: float) -> Iterator[Action]:
+    for kind, at_ms in _spans(chance, HQ_NETWORK, duration_s, 20.0):
+        name, _, direction = kind.partition(" ")
+        yield Action(at_ms, "hq line", name, direction or ("both" if name == "cut" else ""))
+        if name not in ("reset", "forget"):
+            yield Action(at_ms + int(chance.uniform(200, min(15_000, duration_s * 100))), "hq line", "restore")
+
+
 def _disk(chance: random.Random, duration_s: float) -> Iterator[Action]:
     for kind, at_ms in _spans(chance, DISK, duration_s, 45.0):
         if kind == "full":
@@ -172,3 +186,8 @@ def _clock(chance: random.Random, duration_s: float) -> Iterator[Action]:
             sign = 1 if kind == "ahead" else -1
             yield Action(at_ms, "clock", "jump", value=sign * int(TEN_YEARS_S * chance.uniform(0.9, 1.0)))
         yield Action(until_ms, "clock", "well again")
+
+
+def _office(chance: random.Random, duration_s: float) -> Iterator[Action]:
+    for kind, at_ms in _spans(chance, OFFICE, duration_s, 12.0):
+        yield Action(at_ms, "office", kind)

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
-import shutil
 import signal
 import socket
-import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -84,10 +79,6 @@ class Kept:
         await asyncio.sleep(after_s)
         return await self.kill()
 
-    def restart(self) -> None:
-        """End it as a technician would; it is started again."""
-        self._signal(self._stop_signal)
-
     async def finish(self, within_s: float) -> bool:
         """Ask it to end and let it stay so; False when it did not end by itself and was killed."""
         if self._task is None:
@@ -144,65 +135,6 @@ class Kept:
                 await asyncio.sleep(RESTART_AFTER_S)
 
 
-# -- PostgreSQL --------------------------------------------------------------------------------------------------------
-
-
 def as_user(user: str | None) -> list[str]:
     """What stands before a command to run it as `user`."""
     return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"] if user else []
-
-
-class Postgres:
-    """A PostgreSQL of our own in `folder`, with its promise kept: fsync is on, as it is by default."""
-
-    def __init__(self, folder: Path) -> None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)
-        on_path = shutil.which("postgres")
-        if not found and not on_path:
-            raise FileNotFoundError("PostgreSQL is not installed: apt-get install postgresql (./dev faults does it)")
-        self._binaries = found[0].parent if found else Path(str(on_path)).parent
-        self.user = "postgres" if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
-        self._folder = folder
-        self.port = a_port()
-
-    @property
-    def dsn(self) -> str:
-        """For psycopg."""
-        return f"host=127.0.0.1 port={self.port} user=hq dbname=hq connect_timeout=5"
-
-    @property
-    def url(self) -> str:
-        """For SQLAlchemy, so for `tillgate hq receive`."""
-        return f"postgresql+psycopg://hq@127.0.0.1:{self.port}/hq"
-
-    @property
-    def command(self) -> list[str | Path]:
-        """The server."""
-        settings = ["listen_addresses=127.0.0.1", "max_connections=40", "shared_buffers=32MB"]
-        options = [part for setting in settings for part in ("-c", setting)]
-        where = ["-D", self._folder / "data", "-k", self._folder, "-p", str(self.port)]
-        return [self._binaries / "postgres", *where, *options]
-
-    def prepare(self) -> None:
-        """Make the cluster. Blocking, some seconds."""
-        self._folder.mkdir(parents=True)
-        if self.user:
-            owner = pwd.getpwnam(self.user)
-            os.chown(self._folder, owner.pw_uid, owner.pw_gid)
-        initdb = [self._binaries / "initdb", "-D", self._folder / "data", "-U", "hq", "-A", "trust", "--no-sync"]
-        subprocess.run([*as_user(self.user), *initdb, "-E", "UTF8"], check=True, capture_output=True, cwd=self._folder)
-
-    def make_database(self, within_s: float) -> None:
-        """Wait until the server answers, and make HQ's database. Blocking."""
-        import psycopg
-
-        deadline = time.monotonic() + within_s
-        while True:
-            try:
-                with psycopg.connect(self.dsn.replace("dbname=hq", "dbname=postgres"), autocommit=True) as db:
-                    db.execute("CREATE DATABASE hq")
-                return
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)

@@ -2,9 +2,11 @@
 
     plain tills   ->  store's mosquitto  <-  edge, bridge     (their disk and clock: shim.py)
     library tills ->                              |
-                                            Wan  ->  AckRelay  ->  cloud's mosquitto  <-  2 receivers  ->  PostgreSQL
+                                            Wan  ->  AckRelay  ->  cloud's mosquitto
+                                                                       ^
+                                     PostgreSQL  <-  2 receivers  ->  Wan, AckRelay
 
-Every process is real and runs as systemd would keep it. The network and the relay live in this process.
+Every process is real and runs as systemd would keep it. The networks and the relays live in this process.
 """
 
 from __future__ import annotations
@@ -25,21 +27,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from demo.wan import Wan
-from tests.faults.acks import AckRelay
-from tests.faults.processes import Kept, Postgres, a_port
+from tests.faults.acks import AckRelay, Meddling
+from tests.faults.headquarters import TILLGATE, DidNotComeUp, Headquarters, environment
+from tests.faults.processes import Kept, a_port
 from tests.faults.shim import Shim
 
-ROOT = Path(__file__).parents[2]
 STORE = "S0001"
 CLASSES = ("critical", "transaction", "operation", "engagement", "telemetry")
 UP_WITHIN_S = 60.0
 TILLS_FINISH_WITHIN_S = 150.0
 SELL_EVERY_MS = 250
 PROCESSES = ("postgres", "cloud", "hq-1", "hq-2", "broker", "edge", "bridge")
-
-
-class DidNotComeUp(Exception):
-    """Something did not start; the text ends with its last words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,6 @@ class Site:
             TillPlace(str(number), kind, folder / "tills" / f"{number}.{'jsonl' if kind == 'plain' else 'db'}")
             for number, kind in enumerate(kinds, 1)
         ]
-        self.postgres = Postgres(folder / "pg")
         self.shim = Shim(self.state)
         self.config = folder / "store.toml"
         self.kills: Counter[str] = Counter()
@@ -73,9 +70,11 @@ class Site:
         self.processes: dict[str, Kept] = {}
         self.wan: Wan
         self.acks: AckRelay
-        self.well = True
+        self.hq_line: Wan
+        self.hq_acks: AckRelay
         self._every_ms = every_ms
         self._ports = {name: a_port() for name in ("bus", "cloud", "probe")}
+        self.hq = Headquarters(folder, STORE, self._ports["cloud"])
         self._stack = contextlib.AsyncExitStack()
         self._started = time.monotonic()
 
@@ -100,29 +99,31 @@ class Site:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        await asyncio.to_thread(self.postgres.prepare)
-        self._keep("postgres", self.postgres.command, user=self.postgres.user, stop_signal=signal.SIGINT)
-        await asyncio.to_thread(self.postgres.make_database, UP_WITHIN_S)
+        await asyncio.to_thread(self.hq.postgres.prepare)
+        self._keep("postgres", self.hq.postgres.command, user=self.hq.postgres.user, stop_signal=signal.SIGINT)
+        await asyncio.to_thread(self.hq.postgres.make_database, UP_WITHIN_S)
         self._keep("cloud", [_mosquitto(), "-c", self._cloud_config()])
         self.acks = await self._stack.enter_async_context(AckRelay(self._ports["cloud"]).running())
+        self.hq_acks = await self._stack.enter_async_context(AckRelay(self._ports["cloud"]).running())
         self.wan = await self._stack.enter_async_context(Wan(self.acks.port, probe_port=self._ports["probe"]))
-        self._write_config()
-        receive = [sys.executable, "-m", "edge.cli", "hq", "receive", "--url", self.postgres.url]
+        self.hq_line = await self._stack.enter_async_context(Wan(self.hq_acks.port))
+        self._write_config(await self.hq.make_key())
+        receive = [*TILLGATE, "hq", "receive", "--url", self.hq.postgres.url]
         for name in ("hq-1", "hq-2"):
-            self._keep(name, [*receive, "--broker", f"127.0.0.1:{self._ports['cloud']}"])
+            self._keep(name, [*receive, "--broker", f"127.0.0.1:{self.hq_line.port}"])
         self._keep("broker", self._broker_command())
-        config = ["--config", self.config]
+        config: list[str | Path] = ["--config", self.config]
         self._keep("edge", [sys.executable, "-m", "edge.daemon", *config], env=self.shim.env)
         self._keep("bridge", [sys.executable, "-m", "cloud_bridge.daemon", *config], env=self.shim.env)
         for till in self.tills:
             program = f"tests.faults.{till.kind}_till"
-            where = ["--port", str(self._ports["bus"]), "--store", STORE, "--lane", till.lane, "--ledger", till.ledger]
-            self._keep(f"till-{till.lane}", [sys.executable, "-m", program, *where, "--every-ms", str(self._every_ms)])
+            bus: list[str | Path] = ["--port", str(self._ports["bus"]), "--store", STORE, "--lane", till.lane]
+            more = ["--ledger", till.ledger, "--every-ms", str(self._every_ms)]
+            self._keep(f"till-{till.lane}", [sys.executable, "-m", program, *bus, *more])
         await self._until_facts_arrive()
 
     def _keep(self, name: str, command: list[str | Path], **options: Any) -> None:
-        env = options.pop("env", dict(os.environ))
-        env["PYTHONPATH"] = str(ROOT)
+        env = environment(options.pop("env", os.environ))
         kept = Kept(name, command, self.log_dir / f"{name}.log", self._note_end, env=env, **options)
         self.processes[name] = kept
         kept.start()
@@ -151,12 +152,13 @@ class Site:
         )
         return file
 
-    def _write_config(self) -> None:
+    def _write_config(self, public_key: str) -> None:
         lanes = "".join(f'[[lanes]]\nid = "{till.lane}"\n' for till in self.tills)
         self.config.write_text(
             f'state_dir = "{self.state}"\n[store]\nid = "{STORE}"\n'
             f"[bus]\nport = {self._ports['bus']}\nadvertise = false\n{lanes}"
             f'[cloud]\nhost = "127.0.0.1"\nport = {self.wan.port}\nprofile = "mosquitto"\n'
+            f'price_key = "{public_key}"\n'
             f'probes = ["127.0.0.1:{self._ports["probe"]}"]\n[journal]\nreserve_mb = 1\n'
         )
 
@@ -183,6 +185,10 @@ class Site:
         self.kills[target] += done
         return done
 
+    def meddling(self, target: str) -> Meddling:
+        """The acknowledgements `down` to the bridge, `up` from it, or the receivers' (`hq`)."""
+        return {"down": self.acks.down, "up": self.acks.up, "hq": self.hq_acks.up}[target]
+
     async def heal(self) -> None:
         """Everything is well again."""
         self.shim.free()
@@ -190,24 +196,16 @@ class Site:
         self.shim.jump(0)
         self.shim.synced(True)
         self.acks.well_again()
+        self.hq_acks.well_again()
         self.wan.shape(rtt_ms=0, up_kbit=0, down_kbit=0)
         await self.wan.restore()
+        await self.hq_line.restore()
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def at_hq(self) -> int:
         """Facts at HQ, or 0 when it cannot be asked now. Blocking."""
-        return sum(self._hq_heads().values())
-
-    def _hq_heads(self) -> dict[tuple[str, str], int]:
-        import psycopg
-
-        try:
-            with psycopg.connect(self.postgres.dsn) as db:
-                rows = db.execute("SELECT epoch, class, contiguous FROM heads WHERE store = %s", (STORE,)).fetchall()
-        except psycopg.Error:
-            return {}
-        return {(epoch, name): int(seq) for epoch, name, seq in rows}
+        return sum(self.hq.heads().values())
 
     def in_journal(self) -> tuple[str, dict[str, int]]:
         """The journal's epoch and highest sequence per class; empty when it cannot be read now. Blocking."""
@@ -222,7 +220,7 @@ class Site:
     def behind(self) -> int | None:
         """How many facts of the journal HQ has not confirmed; None: one of the two cannot be asked. Blocking."""
         epoch, heads = self.in_journal()
-        at_hq = self._hq_heads()
+        at_hq = self.hq.heads()
         if not epoch or not at_hq:
             return None
         return sum(max(0, head - at_hq.get((epoch, name), 0)) for name, head in heads.items())
@@ -236,13 +234,13 @@ class Site:
         return [name for name, good in zip(names, ended, strict=True) if not good]
 
     async def settle(self, within_s: float) -> int | None:
-        """Wait until HQ has everything; how much it does not have when the time is over."""
-        behind = await asyncio.to_thread(self.behind)
+        """Wait until HQ has everything and its commands are answered; how much it does not have when time is over."""
         deadline = time.monotonic() + within_s
-        while behind != 0 and time.monotonic() < deadline:
-            await asyncio.sleep(0.2)
+        while True:
             behind = await asyncio.to_thread(self.behind)
-        return behind
+            if (behind == 0 and await asyncio.to_thread(self.hq.unanswered) == 0) or time.monotonic() > deadline:
+                return behind
+            await asyncio.sleep(0.2)
 
     async def stop_store(self, within_s: float) -> int | None:
         """Stop edge, let the bridge bring what it said last, stop the bridge; what HQ then does not have."""
@@ -255,7 +253,7 @@ class Site:
     def evidence(self) -> dict[str, Any]:
         """Where the verdict finds what it counts."""
         tills = [{"lane": till.lane, "kind": till.kind, "file": str(till.ledger)} for till in self.tills]
-        found = {"store": STORE, "tills": tills, "state": str(self.state), "hq": self.postgres.dsn}
+        found = {"store": STORE, "tills": tills, "state": str(self.state), "hq": self.hq.postgres.dsn}
         (self.folder / "evidence.json").write_text(json.dumps(found, indent=1))
         return found
 

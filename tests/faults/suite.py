@@ -14,8 +14,9 @@ from typing import Any
 from tests.faults import plan as plans
 from tests.faults import sabotage
 from tests.faults.chaos import Chaos
+from tests.faults.headquarters import ROOT
 from tests.faults.plan import Action
-from tests.faults.site import ROOT, Site
+from tests.faults.site import Site
 from tests.faults.verdict import Verdict, judge
 
 QUIET_WITHIN_S = 180.0
@@ -72,12 +73,17 @@ async def lived(folder: Path, plan: Sequence[Action], tell: Tell, *, lanes: int 
             "actions": dict(sorted(chaos.done.items())),
             "acknowledgements": {
                 name: {"held": one.held, "lost": one.dropped, "doubled": one.repeated}
-                for name, one in (("down", site.acks.down), ("up", site.acks.up))
+                for name, one in ((name, site.meddling(name)) for name in ("down", "up", "hq"))
             },
             "network": {
                 "cuts": site.wan.cuts,
                 "cut_s": round(site.wan.cut_s, 1),
                 "connections": site.wan.connections_made,
+            },
+            "hq_line": {
+                "cuts": site.hq_line.cuts,
+                "cut_s": round(site.hq_line.cut_s, 1),
+                "connections": site.hq_line.connections_made,
             },
             "failed_disk_calls": site.shim.failed,
             "ended_by_themselves": site.ended_by_themselves,
@@ -110,15 +116,17 @@ def report(result: dict[str, Any]) -> str:
     """The result for a person."""
     kills = ", ".join(f"{name} {count}" for name, count in result["kills"].items())
     network, acks = result["network"], result["acknowledgements"]
-    down, up = (", ".join(map(str, acks[way].values())) for way in ("down", "up"))
+    down, up, hq = (", ".join(map(str, acks[way].values())) for way in ("down", "up", "hq"))
+    line = result["hq_line"]
     lines = [
         f"seed     {result['seed']}, commit {result['commit']}",
         f"time     {result['seconds']} s, {result['chaos_seconds']} s of it chaos",
         f"kills    {sum(result['kills'].values())}: {kills}",
         f"network  {network['cuts']} cuts, {network['cut_s']} s cut, {network['connections']} connections;"
         f" time compressed {result['network_compressed']} times",
+        f"hq line  {line['cuts']} cuts, {line['cut_s']} s cut, {line['connections']} connections",
         f"disk     {result['failed_disk_calls']} calls failed",
-        f"acks     held, lost, doubled: to the bridge {down}; from it {up}",
+        f"acks     held, lost, doubled: to the bridge {down}; from it {up}; from receivers {hq}",
     ]
     if own := result["ended_by_themselves"]:
         names = sorted({f"{one['process']} with status {one['status']}" for one in own})

@@ -82,7 +82,7 @@ def copied(evidence: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
 
 
 def test_the_verdict_and_the_plain_till_know_nothing_of_the_product() -> None:
-    for name in ("verdict.py", "plain_till.py", "ledger.py", "acks.py", "plan.py"):
+    for name in ("verdict.py", "records.py", "plain_till.py", "ledger.py", "acks.py", "plan.py"):
         imported = {
             (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
             for node in ast.walk(ast.parse((HERE / name).read_text()))

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import sqlite3
 import subprocess
 import sys
@@ -26,46 +25,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.records import AtHq, Journal, Made, Row, read_library, read_plain
+
 CLASSES = ("critical", "transaction", "operation", "engagement", "telemetry")
 MAY_BE_SHED = ("engagement", "telemetry")
-CLASS_OF = {
-    "tillgate.tender.taken.v1": "critical",
-    "tillgate.sale.completed.v1": "transaction",
-    "tillgate.member.identified.v1": "engagement",
-}
 SHOWN = 5
-
-Place = tuple[str, str, int]
-"""(epoch, class, seq)"""
-
-
-@dataclass(slots=True)
-class Made:
-    """A fact as its till knows it. `sends` 0: the till does not say how often it sent it."""
-
-    lane: str
-    sequence: int
-    fact_class: str
-    event: dict[str, Any]
-    accepted: list[Place] = field(default_factory=list)
-    refused: str = ""
-    sends: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A fact as HQ has it."""
-
-    place: Place
-    body: str
-    hash: bytes | None
-    event: dict[str, Any]
-
-    @property
-    def lane(self) -> str | None:
-        """Whose number `sequence` is; None for what the gateway says itself."""
-        parts = str(self.event.get("source", "")).split("/")
-        return parts[4] if len(parts) == 5 and parts[3] == "lanes" and "sequence" in self.event else None
 
 
 @dataclass(slots=True)
@@ -131,18 +95,19 @@ def judge(evidence: dict[str, Any]) -> Verdict:
     unanswered: list[str] = []
     for till in evidence["tills"]:
         if till["kind"] == "plain":
-            unanswered += _read_plain(Path(till["file"]), till["lane"], made)
+            unanswered += read_plain(Path(till["file"]), till["lane"], made)
         else:
-            _read_library(Path(till["file"]), till["lane"], made)
-    hq = _Hq(evidence["hq"], evidence["store"])
+            read_library(Path(till["file"]), till["lane"], made)
+    hq = AtHq(evidence["hq"], evidence["store"])
     state = Path(evidence["state"])
-    journal = _Journal(state / "store.db")
+    journal = Journal(state / "store.db")
 
     _judge_tills(verdict, made, hq)
     verdict.check("every request is answered", unanswered)
     _judge_order(verdict, made, hq)
     _judge_journal(verdict, journal, hq, state)
     _judge_chains(verdict, hq)
+    _judge_office(verdict, hq)
     for name, figures in verdict.classes.items():
         figures.in_journal = journal.heads.get(name, 0)
         figures.at_hq = sum(row.place[1] == name for row in hq.rows)
@@ -154,90 +119,10 @@ def judge(evidence: dict[str, Any]) -> Verdict:
     return verdict
 
 
-# -- the tills' ledgers ------------------------------------------------------------------------------------------------
-
-
-def _read_plain(file: Path, lane: str, made: dict[str, Made]) -> list[str]:
-    """Take the facts of a ledger of lines; the requests without an answer."""
-    asked: set[str] = set()
-    whole = file.read_bytes()
-    for line in whole[: whole.rfind(b"\n") + 1].splitlines():
-        entry = json.loads(line)
-        if "made" in entry:
-            event = entry["made"]
-            made[event["id"]] = Made(lane, int(event["sequence"]), entry["class"], event)
-        elif "sent" in entry:
-            made[entry["sent"]].sends += 1
-        elif "accepted" in entry:
-            place = (entry["epoch"], entry["class"], entry["seq"])
-            fact = made[entry["accepted"]]
-            if place not in fact.accepted:
-                fact.accepted.append(place)
-        elif "refused" in entry:
-            made[entry["refused"]].refused = entry["problem"]["code"]
-        elif "asked" in entry:
-            asked.add(entry["asked"])
-        elif "answered" in entry:
-            asked.discard(entry["answered"])
-    return [f"lane {lane}: {id_}" for id_ in sorted(asked)]
-
-
-def _read_library(file: Path, lane: str, made: dict[str, Made]) -> None:
-    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
-        rows = db.execute("SELECT sequence, id, type, body, state, answer FROM facts").fetchall()
-    for sequence, id_, type_, body, state, answer in rows:
-        fact = made[id_] = Made(lane, sequence, CLASS_OF[type_], json.loads(body))
-        said = json.loads(answer) if answer else {}
-        if state == "accepted":
-            fact.accepted.append((said["epoch"], said["class"], said["seq"]))
-        elif state == "refused":
-            fact.refused = str(said)
-
-
-# -- the two databases -------------------------------------------------------------------------------------------------
-
-
-class _Hq:
-    def __init__(self, dsn: str, store: str) -> None:
-        import psycopg
-
-        with psycopg.connect(dsn) as db:
-            query = "SELECT epoch, class, seq, body, hash FROM facts WHERE store = %s ORDER BY epoch, class, seq"
-            self.rows = [
-                Row((epoch, name, seq), body, bytes(digest) if digest is not None else None, json.loads(body))
-                for epoch, name, seq, body, digest in db.execute(query, (store,))
-            ]
-            query = "SELECT epoch, class, contiguous, highest FROM heads WHERE store = %s"
-            self.heads = {(row[0], row[1]): (row[2], row[3]) for row in db.execute(query, (store,))}
-            query = "SELECT epoch, class, first, last, why FROM gone WHERE store = %s"
-            self.gone = db.execute(query, (store,)).fetchall()
-            self.rejected = db.execute("SELECT reason, times FROM rejected ORDER BY id").fetchall()
-        self.by_id: dict[str, list[Row]] = defaultdict(list)
-        for row in self.rows:
-            self.by_id[row.event["id"]].append(row)
-
-    def shed(self, place: Place) -> bool:
-        """Whether the store said that it let this go for want of room or age."""
-        return any(
-            (epoch, name) == place[:2] and first <= place[2] <= last and why in ("evicted", "expired")
-            for epoch, name, first, last, why in self.gone
-        )
-
-
-class _Journal:
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
-            (self.epoch,) = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
-            self.heads = dict(db.execute("SELECT class, max(seq) FROM facts GROUP BY class").fetchall())
-            rows = db.execute("SELECT class, seq, body, hash FROM facts").fetchall()
-        self.rows = {(self.epoch, name, seq): (bytes(body), bytes(digest)) for name, seq, body, digest in rows}
-
-
 # -- the promises ------------------------------------------------------------------------------------------------------
 
 
-def _judge_tills(verdict: Verdict, made: dict[str, Made], hq: _Hq) -> None:
+def _judge_tills(verdict: Verdict, made: dict[str, Made], hq: AtHq) -> None:
     lost, shed_wrongly, changed, moved, twice_answered, waiting, refused = [], [], [], [], [], [], []
     for id_, fact in made.items():
         figures, what = verdict.classes[fact.fact_class], f"lane {fact.lane} no. {fact.sequence} ({id_})"
@@ -289,7 +174,7 @@ def _judge_tills(verdict: Verdict, made: dict[str, Made], hq: _Hq) -> None:
     verdict.check("HQ has nothing of a lane that its till did not make", foreign)
 
 
-def _judge_order(verdict: Verdict, made: dict[str, Made], hq: _Hq) -> None:
+def _judge_order(verdict: Verdict, made: dict[str, Made], hq: AtHq) -> None:
     wrong = []
     before: dict[tuple[str, str, str], Row] = {}
     for row in hq.rows:  # by epoch, class and seq
@@ -313,7 +198,7 @@ def _judge_order(verdict: Verdict, made: dict[str, Made], hq: _Hq) -> None:
     verdict.check("a lane's facts of one class keep their order", wrong)
 
 
-def _judge_journal(verdict: Verdict, journal: _Journal, hq: _Hq, state: Path) -> None:
+def _judge_journal(verdict: Verdict, journal: Journal, hq: AtHq, state: Path) -> None:
     at_hq = {row.place: row for row in hq.rows}
     missing, differs = [], []
     for place, (body, digest) in journal.rows.items():
@@ -341,7 +226,7 @@ def _judge_journal(verdict: Verdict, journal: _Journal, hq: _Hq, state: Path) ->
     verdict.check("nothing counts as confirmed that HQ does not have", lies)
 
 
-def _judge_chains(verdict: Verdict, hq: _Hq) -> None:
+def _judge_chains(verdict: Verdict, hq: AtHq) -> None:
     wrong, holes = [], []
     previous: Row | None = None
     for row in hq.rows:
@@ -367,9 +252,38 @@ def _judge_chains(verdict: Verdict, hq: _Hq) -> None:
     verdict.check("HQ refused nothing", [f"{reason} ({times} times)" for reason, times in hq.rejected])
 
 
-def _accounted(hq: _Hq, epoch: str, name: str, first: int, last: int) -> bool:
+def _accounted(hq: AtHq, epoch: str, name: str, first: int, last: int) -> bool:
     """Whether tombstones cover all of first to last."""
     for of_epoch, of_name, start, end, _ in sorted(hq.gone, key=lambda row: row[2]):
         if (of_epoch, of_name) == (epoch, name) and start <= first <= end:
             first = end + 1
     return first > last
+
+
+def _judge_office(verdict: Verdict, hq: AtHq) -> None:
+    """What went down: commands are answered once, and received once; the newest price version is in force."""
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    versions = []
+    for row in hq.rows:
+        data = row.event.get("data") or {}
+        if row.event["type"] in ("tillgate.command.received.v1", "tillgate.command.finished.v1"):
+            said[row.event["type"].split(".")[2]][str(data.get("command"))] += 1
+        elif row.event["type"] == "tillgate.price.activated.v1":
+            versions.append(data["version"])
+    given = dict(hq.commands)
+    verdict.check(
+        f"each of HQ's {len(given)} commands is received and answered once",
+        [
+            f"{operation} {id_}: received {said['received'][id_]} times, answered {said['finished'][id_]} times"
+            for id_, operation in given.items()
+            if said["finished"][id_] != 1 or said["received"][id_] > 1
+        ],
+    )
+    verdict.check("no answer to a command that HQ has not given", sorted({*said["finished"]} - {*given}))
+    newest = hq.versions[-1:]
+    verdict.check(
+        f"the newest of HQ's {len(hq.versions)} price versions is in force",
+        [] if newest == versions[-1:] else [f"published {newest}, activated {versions}"],
+    )
+    twice = [version for version, times in Counter(versions).items() if times > 1]
+    verdict.check("no price version is activated twice", twice)
