@@ -211,7 +211,7 @@ async def _link_up(
         cursors=cursors,
         outbox=outbox_for(cloud, limits),
         publish=meter.publish,
-        ask=downlink.ask_now,
+        ask=downlink.ask_what_is_confirmed,
         on_change=changed,
         give_up=client.give_up,
         wire=cloud.wire,

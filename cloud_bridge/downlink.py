@@ -195,6 +195,10 @@ class Downlink:
             stream.until = 0
         self._put_question()
 
+    def ask_what_is_confirmed(self) -> None:
+        """For the uplink: what HQ has of our facts, and nothing else. What is coming down is not disturbed by it."""
+        self._ask(self.need().model_copy(update={"only_confirmed": True}))
+
     def _put_question(self) -> None:
         self._ask_at = None
         self._asked_at = self._now()
@@ -315,10 +319,10 @@ class Downlink:
 
     def _begin(self, key: str, name: str, epoch: str) -> Stream:
         """A stream from its first number on; what is in hand of another epoch is let go."""
-        if (before := self.streams.get(key)) is not None:
-            for pending in before.pending.values():
-                pending.ack()
+        before = self.streams.get(key)
         stream = self.streams[key] = Stream(name, epoch)
+        for pending in before.pending.values() if before else ():
+            pending.ack()
         return stream
 
     async def _commit(self, answer: Committed) -> None:

@@ -44,6 +44,8 @@ class Replays:
         """Answer `need` in a task of `group`; False when another receiver does. OperationalError: ask us again."""
         if not await asyncio.to_thread(self._log.claim, need):
             return False
+        if need.only_confirmed:
+            return True
         before = self._running.pop(need.store, None)
         if before is not None:
             before.cancel()

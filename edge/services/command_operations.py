@@ -15,13 +15,12 @@ from edge.bus.messages.base import Message
 from edge.bus.messages.commands import COMMANDS, OneDevice
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.statuses import DeviceStatus, GatewayStatus
-from edge.children import DIE_WITH_PARENT
 from edge.services.commands import Run
 from edge.services.requests import Asked
 from edge.services.technician import Service
 
 PROBLEMS_TOLD = 20
-VERIFY = (*DIE_WITH_PARENT, "nice", sys.executable, "-m", "edge.cli", "journal", "verify", "--json")
+VERIFY = ("nice", sys.executable, "-m", "edge.cli", "journal", "verify", "--json")
 """In a process of its own: walking a year of facts must not make a scan wait for the interpreter."""
 
 
@@ -62,8 +61,10 @@ def hq_commands(
 
 
 async def _verified(journal: Path) -> dict[str, Any]:
+    from edge.children import DIE_WITH_PARENT
+
     process = await asyncio.create_subprocess_exec(
-        *VERIFY, str(journal), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *DIE_WITH_PARENT, *VERIFY, str(journal), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
         out, complaint = await process.communicate()

@@ -264,6 +264,17 @@ async def test_a_window_on_its_way_is_not_asked_for_again_and_the_next_one_is_at
     assert bench.needs[0].have["prices"].seq == 4
 
 
+async def test_the_uplinks_question_does_not_disturb_what_is_coming(bench: Bench) -> None:
+    bench.line.ask_now()
+    bench.line.ask_what_is_confirmed()
+    first, second = bench.needs
+    assert (first.only_confirmed, second.only_confirmed) == (False, True)
+    del bench.needs[1:]
+    bench.offer(first=1, until=1, last=1)
+    bench.arrive(down(1))
+    await until(lambda: bench.forwarded)
+
+
 async def test_a_window_that_stops_coming_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downlink, "ASK_AGAIN_S", 0.1)
     bench.offer(first=1, until=4, last=4)

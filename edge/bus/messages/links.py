@@ -59,6 +59,7 @@ class Need(Message):
     have: dict[str, StreamPosition] = Field(
         description="stream, or group:stream -> the last position in hand; empty: nothing yet"
     )
+    only_confirmed: bool = Field(default=False, description="only `Confirmed` is wanted, no offer and no messages")
 
 
 class StreamPosition(Message):
