@@ -45,7 +45,7 @@ class BridgeMetrics:
         self._eta = made.gauge("tillgate_uplink_eta_seconds", "Time until HQ has them; absent: not known", by_class)
         self._parked = made.gauge("tillgate_uplink_parked_facts", "Facts that HQ will never take")
         self._budget = made.gauge("tillgate_line_budget_bytes", "Left of the line's budget; below 0: in debt")
-        self._wait = made.gauge("tillgate_line_budget_wait_seconds", "How long engagement and telemetry wait for it")
+        self._wait = made.gauge("tillgate_line_budget_wait_seconds", "How long all but critical facts wait for it")
         self._waiting = made.gauge("tillgate_uplink_waiting_messages", "Messages the broker has not acknowledged")
         made.before_scrape.append(self._look)
 

@@ -140,9 +140,9 @@ class Outbox:
         return self.budget.long_run_bytes_per_s(self.packet_bytes)
 
     def budget_left_bytes(self, now: float) -> float | None:
-        """What metered classes may still send at once; below 0 in debt, None without a budget."""
+        """What metered classes may still send at once; below 0 in debt, None without a budget of bytes."""
         left = self.budget.levels(now).get("bytes")
-        return left[0] if left else None
+        return left[0] if left is not None else None
 
     def sent_besides(self, size_bytes: int, now: float) -> None:
         """Something that is no batch has left on the same line."""

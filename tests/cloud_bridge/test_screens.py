@@ -81,8 +81,8 @@ def test_one_store(hq_file: Engine) -> None:
 def test_status_and_outages_at_the_store() -> None:
     waiting = {
         FactClass.CRITICAL: Backlog(facts=0, oldest_s=None, head=812, confirmed=812),
-        FactClass.TRANSACTION: Backlog(facts=512, oldest_s=1320, head=4711, confirmed=4199, eta_s=2),
-        FactClass.OPERATION: Backlog(facts=3, oldest_s=1310, head=95, confirmed=92, eta_s=2),
+        FactClass.TRANSACTION: Backlog(facts=512, oldest_s=1320, head=4711, confirmed=4199, eta_s=610),
+        FactClass.OPERATION: Backlog(facts=3, oldest_s=1310, head=95, confirmed=92, eta_s=610),
         FactClass.ENGAGEMENT: Backlog(facts=0, oldest_s=None),
         FactClass.TELEMETRY: Backlog(facts=60, oldest_s=1325, head=9120, confirmed=9060, eta_s=610),
     }

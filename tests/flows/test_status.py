@@ -112,7 +112,7 @@ def test_everything_that_can_be_said_fits_80_columns(confirm: str) -> None:
     assert max(len(line) for line in text.splitlines()) <= 80
     flat = " ".join(text.split())
     for words in (
-        "link wan since", "ask the line's provider", "there in about 2 h", "wait 15 min for the line's budget",
+        "link wan since", "ask the line's provider", "there in about 2 h", "all but critical facts wait 15 min for",
         "2 facts are parked", "495 facts evicted", "35 facts expired", "3 in conflict",
         "no: 6172835 facts are nowhere but",
         "12345678 11111111 1234567 25 h 2 h", "critical, transaction: on disk before accepted; never evicted",
