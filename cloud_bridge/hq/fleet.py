@@ -119,8 +119,13 @@ class _Reading:
                 facts["class"] == chain["class"],
                 facts.seq == chain.highest,
             )
-            latest = select(chain.store, chain.epoch, facts.received_at).join(schema.facts, here)
-            for name, epoch, at in self._db.execute(latest.where(chain.store.in_(some))):
+            # A subquery for each chain: as a join, SQLite would walk all facts of these stores.
+            latest = select(facts.received_at).where(here).correlate(schema.heads).scalar_subquery()
+            for name, epoch, at in self._db.execute(
+                select(chain.store, chain.epoch, latest).where(chain.store.in_(some))
+            ):
+                if at is None:
+                    continue
                 self._last[name, epoch] = max(self._last.get((name, epoch), ""), at)
 
     # -- one store -----------------------------------------------------------------------------------------------------
