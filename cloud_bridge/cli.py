@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud_bridge.commands import commanding, fleet, noticing, outages, prices, receiving
+from cloud_bridge.commands import commanding, fleet, noticing, outages, parked, prices, receiving
 from cloud_bridge.commands.at_hq import SubParsers
 
 HQ_EPILOG = """
@@ -26,7 +26,7 @@ shared subscriptions (RabbitMQ, NATS) gives each receiver everything: run one, a
 
 
 def bridge(commands: SubParsers) -> None:
-    """Add `tillgate bridge` and `tillgate outages`."""
+    """Add `tillgate bridge`, `tillgate outages` and `tillgate parked`."""
     parser = commands.add_parser(
         "bridge",
         help="run the link to HQ of one store",
@@ -36,6 +36,7 @@ def bridge(commands: SubParsers) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the store.toml")
     parser.set_defaults(run=_bridge)
     outages.add(commands)
+    parked.add(commands)
 
 
 def _bridge(arguments: argparse.Namespace) -> int:

@@ -22,6 +22,18 @@ from edge.bus.messages.statuses import Link
 PROBE_WITHIN_S = 2.0
 ROUTE_UP = 0x1
 
+TLS_HINTS = {
+    "certificate has expired": "the broker's certificate has expired, or this box's clock is wrong",
+    "certificate is not yet valid": "this box's clock is behind, or the broker's certificate is of tomorrow",
+    "self-signed certificate": "[cloud.tls] ca is not the authority of the broker's certificate",
+    "unable to get local issuer": "[cloud.tls] ca is not the authority of the broker's certificate",
+    "mismatch": "the broker's certificate is for another name than [cloud] host",
+    "is not valid for": "the broker's certificate is for another name than [cloud] host",
+    "WRONG_VERSION_NUMBER": "no TLS is spoken on this port; is [cloud] port the right one?",
+    "accept this certificate": "the broker does not accept this store's certificate: is it known there, and valid?",
+}
+"""What OpenSSL says (X509_verify_cert_error_string(3) and ssl's own) -> what a person can do about it."""
+
 _SPOKE = ("refused", "closed", "connack", "tls")
 """Beginnings of causes that only something alive at the broker's address can give."""
 
@@ -55,6 +67,8 @@ class Diagnosis:
     async def judge(self, cause: str, detail: str = "") -> Verdict:
         """The verdict on a connection that failed with `cause` (as `edge.bus.client` names causes)."""
         seen = f"{cause}: {detail}" if detail else cause
+        if cause == "tls":
+            seen = "; ".join([*[hint for said, hint in TLS_HINTS.items() if said in detail][:1], seen])
         if not is_loopback(self._host):
             if not self.carrier():
                 return Verdict("lan", f"no network cable or Wi-Fi: check this box's network ({seen})")

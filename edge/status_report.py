@@ -101,7 +101,7 @@ def _to_hq(gateway: GatewayStatus) -> str:
     if gateway.budget_wait_s:
         parts.append(f"all but critical facts wait {lasted(gateway.budget_wait_s)} for the line's budget")
     if gateway.parked:
-        parts.append(f"{gateway.parked} facts are parked: HQ will never take them, they stay here")
+        parts.append(f"{gateway.parked} facts are parked and stay here; why: tillgate parked")
     return f"{', '.join(parts)}; {by}"
 
 

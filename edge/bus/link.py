@@ -221,7 +221,8 @@ async def open_link(
     except (ConnectionRefusedError, FileNotFoundError) as error:
         raise Disconnected("refused", f"{where}: nothing listens there; is the broker running?") from error
     except ConnectionError as error:
-        raise Disconnected("closed", f"{where}: {error}") from error
+        during = "; is TLS spoken on this port?" if address.tls is not None else ""
+        raise Disconnected("closed", f"{where}: {str(error) or 'closed before a word'}{during}") from error
     except TimeoutError as error:
         raise Disconnected("timeout", f"{where}: no answer") from error
     except OSError as error:

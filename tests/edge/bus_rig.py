@@ -169,15 +169,15 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(self._certificate(self._name, self._key.public_key(), ca=True))
 
-    def issue(self, name: str) -> TlsFiles:
-        """Key and certificate for `name`; good for 127.0.0.1 too."""
+    def issue(self, name: str, *, days: tuple[int, int] = (-1, 2), local: bool = True) -> TlsFiles:
+        """Key and certificate for `name`, valid between two days from now; with `local` good for 127.0.0.1 too."""
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
 
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._folder / f"{name}.pem"
         key_file = self._folder / f"{name}.key"
-        certificate.write_bytes(self._certificate(name, key.public_key(), ca=False))
+        certificate.write_bytes(self._certificate(name, key.public_key(), ca=False, days=days, local=local))
         key_file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -185,7 +185,9 @@ class Authority:
         )
         return TlsFiles(self.ca, certificate, key_file)
 
-    def _certificate(self, name: str, key: Any, *, ca: bool) -> bytes:
+    def _certificate(
+        self, name: str, key: Any, *, ca: bool, days: tuple[int, int] = (-1, 2), local: bool = True
+    ) -> bytes:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.x509.oid import NameOID
@@ -197,8 +199,8 @@ class Authority:
             .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)]))
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=2))
+            .not_valid_before(now + datetime.timedelta(days=days[0]))
+            .not_valid_after(now + datetime.timedelta(days=days[1]))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             # From Python 3.13 on, certificates are checked to the letter of RFC 5280.
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
@@ -206,7 +208,8 @@ class Authority:
             .add_extension(_key_usage(ca), critical=True)
         )
         if not ca:
-            names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            here = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))] if local else []
+            names = [x509.DNSName(name), *here]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
