@@ -11,6 +11,7 @@ not fill the table.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -22,6 +23,8 @@ from edge.bus.messages.facts import FactClass, Outage
 from edge.bus.messages.statuses import Link
 from edge.journal.clock import Clock
 
+log = logging.getLogger(__name__)
+
 MERGE_S = 60.0
 """A cut so soon after the link's return belongs to the outage before."""
 
@@ -30,6 +33,9 @@ SEEN_EVERY_S = 60.0
 
 ASK_AGAIN_S = 30.0
 """Edge has not said that an outage is in the journal: it is told again after so long."""
+
+AGAIN_S = 10.0
+"""Pause after ``bridge.db`` could not be written: the disk is full."""
 
 KEPT = 200
 SHOWN = 3
@@ -68,6 +74,7 @@ class Outages:
         self._past: list[Outage] = []
         self._unreported: dict[str, Outage] = {}
         self._recorded: list[str] = []
+        self._failing = False
 
     async def open(self) -> None:
         """Read what is known."""
@@ -76,10 +83,14 @@ class Outages:
             "SELECT state, outage, resume FROM outages ORDER BY number DESC LIMIT ?", (KEPT,)
         )
         for index, (state, outage, resume) in enumerate(rows):
-            if index == 0 and state in ("open", "draining"):
-                self._tracker.resume(_resumed(resume), self._clock.now())
+            try:
+                if index == 0 and state in ("open", "draining"):
+                    self._tracker.resume(_resumed(resume), self._clock.now())
+                    continue
+                told = Outage.model_validate_json(outage)
+            except (ValueError, TypeError, KeyError) as error:
+                log.error("an outage in bridge.db cannot be read and is passed over: %s", error)
                 continue
-            told = Outage.model_validate_json(outage)
             if state == "over":
                 self._unreported[told.id] = told
             if len(self._past) < SHOWN:
@@ -135,9 +146,9 @@ class Outages:
         self.report_again()
         while True:
             self._wake.clear()
-            await self._step()
+            pause_s = await self._stepped()
             try:
-                async with asyncio.timeout(self._pause_s()):
+                async with asyncio.timeout(pause_s):
                     await self._wake.wait()
             except TimeoutError:
                 self.report_again()
@@ -145,8 +156,23 @@ class Outages:
     async def save(self) -> None:
         """Write what is known of an outage that goes on."""
         self._tracker.look(self._clock.now())
-        if self._tracker.current is not None:
-            await self._write(self._tracker.current)
+        try:
+            if self._tracker.current is not None:
+                await self._write(self._tracker.current)
+        except aiosqlite.Error as error:
+            log.error("the outage that goes on is not written: %s", error)
+
+    async def _stepped(self) -> float | None:
+        """One step; returns how long to wait for the next, None when only an event makes one."""
+        try:
+            await self._step()
+        except aiosqlite.Error as error:
+            if not self._failing:
+                log.error("bridge.db cannot be written (%s): outages are followed on and written later", error)
+            self._failing = True
+            return AGAIN_S
+        self._failing = False
+        return self._pause_s()
 
     async def _step(self) -> None:
         over = self._tracker.look(self._clock.now())

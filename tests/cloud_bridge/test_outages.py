@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edge.bus.messages.facts import FactClass, Outage
 from edge.journal.clock import Clock, ClockTrust, Stamp
 from edge.services.outages import OutageDesk
 from tests.cloud_bridge.conftest import Configure
-from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, scalars, until
+from tests.cloud_bridge.rig import STORE, BridgeProcess, Edge, Mosquitto, a_bridge, a_receiver, scalars, until
 
 T, M = FactClass.TRANSACTION, FactClass.TELEMETRY
 
@@ -163,7 +164,12 @@ class Kept:
 
 
 def rows(file: Path) -> list[tuple[Any, ...]]:
+    """(state, outage) of every row; none while the bridge has not made the table."""
+    if not file.exists():
+        return []
     with sqlite3.connect(file) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'outages'").fetchone():
+            return []
         return db.execute("SELECT state, outage FROM outages ORDER BY number").fetchall()
 
 
@@ -206,6 +212,47 @@ async def test_the_table_keeps_the_newest_only(tmp_path: Path, days: Days, monke
         await until(lambda: len(rows(file)) == 5)
         assert [orjson.loads(outage)["offline_s"] for _, outage in rows(file)] == [7, 8, 9, 10, 11]
     assert KEPT >= 100
+
+
+async def test_a_file_that_cannot_be_written_stops_no_counting(
+    tmp_path: Path, days: Days, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outages_module, "AGAIN_S", 0.05)
+    file = tmp_path / "bridge.db"
+    async with aiosqlite.connect(file) as db, Kept(db, days) as kept:
+        await db.execute("PRAGMA query_only = ON")
+        kept.outages.journal("e1", {T: 10}, {T: 10})
+        kept.outages.link("wan", "no probe answers")
+        await until(lambda: "cannot be written" in caplog.text)
+        await kept.outages.save()
+        assert rows(file) == []
+        days.after(120)
+        await db.execute("PRAGMA query_only = OFF")
+        await until(lambda: rows(file))
+        days.after(60)
+        kept.outages.link("online")
+        kept.outages.journal("e1", {T: 10}, {T: 10})
+        (outage,) = await until(lambda: kept.reported)
+        assert outage.offline_s == 180
+        await until(lambda: [state for state, _ in rows(file)] == ["over"])
+        assert caplog.text.count("bridge.db cannot be written") == 1, "said once"
+
+
+async def test_a_row_that_cannot_be_read_is_passed_over(tmp_path: Path, days: Days) -> None:
+    file = tmp_path / "bridge.db"
+    async with aiosqlite.connect(file) as db:
+        async with Kept(db, days) as first:
+            first.outages.link("wan")
+            await until(lambda: rows(file))
+        for damage in ("not JSON", "{}", '{"began": 1}'):
+            await db.execute("UPDATE outages SET resume = ?, outage = ?", (damage, damage))
+            await db.commit()
+            async with Kept(db, days) as again:
+                assert again.outages.last == ()
+                again.outages.link("cloud")
+                await until(lambda: len(rows(file)) > 1)
+            await db.execute("DELETE FROM outages WHERE number > 1")
+            await db.commit()
 
 
 # -- the whole way -----------------------------------------------------------------------------------------------------
@@ -256,3 +303,30 @@ async def test_a_report_that_comes_twice_is_one_fact(configure: Configure) -> No
         assert [orjson.loads(answer) for answer in answers] == [{"id": "o-1"}] * 2
         kept = await edge.store.fetch_all("SELECT type, id, conflict FROM facts")
         assert kept == [("tillgate.link.restored.v1", "o-1", None)]
+
+
+async def test_a_bridge_process_killed_in_mid_outage_goes_on_with_it(cloud: Mosquitto, configure: Configure) -> None:
+    edge = Edge(configure(cloud.port))
+    await cloud.kill()
+    bridge = BridgeProcess(edge.config.file)
+    async with edge.running():
+        await edge.journal(T, 3)
+        await bridge.start()
+        await until(lambda: rows(edge.config.bridge_db))
+        (before,) = rows(edge.config.bridge_db)
+        assert before[0] == "open"
+        await bridge.end(signal.SIGKILL)
+        await edge.journal(T, 4)
+        await bridge.start()
+        await until(lambda: edge.status is not None and edge.status.link == "cloud" and edge.status.outages)
+        await cloud.start()
+        try:
+            await until(lambda: rows(edge.config.bridge_db)[0][0] == "draining")
+            ((_, after),) = rows(edge.config.bridge_db)
+            first, second = Outage.model_validate_json(before[1]), Outage.model_validate_json(after)
+            assert (second.id, second.began, second.cuts) == (first.id, first.began, 1)
+            assert set(second.causes) == {"cloud"}
+            assert second.kept[T] >= 4
+            assert second.exact
+        finally:
+            await bridge.end(signal.SIGTERM)
