@@ -28,6 +28,9 @@ SubParsers = Any
 DEFAULT_URL = "sqlite:///hq.db"
 DEFAULT_BROKER = "127.0.0.1:1883"
 CONNECT_WITHIN_S = 15.0
+RECEIVE_MAXIMUM = 256
+"""Messages taken from the broker that are not in the database yet: three transactions, and room for critical facts."""
+
 NOT_SENT = 3
 """Exit status: written to HQ's log, but the cloud broker could not be reached."""
 
@@ -114,7 +117,7 @@ def client_of(arguments: argparse.Namespace) -> Client:
         # What is not acknowledged when a receiver goes is sent again by the stores; a session that waits at the broker
         # for a receiver that never comes back would only swallow its share.
         clean_start=True,
-        receive_maximum=64,
+        receive_maximum=RECEIVE_MAXIMUM,
         max_in_flight=100,
         max_packet_bytes=4 * 1024 * 1024,
         backoff=Backoff(0.2, 5.0),
