@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import signal
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -132,7 +133,10 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
         if cloud is not None:
             await stack.enter_async_context(cloud)
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(keep_running(name, part), name=name) for name, part in work]
+            # A disk that is full or fails is no bug: what waits for it tries again.
+            running = [
+                group.create_task(keep_running(name, part, expected=(sqlite3.Error,)), name=name) for name, part in work
+            ]
             log.info("bridge of store %s runs", config.store.id)
             await stop.wait()
             for task in running:

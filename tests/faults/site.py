@@ -225,6 +225,14 @@ class Site:
             return None
         return sum(max(0, head - at_hq.get((epoch, name), 0)) for name, head in heads.items())
 
+    def tracebacks(self) -> dict[str, int]:
+        """How many each process logged: what it met and nobody had thought of."""
+        counts = {
+            name: (self.log_dir / f"{name}.log").read_text(errors="replace").count("Traceback (most recent call last)")
+            for name in self.processes
+        }
+        return {name: count for name, count in counts.items() if count}
+
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def finish_tills(self) -> list[str]:

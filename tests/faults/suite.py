@@ -85,6 +85,7 @@ async def lived(folder: Path, plan: Sequence[Action], tell: Tell, *, lanes: int 
                 "cut_s": round(site.hq_line.cut_s, 1),
                 "connections": site.hq_line.connections_made,
             },
+            "tracebacks": site.tracebacks(),
             "failed_disk_calls": site.shim.failed,
             "ended_by_themselves": site.ended_by_themselves,
         }
@@ -128,6 +129,8 @@ def report(result: dict[str, Any]) -> str:
         f"disk     {result['failed_disk_calls']} calls failed",
         f"acks     held, lost, doubled: to the bridge {down}; from it {up}; from receivers {hq}",
     ]
+    if bugs := result["tracebacks"]:
+        lines.append(f"tracebacks in logs: {', '.join(f'{name} {count}' for name, count in bugs.items())}")
     if own := result["ended_by_themselves"]:
         names = sorted({f"{one['process']} with status {one['status']}" for one in own})
         lines.append(f"ended by themselves, {len(own)} times: {', '.join(names)}")
