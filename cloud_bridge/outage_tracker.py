@@ -134,6 +134,7 @@ class Tracker:
             else:
                 now.heads = dict(heads)
             now.epoch, now.due = epoch, dict(heads)
+            self.dirty = True
         self._epoch, self._heads = epoch, dict(heads)
         if now is None:
             return
