@@ -7,6 +7,7 @@ import random
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq import fleet, fleet_table, schema
 from cloud_bridge.hq.record import Recorder, holes
@@ -195,3 +196,39 @@ def test_quarantine_is_bounded(hq_file: Engine, monkeypatch: pytest.MonkeyPatch)
     recorder.record([(TOPIC, f"rubbish {number}".encode()) for number in range(20)])
     assert sum(scalars(hq_file, schema.rejected.c.times)) == 20
     assert len(scalars(hq_file, schema.rejected.c.id)) == 5
+
+
+@pytest.mark.parametrize("hq_url", ["postgresql"], indirect=True)
+def test_a_database_that_goes_away_in_the_middle_has_recorded_nothing(hq: Engine, journal: Journal) -> None:
+    recorder = Recorder(hq)
+    recorder.record([journal.cut(1, 10)])
+    with hq.begin() as db:
+        db.exec_driver_sql(
+            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$"
+        )
+        db.exec_driver_sql(
+            "CREATE TRIGGER die BEFORE INSERT ON facts FOR EACH ROW WHEN (NEW.seq = 15) EXECUTE FUNCTION die()"
+        )
+    with pytest.raises(OperationalError):
+        recorder.record([journal.cut(11, 20)])
+    with hq.begin() as db:
+        db.exec_driver_sql("DROP TRIGGER die ON facts")
+    assert count_at_hq(hq) == 10
+    assert confirmed(recorder.record([journal.cut(11, 20)])) == 20
+
+
+@pytest.mark.parametrize("hq_url", ["postgresql"], indirect=True)
+def test_what_only_the_database_finds_wrong_goes_to_quarantine_alone(hq: Engine, journal: Journal) -> None:
+    with hq.begin() as db:
+        db.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'data_exception'; END $$"
+        )
+        db.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON facts FOR EACH ROW WHEN (NEW.seq = 15) EXECUTE FUNCTION refuse()"
+        )
+    recorder = Recorder(hq)
+    assert confirmed(recorder.record([journal.cut(1, 10), journal.cut(11, 20), journal.cut(21, 30)])) == 10
+    assert count_at_hq(hq) == 20
+    assert ["not this one" in reason for reason in scalars(hq, schema.rejected.c.reason)] == [True]

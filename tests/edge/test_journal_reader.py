@@ -54,6 +54,8 @@ async def test_tail_is_bounded_in_count_and_bytes(tmp_path: Path) -> None:
         assert len(await reader.tail(SALES, 10, limit_bytes=3 * size + size // 2)) == 3
         assert len(await reader.tail(SALES, 10, limit_bytes=1)) == 1, "the first always comes"
         assert await reader.tail(SALES, 100) == []
+        assert await reader.links(SALES, 10, limit_count=5) == [(row.seq, row.body, row.hash) for row in rows]
+        assert len(await reader.links(SALES, 10, limit_bytes=3 * size + size // 2)) == 3
         batch = orjson.loads(b"[" + b",".join(row.body for row in rows) + b"]")
         assert [event["tgseq"] for event in batch] == [11, 12, 13, 14, 15]
         head = await reader.hash_at(SALES, 10)
