@@ -27,6 +27,7 @@ from cloud_bridge.outbox import Outbox
 from cloud_bridge.pace import Budget
 from cloud_bridge.profiles import ASIDE_BYTES, LINES, PROFILES, Profile, smallest
 from cloud_bridge.report import Report, unknown
+from cloud_bridge.salvaged import Salvaged
 from cloud_bridge.store_status import StoreVoice
 from cloud_bridge.tail import Tail
 from cloud_bridge.uplink import Uplink
@@ -220,6 +221,15 @@ async def _link_up(
         give_up=client.give_up,
         wire=cloud.wire,
     )
+    salvaged = Salvaged(
+        store=store,
+        tail=tail,
+        cursors=cursors,
+        outbox=uplink.outbox,
+        publish=meter.publish,
+        confirm=cloud.confirm,
+        wire=cloud.wire,
+    )
     left, away_s = await cursors.budget()
     uplink.outbox.budget.resume(left, away_s, asyncio.get_running_loop().time())
     stack.push_async_callback(uplink.save_now)
@@ -246,7 +256,12 @@ async def _link_up(
     bus.on_message(topics.DEVICES_STATUS_ANY, voice.on_device)
     bus.on_message(topics.BRIDGE_OUTAGE_RECORDED, on_outage_recorded)
     bus.on_connect.append(lambda _: outages.report_again())
-    client.on_message(topics.confirmed(store), meter.hears(uplink.on_confirmed))
+
+    def on_confirmed(message: Message) -> None:
+        if not salvaged.hears(message):
+            uplink.on_confirmed(message)
+
+    client.on_message(topics.confirmed(store), meter.hears(on_confirmed))
     client.on_message(topics.down_any(store), meter.hears(downlink.on_down))
     for name in cloud.groups:
         client.on_message(topics.group_down_any(name), meter.hears(downlink.on_down))
@@ -257,6 +272,7 @@ async def _link_up(
     def connected(_: bool) -> None:
         said = client.server_limits
         uplink.on_connected(said.receive_maximum, said.max_packet_bytes)
+        salvaged.on_connected()
         downlink.ask_now()
         changed()
         voice.connected()
@@ -264,6 +280,7 @@ async def _link_up(
 
     def disconnected(reason: Disconnected) -> None:
         uplink.on_lost(reason)
+        salvaged.on_lost()
         voice.lost()
         outages.link("unknown", str(reason))
         losses.put_nowait(reason)
@@ -281,6 +298,7 @@ async def _link_up(
     report.say("unknown", f"connecting to {client.address}")
     work: list[Work] = [
         ("uplink", uplink.run),
+        ("salvaged facts", salvaged.run),
         ("cursors", uplink.save),
         ("downlink", downlink.run),
         ("diagnosis", diagnose),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge.bus.messages.facts import FactClass
 from edge.journal.reader import Link, NoJournal, Reader, Row
+from edge.journal.salvage import UNREADABLE
 
 
 class JournalAway(Exception):
@@ -74,6 +75,33 @@ class Tail:
         reader = await self._open()
         try:
             return await reader.hash_at(fact_class, seq)
+        except sqlite3.Error as error:
+            raise await self._away(error) from error
+
+    async def salvaged_epochs(self) -> list[str]:
+        """Earlier epochs of which the journal holds what could be read, and which are known by name."""
+        reader = await self._open()
+        try:
+            return [epoch for epoch in (await reader.epochs())[:-1] if epoch != UNREADABLE]
+        except (sqlite3.Error, IndexError) as error:
+            raise await self._away(error) from error
+
+    async def salvaged(
+        self, epoch: str, fact_class: FactClass, after: int, limit_count: int, limit_bytes: int
+    ) -> list[Link]:
+        """As `links`, of an earlier epoch."""
+        reader = await self._open()
+        try:
+            rows = await reader.tail(fact_class, after, limit_count, limit_bytes, epoch)
+        except sqlite3.Error as error:
+            raise await self._away(error) from error
+        return [(row.seq, row.body, row.hash) for row in rows[: _consecutive([row.seq for row in rows])]]
+
+    async def salvaged_hash(self, epoch: str, fact_class: FactClass, seq: int) -> bytes | None:
+        """As `hash_at`, of an earlier epoch."""
+        reader = await self._open()
+        try:
+            return await reader.hash_at(fact_class, seq, epoch)
         except sqlite3.Error as error:
             raise await self._away(error) from error
 

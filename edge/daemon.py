@@ -24,7 +24,6 @@ from edge.bus.client import Client, Will
 from edge.bus.discovery import DiscoveryFailed, advertise
 from edge.bus.messages.commands import COMMANDS_STREAM
 from edge.bus.messages.facts import (
-    ClockTrusted,
     FactClass,
     GatewayStarted,
     LaneGapFilled,
@@ -285,13 +284,9 @@ def _report_journal(store: Store, report: Reporter) -> None:
             )
         )
 
-    def trusted(boot: str, offset_ms: int) -> None:
-        report(ClockTrusted(boot=boot, offset_ms=offset_ms))
-
     store.on_gap.append(gap)
     store.on_gap_filled.append(filled)
     store.on_conflict.append(conflict)
-    store.on_clock_trusted.append(trusted)
 
 
 async def _client_id(store: Store) -> str:

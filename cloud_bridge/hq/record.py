@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import threading
 import time
 from collections import defaultdict
@@ -33,10 +34,10 @@ from sqlalchemy.exc import DataError, IntegrityError
 from cloud_bridge.hq import heads, noted, rows, schema
 from cloud_bridge.hq.heads import Chain, Head
 from cloud_bridge.hq.unpack import Received, unpack
-from cloud_bridge.wire import BadBatch
+from cloud_bridge.wire import BadBatch, Batch
 from edge.bus import topics
 from edge.bus.envelope import now_utc, parse
-from edge.bus.messages.facts import TYPE_OF, FactClass, Tombstone
+from edge.bus.messages.facts import TYPE_OF, FactClass, JournalDamaged, Tombstone
 
 KEPT_PAYLOAD_BYTES = 256 * 1024
 KEPT_REJECTED = 10_000
@@ -51,6 +52,8 @@ SEEN_EVERY_S = 1.0
 """How exact a store's `last_seen` is."""
 
 _TOMBSTONE = TYPE_OF[Tombstone]
+_DAMAGED = TYPE_OF[JournalDamaged]
+_EPOCH = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(slots=True)
@@ -308,6 +311,15 @@ class Recorder:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """Sequences of a chain that will never come, as the store says itself, and why."""
+
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A message that is a batch: where it came from, its chain, and the ranges its tombstones speak of."""
 
@@ -315,15 +327,20 @@ class _Entry:
     payload: bytes
     received: Received
     chain: Chain = field(init=False)
-    tombstones: tuple[tuple[Chain, Tombstone], ...] = field(init=False)
+    tombstones: tuple[tuple[Chain, Gone], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         batch = self.received.batch
         object.__setattr__(self, "chain", (batch.store, batch.epoch, batch.fact_class.value))
         found = zip(self.received.owns, batch.bodies, strict=False)
-        stones = [_tombstone(body) for own, body in found if own.type == _TOMBSTONE]
-        buried = tuple(((batch.store, batch.epoch, stone.of_class.value), stone) for stone in stones if stone)
-        object.__setattr__(self, "tombstones", buried)
+        gone = [
+            (chain, stone)
+            for own, body in found
+            if own.type in (_TOMBSTONE, _DAMAGED)
+            for chain, stone in (_tombstone if own.type == _TOMBSTONE else _lost)(batch, body)
+            if 1 <= stone.first <= stone.last <= MAX_SEQ
+        ]
+        object.__setattr__(self, "tombstones", tuple(gone))
 
 
 @dataclass(slots=True)
@@ -357,13 +374,24 @@ class _New:
                 yield rows.row_of(chain, first + index, owns[index], bodies[index], hashes[index], self.now)
 
 
-def _tombstone(body: bytes) -> Tombstone | None:
-    """What the tombstone says; None when it says nothing usable: it is recorded then, and the hole stays visible."""
+def _tombstone(batch: Batch, body: bytes) -> list[tuple[Chain, Gone]]:
+    """What the tombstone says; nothing when it says nothing usable: it is recorded then, and the hole stays visible."""
     try:
         stone = Tombstone.model_validate(parse(body).get("data"), strict=False)
     except ValueError:
-        return None
-    return stone if 1 <= stone.first <= stone.last <= MAX_SEQ else None
+        return []
+    return [((batch.store, batch.epoch, stone.of_class.value), Gone(stone.first, stone.last, stone.reason))]
+
+
+def _lost(batch: Batch, body: bytes) -> list[tuple[Chain, Gone]]:
+    """What of an earlier epoch cannot be read any more, because its journal was damaged."""
+    try:
+        said = JournalDamaged.model_validate(parse(body).get("data"), strict=False)
+    except ValueError:
+        return []
+    if not _EPOCH.fullmatch(said.epoch):
+        return []
+    return [((batch.store, said.epoch, one.of_class.value), Gone(one.first, one.last, "damaged")) for one in said.lost]
 
 
 def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:

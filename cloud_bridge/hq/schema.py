@@ -87,7 +87,7 @@ gone = Table(
     *_chain_columns(),
     Column("first", BigInteger, primary_key=True, autoincrement=False),
     Column("last", BigInteger, nullable=False),
-    Column("why", String(16), nullable=False),  # evicted, expired (at the store); omitted, refused
+    Column("why", String(16), nullable=False),  # evicted, expired, damaged (at the store); omitted, refused
     Column("at", String(32), nullable=False),
 )
 

@@ -214,10 +214,14 @@ class Reader:
         rows = await self.tail(fact_class, after_seq, 1)
         return rows[0] if rows else None
 
-    async def hash_at(self, fact_class: FactClass, seq: int) -> bytes | None:
-        """The chain's hash at `seq` (0: the genesis); None when that row is not in the file."""
+    async def hash_at(self, fact_class: FactClass, seq: int, epoch: str | None = None) -> bytes | None:
+        """The chain's hash at `seq` (0: the genesis), of a salvaged `epoch` if given; None when the row is not here."""
         if seq == 0:
-            return chain.genesis(await self.epoch(), fact_class.value)
+            return chain.genesis(epoch or await self.epoch(), fact_class.value)
+        if epoch is not None:
+            sql = "SELECT hash FROM salvaged WHERE epoch = ? AND class = ? AND seq = ?"
+            found = await self._rows(sql, (epoch, fact_class.value, seq))
+            return bytes(found[0][0]) if found else None
         rows = await self._rows(
             "SELECT hash FROM facts WHERE class = ? AND seq = ?"
             " UNION ALL SELECT hash FROM bases WHERE class = ? AND seq = ?",

@@ -2,26 +2,37 @@
 
 Strategy: the journal accepted these facts, so it still owns them. They are copied as they are into the table
 `salvaged`, where they are found by id (a till that repeats one is told it is recorded), read by the bridge, and
-counted. Reading goes row by row number; where a range cannot be read it is halved until only the unreadable rows are
-left out. The lanes go on from where they were. An interrupted salvage starts again: every step can be repeated.
+counted; HQ gets those it has not under the numbers they always had, so that none can count twice. Reading goes row by
+row number; where a range cannot be read it is halved until only the unreadable rows are left out. The lanes go on from
+where they were. An interrupted salvage starts again: every step can be repeated.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from edge.bus.messages.facts import FactClass
 from edge.journal.clock import Stamp
 from edge.journal.lanes import ranges
-from edge.journal.opening import damage_in, transaction
+from edge.journal.opening import APPLICATION_ID, damage_in, transaction
 
 log = logging.getLogger(__name__)
 
 _COLUMNS = "class, seq, id, lane, lane_seq, type, recorded_at, boot, mono_ms, clock, digest, body, hash, conflict"
 _SLICE = 1_000
+MAGIC = b"SQLite format 3\0"
+PAGE_BYTES = 4096
+UNREADABLE = "unreadable"
+"""Stands for an epoch that nothing in the damaged file tells: HQ could not tell such facts from new ones."""
 
 
 def pending(db: sqlite3.Connection) -> str | None:
@@ -30,26 +41,108 @@ def pending(db: sqlite3.Connection) -> str | None:
     return str(row[0]) if row else None
 
 
-def salvage(db: sqlite3.Connection, damaged: Path, stamp: Stamp) -> int:
-    """Copy what `damaged` still holds into `db`; returns how many facts `db` now holds of earlier epochs."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was carried over: the damaged file's epoch, how many facts, and which of its numbers are missing now."""
+
+    epoch: str
+    facts: int
+    lost: tuple[tuple[FactClass, int, int], ...]
+
+
+def salvage(db: sqlite3.Connection, damaged: Path, stamp: Stamp) -> Found:
+    """Copy what `damaged` still holds into `db`. `pending` says so until `done` is committed."""
+    epoch, heads, bases = UNREADABLE, dict[str, int](), dict[str, int]()
+    rescue = _with_header(damaged)
     try:
-        old = sqlite3.connect(damaged, isolation_level=None, timeout=10)
+        old = sqlite3.connect(rescue or damaged, isolation_level=None, timeout=10)
+        # A file that is shorter than its header says is read as far as it goes.
+        old.execute("PRAGMA writable_schema = ON")
     except sqlite3.Error as error:
         log.error("%s cannot be opened at all: %s", damaged, error)
     else:
         try:
-            _copy(old, db, stamp)
+            epoch = _copy(old, db, stamp)
+            heads = dict(_try(old, "SELECT class, max(seq) FROM facts GROUP BY class"))
+            bases = dict(_try(old, "SELECT class, seq FROM bases"))
         finally:
             old.close()
-    with transaction(db):
-        db.execute("DELETE FROM meta WHERE key = 'salvage_pending'")
+    if rescue is not None:
+        for part in rescue.parent.glob(rescue.name + "*"):
+            part.unlink()
     (count,) = db.execute("SELECT count(*) FROM salvaged").fetchone()
     log.warning("%d facts of earlier epochs were carried over from %s", count, damaged)
-    return int(count)
+    lost = tuple(_missing(db, epoch, heads, bases)) if epoch != UNREADABLE else ()
+    return Found(epoch, int(count), lost)
 
 
-def _copy(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) -> None:
-    epoch = next((str(value) for (value,) in _try(old, "SELECT value FROM meta WHERE key = 'epoch'")), "unreadable")
+def _with_header(damaged: Path) -> Path | None:
+    """A copy of a file whose first bytes are gone, with new ones; None when they are there, or no copy can be made.
+
+    The tables stand on the page behind them, and everything else that a reader needs of them is always the same here.
+    """
+    with damaged.open("rb") as file:
+        if file.read(16) in (MAGIC, b""):
+            return None
+    rescue = damaged.with_name(damaged.name + ".rescue")
+    pages = damaged.stat().st_size // PAGE_BYTES
+    # Section 1.3 of the SQLite file format: WAL (2, 2), one change, no free pages, schema format 4, UTF-8.
+    numbers = (1, pages, 0, 0, 1, 4, 0, 0, 1, 0, 0, APPLICATION_ID)
+    header = struct.pack(">16sH6B12I20xII", MAGIC, PAGE_BYTES, 2, 2, 0, 64, 32, 32, *numbers, 1, 3_040_000)
+    try:
+        shutil.copyfile(damaged, rescue)
+        log_file = damaged.with_name(damaged.name + "-wal")
+        if log_file.exists():
+            shutil.copyfile(log_file, rescue.with_name(rescue.name + "-wal"))
+        with rescue.open("r+b") as file:
+            file.write(header)
+    except OSError as error:
+        log.error("no copy of %s can be made to give it a new header: %s", damaged, error)
+        rescue.unlink(missing_ok=True)
+        return None
+    return rescue
+
+
+def done() -> str:
+    """The statement that ends the salvage."""
+    return "DELETE FROM meta WHERE key = 'salvage_pending'"
+
+
+def _missing(
+    db: sqlite3.Connection, epoch: str, heads: Mapping[str, int], bases: Mapping[str, int]
+) -> Iterator[tuple[FactClass, int, int]]:
+    """The numbers between what the damaged file had trimmed and its last that are not among the salvaged."""
+    for fact_class in FactClass:
+        expected = bases.get(fact_class.value, 0) + 1
+        rows = db.execute(
+            "SELECT seq FROM salvaged WHERE epoch = ? AND class = ? ORDER BY seq", (epoch, fact_class.value)
+        )
+        for (seq,) in rows:
+            if seq > expected:
+                yield fact_class, expected, seq - 1
+            expected = max(expected, seq + 1)
+        if (head := heads.get(fact_class.value, 0)) >= expected:
+            yield fact_class, expected, head
+
+
+def _epoch_of(old: sqlite3.Connection) -> str:
+    """The damaged file's epoch: from where it is kept, or from what the gateway said of itself when it last started."""
+    for (value,) in _try(old, "SELECT value FROM meta WHERE key = 'epoch'"):
+        return str(value)
+    started: list[tuple[Any, ...]] = []
+    for row in readable_rows(old, "type, body", []):
+        if row[0] == "tillgate.gateway.started.v1":
+            started.append(row)
+    for _, body in reversed(started):
+        try:
+            return str(orjson.loads(body)["data"]["epoch"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return UNREADABLE
+
+
+def _copy(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) -> str:
+    epoch = _epoch_of(old)
     batch: list[tuple[Any, ...]] = []
     lost: list[int] = []
     for row in readable_rows(old, _COLUMNS, lost):
@@ -64,6 +157,7 @@ def _copy(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) -> None
     for start in range(0, len(earlier), _SLICE):
         _keep(db, earlier[start : start + _SLICE])
     _carry_lanes(old, db, stamp)
+    return epoch
 
 
 def _keep(db: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from edge.bus.messages.facts import FactClass
+from edge.bus.messages.facts import FactClass, JournalDamaged, LostRange
 from edge.journal import failing, opening, quarantine
 from edge.journal.clock import Clock, Stamp
 from edge.journal.entries import (
@@ -52,6 +52,8 @@ LAZY_COUNT = 256
 """So many waiting facts start a commit whatever their class."""
 BATCH_COUNT = 1_000
 BATCH_BYTES = 4 * 1024 * 1024
+LOST_TOLD = 5_000
+"""More ranges of lost facts than this are not told one by one; HQ sees their holes all the same."""
 RESERVE_BYTES = 64 * 1024 * 1024
 
 _T = TypeVar("_T")
@@ -403,11 +405,20 @@ def _open(
         if name is not None:
             damaged = path.with_name(name)
             (reason,) = db.execute("SELECT value FROM meta WHERE key = 'salvaged_because'").fetchone()
-            salvaged = Salvaged(damaged, reason, salvage(db, damaged, stamp))
+            found = salvage(db, damaged, stamp)
+            salvaged = Salvaged(damaged, reason, found.facts)
         if max_pages is not None:
             db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
         room = Room(db, opened.epoch, free_bytes, reserve_bytes)
-        return Writer(db, clock, store_id, opened.epoch, room), salvaged
+        writer = Writer(db, clock, store_id, opened.epoch, room)
+        if salvaged is not None:
+            lost = tuple(LostRange(of_class=one, first=first, last=last) for one, first, last in found.lost[:LOST_TOLD])
+            writer.end_salvage(
+                JournalDamaged(
+                    epoch=found.epoch, file=salvaged.path.name, reason=salvaged.reason, salvaged=found.facts, lost=lost
+                )
+            )
+        return writer, salvaged
     except BaseException:
         db.close()
         raise

@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edge.bus import envelope
-from edge.bus.messages.facts import FactClass
-from edge.journal import chain
+from edge.bus.messages import facts
+from edge.bus.messages.base import Recorded
+from edge.bus.messages.facts import ClockTrusted, FactClass, JournalDamaged
+from edge.journal import chain, salvage
 from edge.journal.clock import Clock, ClockTrust, Stamp
 from edge.journal.entries import (
     Accepted,
@@ -30,10 +32,10 @@ from edge.journal.entries import (
     prepare,
 )
 from edge.journal.lanes import Gap, GapChange, LaneProgress, ranges
-from edge.journal.recorded import Known, Recorded, answer
+from edge.journal.recorded import Known, answer
+from edge.journal.recorded import Recorded as Journalled
 from edge.journal.room import Room, Tombstone, TombstoneReason
 
-TOMBSTONE_TYPE = "tillgate.journal.tombstone.v1"
 ROW_OVERHEAD_BYTES = 700
 """What a row takes beside its content: the journal's own attributes, columns and indexes."""
 
@@ -116,7 +118,7 @@ class Writer:
         self._hashes: dict[FactClass, bytes] = {}
         self._next_row = 1
         self._trust_recorded = False
-        self._recorded = Recorded(db, epoch)
+        self._recorded = Journalled(db, epoch)
         self.load()
 
     def load(self) -> None:
@@ -175,7 +177,6 @@ class Writer:
         return draft.done
 
     def _finish(self, draft: _Draft) -> None:
-        self._insert_rows(draft.rows)
         stamp = draft.stamp
         if stamp.trust is ClockTrust.SYNCED and not self._trust_recorded:
             self.db.execute(
@@ -184,6 +185,8 @@ class Writer:
                 (stamp.boot, stamp.wall, stamp.offset_ms, stamp.wall),
             )
             draft.done.clock_trusted = (stamp.boot, stamp.offset_ms)
+            self._say(ClockTrusted(boot=stamp.boot, offset_ms=stamp.offset_ms), draft)
+        self._insert_rows(draft.rows)
         self.db.execute("COMMIT")
         if draft.done.clock_trusted is not None:
             self._trust_recorded = True
@@ -346,19 +349,32 @@ class Writer:
         self.db.execute("BEGIN IMMEDIATE")
         removed, tombstone = self.room.drop(fact_class, last, reason, draft.stamp)
         if tombstone is not None:
-            data = {
-                "of_class": tombstone.fact_class.value,
-                "first": tombstone.first,
-                "last": tombstone.last,
-                "reason": tombstone.reason,
-            }
-            event = envelope.build(TOMBSTONE_TYPE, self._source, data)
-            fact = NewFact(
-                event["id"], TOMBSTONE_TYPE, FactClass.OPERATION, self._source, event["time"], None, None, event
+            self._say(
+                facts.Tombstone(
+                    of_class=tombstone.fact_class,
+                    first=tombstone.first,
+                    last=tombstone.last,
+                    reason=tombstone.reason,
+                ),
+                draft,
             )
-            self._place(fact, prepare(event), draft, None)
         self._finish(draft)
         return removed, tombstone
+
+    def _say(self, data: Recorded, draft: _Draft) -> None:
+        """A fact of the journal's own, in the transaction that it speaks of: both are on disk or neither."""
+        row = facts.FACTS[facts.TYPE_OF[type(data)]]
+        event = envelope.build(row.name, self._source, data.model_dump(mode="json"))
+        fact = NewFact(event["id"], row.name, row.fact_class, self._source, event["time"], None, None, event)
+        self._place(fact, prepare(event), draft, None)
+
+    def end_salvage(self, said: JournalDamaged) -> None:
+        """What can be carried over from a damaged file is here: say so, and that this is done."""
+        draft = _Draft(self.clock.now(), room=True, known={})
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.execute(salvage.done())
+        self._say(said, draft)
+        self._finish(draft)
 
     def trim(self, fact_class: FactClass, retention_ms: int, expire_ms: int | None) -> Done | None:
         """One slice of routine trimming: confirmed facts past their retention, else unconfirmed ones past their expiry.

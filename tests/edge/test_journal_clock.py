@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import orjson
+
 from edge.journal.clock import Clock, ClockTrust, kernel_synced, read_boot_id, wall_text
 from tests.edge.journal_facts import TurnedClock, fact, opened
 
@@ -58,9 +60,14 @@ async def test_the_offset_of_a_boot_is_recorded_once_when_the_clock_is_trusted(t
         await store.record(fact(lane_seq=3))
         await asyncio.sleep(0)
         assert told == [("boot-one", 1_770_000_000_000 - 5_000)]
-        assert await store.fetch_all("SELECT clock FROM facts ORDER BY seq") == [("unknown",), ("synced",), ("synced",)]
+        clocks = await store.fetch_all("SELECT clock FROM facts WHERE class = 'transaction' ORDER BY seq")
+        assert clocks == [("unknown",), ("synced",), ("synced",)]
     turned = TurnedClock("boot-one", mono_ms=20_000)
     async with opened(tmp_path / "store.db", clock=turned.clock) as store:
         await store.record(fact(lane_seq=4))
-        assert await store.fetch_one("SELECT clock FROM facts WHERE seq = 4") == ("holdover",), "known from before"
+        (after,) = await store.fetch_all("SELECT clock FROM facts WHERE class = 'transaction' AND seq = 4")
+        assert after == ("holdover",), "known from before"
+        said = await store.fetch_all("SELECT body FROM facts WHERE type = 'tillgate.clock.trusted.v1'")
+        assert len(said) == 1, "once, in the commit that saw it"
+        assert orjson.loads(said[0][0])["data"] == {"boot": "boot-one", "offset_ms": told[0][1]}
         assert await store.fetch_all("SELECT boot, offset_ms FROM boots") == [("boot-one", told[0][1])]

@@ -255,6 +255,24 @@ class Tombstone(Recorded):
     reason: Literal["evicted", "expired"]
 
 
+class LostRange(Recorded):
+    of_class: FactClass
+    first: int
+    last: int
+
+
+class JournalDamaged(Recorded):
+    """The journal of an earlier epoch was damaged. What could be read of it goes to HQ under its old numbers."""
+
+    epoch: str = Field(description="of the damaged journal")
+    file: str = Field(description="its name now; kept on the gateway")
+    reason: str
+    salvaged: int = Field(description="facts that could be read, those HQ had before included")
+    lost: tuple[LostRange, ...] = Field(
+        default=(), strict=False, description="facts of that epoch that cannot be read any more"
+    )
+
+
 class ClockTrusted(Recorded):
     boot: str
     offset_ms: int = Field(description="wall clock minus monotonic clock of that boot")
@@ -325,6 +343,7 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.lane.gap_filled.v1", _O, LaneGapFilled),
         FactType("tillgate.sequence.conflict.v1", _O, SequenceConflict),
         FactType("tillgate.journal.tombstone.v1", _O, Tombstone),
+        FactType("tillgate.journal.damaged.v1", _O, JournalDamaged),
         FactType("tillgate.clock.trusted.v1", _O, ClockTrusted),
         FactType("tillgate.link.restored.v1", _O, Outage),
         FactType("tillgate.print.finished.v1", _O, PrintFinished),

@@ -1,0 +1,95 @@
+"""A journal damaged in the middle of a backlog: HQ gets all that can be read, once, and knows what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from cloud_bridge.hq.record import holes
+from edge.bus.messages.facts import FactClass
+from edge.journal.audit import verify
+from tests.cloud_bridge.conftest import Configure
+from tests.cloud_bridge.rig import Edge, Mosquitto, a_bridge, a_receiver, until
+
+PAGE = 4096
+COUNT = 600
+HAD = 200
+"""So many HQ had confirmed when the journal was damaged."""
+
+
+def _leaves(content: bytes) -> list[int]:
+    """Pages that hold rows with bodies: leaf pages of a table, by their first byte."""
+    return [
+        at for at in range(PAGE, len(content), PAGE) if content[at] == 13 and b"specversion" in content[at : at + PAGE]
+    ]
+
+
+def _nul_pages(path: Path) -> None:
+    """Some pages of the backlog became zeros, as after a power cut on a cheap card."""
+    content = bytearray(path.read_bytes())
+    leaves = _leaves(content)
+    for at in leaves[len(leaves) // 2 : len(leaves) // 2 + 3]:
+        content[at : at + PAGE] = bytes(PAGE)
+    path.write_bytes(content)
+
+
+def _truncated(path: Path) -> None:
+    """The end of the file is gone."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 4 // 5 // PAGE * PAGE + 100])
+
+
+def _no_header(path: Path) -> None:
+    """The first sector is gone, the rest is there."""
+    content = path.read_bytes()
+    path.write_bytes(bytes(100) + content[100:])
+
+
+@pytest.mark.parametrize("damage", [_nul_pages, _truncated, _no_header])
+async def test_what_can_be_read_of_a_damaged_journal_reaches_hq_once(
+    configure: Configure, cloud: Mosquitto, hq_file: Engine, damage: Callable[[Path], None]
+) -> None:
+    config = configure(cloud.port)
+    async with Edge(config).running() as edge:
+        await edge.journal(FactClass.TRANSACTION, HAD, text="before")
+        async with a_receiver(hq_file, cloud.port), a_bridge(config):
+            await until(lambda: edge.confirmed() == HAD)
+        await edge.journal(FactClass.TRANSACTION, COUNT - HAD, text="x" * 300)
+        old = edge.store.epoch
+    damage(config.store_db)
+    async with Edge(config).running() as edge:
+        assert edge.store.salvaged is not None
+        kept = {seq for (seq,) in await edge.store.fetch_all("SELECT seq FROM salvaged WHERE class = 'transaction'")}
+        lost = COUNT - len(kept | set(range(1, HAD + 1)))
+        assert lost < COUNT - HAD, "not all of the backlog is lost"
+        assert lost > 0 or damage is _no_header
+        await edge.journal(FactClass.TRANSACTION, 5, text="after")
+        async with a_receiver(hq_file, cloud.port), a_bridge(config):
+            await until(lambda: edge.confirmed() == 5)
+            there = set(range(1, HAD + 1)) | kept
+            await until(lambda: _seqs(hq_file, old) == there)
+            head = max(COUNT if damage is _nul_pages else 0, *there)
+            await until(lambda: _contiguous(hq_file, old) >= max(there))
+    with hq_file.connect() as db:
+        assert holes(db, "s1") == {}, "what is lost is accounted for"
+        twice = db.execute(text("SELECT id FROM facts GROUP BY id HAVING count(*) > 1")).all()
+        assert twice == [], "no fact counts twice"
+        why = set(db.execute(text("SELECT why FROM gone")).scalars())
+        assert why <= {"damaged"}
+    assert _contiguous(hq_file, old) == head
+    assert verify(config.store_db).ok
+
+
+def _seqs(engine: Engine, epoch: str) -> set[int]:
+    with engine.connect() as db:
+        query = text("SELECT seq FROM facts WHERE class = 'transaction' AND epoch = :epoch")
+        return set(db.execute(query, {"epoch": epoch}).scalars())
+
+
+def _contiguous(engine: Engine, epoch: str) -> int:
+    with engine.connect() as db:
+        query = text("SELECT contiguous FROM heads WHERE class = 'transaction' AND epoch = :epoch")
+        return int(db.execute(query, {"epoch": epoch}).scalar() or 0)
