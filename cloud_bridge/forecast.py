@@ -1,8 +1,9 @@
 """How long the backlog will still take, per class, from what HQ confirmed in the last seconds and the line's budget.
 
-Strategy: a class that moves is done when its backlog has gone at the present rate. One that waits for the line's budget
-moves by fits and starts: there the bytes of all metered backlog over the budget's rate say more. What has neither moved
-nor a budget is not guessed.
+Strategy: a class that moves is done when its backlog has gone at the present rate. Where the line has a budget that
+rate says little: at first a good part of an hour may leave at once, then it goes by fits and starts. There the bytes
+of all metered backlog, less what may still leave at once, over the budget's rate say more. What has neither moved nor
+a budget is not guessed.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ class Forecast:
         sent: Mapping[FactClass, Sent],
         budget_bytes_per_s: float | None,
         budget_wait_s: float,
+        budget_left_bytes: float | None = None,
     ) -> dict[FactClass, int]:
         """Seconds per class that has a backlog and of which it can be told."""
         out: dict[FactClass, int] = {}
-        budget_s = self._budget_s(backlog, sent, budget_bytes_per_s, budget_wait_s)
+        budget_s = self._budget_s(backlog, sent, budget_bytes_per_s, budget_wait_s, budget_left_bytes or 0.0)
         for fact_class, waiting in backlog.items():
             if not waiting:
                 continue
@@ -48,7 +50,8 @@ class Forecast:
                 if budget_s is not None:
                     out[fact_class] = round(max(budget_s, by_rate or 0.0))
             elif by_rate is not None:
-                out[fact_class] = round(by_rate)
+                held = policy.POLICY[fact_class].metered and budget_left_bytes is not None
+                out[fact_class] = round(max(budget_s or 0.0, by_rate) if held else by_rate)
         return out
 
     def _rate(self, fact_class: FactClass) -> float | None:
@@ -63,6 +66,7 @@ class Forecast:
         sent: Mapping[FactClass, Sent],
         bytes_per_s: float | None,
         wait_s: float,
+        left_bytes: float,
     ) -> float | None:
         """Seconds in which the budget lets all metered backlog through; None when a class's size is not known."""
         if bytes_per_s is None:
@@ -75,4 +79,4 @@ class Forecast:
             if each is None:
                 return None
             total += waiting * each
-        return wait_s + total / bytes_per_s
+        return wait_s + max(0.0, total - max(0.0, left_bytes)) / bytes_per_s

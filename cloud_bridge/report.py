@@ -86,7 +86,8 @@ class Report:
         budget_wait_s = uplink.outbox.budget_wait_s(now)
         backlog = uplink.outbox.backlog()
         self._forecast.see(uplink.outbox.confirmed, now)
-        etas = self._forecast.by_class_s(backlog, self.sent, uplink.outbox.budget_bytes_per_s, budget_wait_s)
+        budget = uplink.outbox.budget_bytes_per_s, budget_wait_s, uplink.outbox.budget_left_bytes(now)
+        etas = self._forecast.by_class_s(backlog, self.sent, *budget)
         if self._link != "online":
             etas = {}
         waiting = [fact_class for fact_class, facts in backlog.items() if facts]

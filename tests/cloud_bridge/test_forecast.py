@@ -36,6 +36,15 @@ def test_a_class_that_waits_for_the_budget_is_done_when_the_budget_has_let_it_th
     assert forecast.by_class_s({M: 4_000}, sent, bytes_per_s, 60.0) == expected
 
 
+def test_a_class_that_moves_fast_on_what_is_left_of_the_hour_is_not_done_before_the_budget_lets_it() -> None:
+    forecast = Forecast()
+    for second in range(11):
+        forecast.see({T: second * 100}, float(second))
+    sent = NOTHING | {T: Sent(batches=1, bytes=5_000, facts=100)}
+    assert forecast.by_class_s({T: 4_000}, sent, 1_000.0, 0.0, 50_000.0) == {T: 150}
+    assert forecast.by_class_s({T: 4_000}, sent, 1_000.0, 0.0, 500_000.0) == {T: 40}
+
+
 def test_what_leaves_is_counted_and_what_leaves_again_too() -> None:
     passed: list[tuple[str, Any]] = []
     meter = Meter(lambda topic, payload, *, on_done, **more: passed.append((topic, on_done)))
