@@ -274,6 +274,12 @@ class Outbox:
             upto = other.last
         return self.confirm({flight.fact_class: upto}, now)
 
+    def stays(self, flight: Flight) -> None:
+        """It was never put on the line: when it counts as acknowledged, that tells nothing of the line."""
+        if flight.mark:
+            self.flow.gone(flight.mark)
+            flight.mark = None
+
     def dropped(self, flight: Flight) -> None:
         """The broker will not get it as it is: send again from what is confirmed."""
         self._unacked.discard(flight)

@@ -311,11 +311,8 @@ class Uplink:
     async def _send_single(self, fact_class: FactClass) -> None:
         """Publish plain CloudEvents, one per message; of a backlog of states only the latest."""
         track, after = self.outbox.tracks[fact_class], self.outbox.tracks[fact_class].sent
-        size_bytes = policy.MAX_BATCH_RAW_BYTES
-        if fact_class is not FactClass.CRITICAL:
-            size_bytes = min(size_bytes, self.outbox.flow.batch_bytes(self._now()))
         most = 1 if self.outbox.refusals.careful else max(1, self.outbox.room)
-        rows = await self._tail.rows(fact_class, after, most, size_bytes)
+        rows = await self._tail.rows(fact_class, after, most, policy.MAX_BATCH_RAW_BYTES)
         if not rows:
             track.head = track.sent
         if not self._still(track, fact_class, after):
@@ -327,11 +324,14 @@ class Uplink:
             key = _coalesce_key(row)
             if key is not None and latest[key] != row.seq:
                 continue
+            if fact_class is not FactClass.CRITICAL and not self.outbox.flow.open(self._now()):
+                return
             flight = self.outbox.sent(fact_class, first, row.seq, row.hash, len(row.body), self._now())
             first = row.seq + 1
             if len(row.body) > self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES:
                 log.error("%s %d is %s and stays here", fact_class.value, row.seq, WHY_TOO_LARGE)
                 await self._cursors.park(self.epoch, fact_class, [row.seq], WHY_TOO_LARGE)
+                self.outbox.stays(flight)
                 self._done(flight, None)
                 continue
             expiry_s = policy.POLICY[fact_class].single_expiry_s

@@ -83,6 +83,16 @@ def test_few_bulk_batches_are_out_and_critical_has_room_beside_them() -> None:
     assert outbox.choose(1.0) is None, "the window of the broker is full"
 
 
+def test_what_stays_here_tells_nothing_of_the_line() -> None:
+    outbox = an_outbox()
+    known = outbox.flow.rate_bytes_s
+    flight = send(outbox, M, size=100_000_000)
+    outbox.stays(flight)
+    outbox.acked(flight, 1.0)
+    assert (outbox.flow.rate_bytes_s, outbox.flow.out_bytes) == (known, 0)
+    assert outbox.room == 100
+
+
 def test_a_window_of_one_still_moves() -> None:
     outbox = an_outbox(in_flight=1)
     outbox.see_heads({M: 2}, 0.0)
