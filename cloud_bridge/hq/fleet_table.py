@@ -36,7 +36,7 @@ def table(fleet: FleetView, width: int = NARROW) -> str:
         out.append("  ".join(cells).rstrip()[:width])
         if store is not None:
             out += _troubles(store, width, SHOWN_TROUBLES)
-    return "\n".join(out)
+    return _printable(out)
 
 
 def _summary(fleet: FleetView, width: int) -> Iterator[str]:
@@ -102,7 +102,13 @@ def page(store: StoreView, width: int = NARROW) -> str:
         ]
     if store.outages:
         out += ["", "outages, the newest first", *outage_lines(store.outages, width)]
-    return "\n".join(out)
+    return _printable(out)
+
+
+def _printable(lines: Sequence[str]) -> str:
+    """What a store says must not steer the terminal of whoever reads it."""
+    safe = ("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line) for line in lines)
+    return "\n".join(safe)
 
 
 def _facts_of(store: StoreView, width: int) -> Iterator[str]:

@@ -51,7 +51,9 @@ class Statuses:
                 text = payload.decode()
                 if "\\u0000" in text:
                     raise ValueError("a status with a NUL in it")
-                good.append((topics.store_of(topic), status, text))
+                store = topics.store_of(topic)
+                topics.up_status(store)  # ValueError for a name that no store has
+                good.append((store, status, text))
             except ValidationError as error:
                 bad.append((topic, payload, f"status: {first_error(error)}"))
             except ValueError as error:

@@ -233,3 +233,11 @@ def test_a_thousand_stores_take_a_handful_of_queries(hq_file: Engine) -> None:
             plan = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", ("x",) * statement.count("?")).all()
             looks = [row[3] for row in plan if "facts" in row[3]]
             assert all("seq=?" in look for look in looks), f"{looks} in {statement}"
+
+
+def test_what_a_store_says_does_not_steer_the_terminal(hq_file: Engine) -> None:
+    say(hq_file, 10, epoch="e", version="\x1b[2J1.0", trouble="\x1b]0;owned\x07 look here", price_version="\x1b[31m")
+    view = fleet.look(hq_file, STORE, NOW)
+    for text in (fleet_table.table(view), fleet_table.page(view.stores[0])):
+        assert "\x1b" not in text
+        assert "look here" in text

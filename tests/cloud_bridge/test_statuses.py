@@ -63,7 +63,15 @@ def test_what_cannot_be_read_is_told_and_the_rest_recorded(hq: Engine) -> None:
         (TOPIC, b'{"link":"online","life":"a"}'),
         status(trouble="x" * MAX_STATUS_BYTES),
         status(trouble="nul \0"),
+        status(number=2**63),
+        status(connection=2**60),
+        (TOPIC, b'{"link":"online","life":"a","connection":1,"number":1' + b"0" * 30 + b"}"),
+        status(life="x" * 65),
+        status(life="nul \0"),
+        status(epoch="e" * 65),
         ("tg/v1/nowhere", status()[1]),
+        (f"tg/v1/{'x' * 200}/up/status", status()[1]),
+        ("tg/v1/nul\0/up/status", status()[1]),
     ]
     found = Statuses(hq).take([*bad, status(**far_future)])
     assert [(topic, payload) for topic, payload, _ in found] == bad

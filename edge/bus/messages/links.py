@@ -114,8 +114,12 @@ class StoreStatus(Recorded):
 
     link: Link
     life: str = Field(max_length=64, description="one run of the bridge")
-    connection: int = Field(ge=0, description="counted in a life: a will belongs to the connection it was left with")
-    number: int = Field(default=0, ge=0, description="counted in a life: several receivers may get these out of order")
+    connection: int = Field(
+        ge=0, le=2**53, description="counted in a life: a will belongs to the connection it was left with"
+    )
+    number: int = Field(
+        default=0, ge=0, le=2**53, description="counted in a life: several receivers may get these out of order"
+    )
     since: str = Field(default="", max_length=40, description="when the link came up, by the store's clock")
     online_s: int = Field(default=0, ge=0, description="how long ago that is, by the monotonic clock")
     state: Literal["starting", "serving", "storage_full", "faulted", "stopped", "unknown"] = "unknown"
