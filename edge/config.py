@@ -292,6 +292,10 @@ def load(file: Path) -> StoreConfig:
     return config
 
 
+_DOTS_PART_TOPICS = ("nats", "rabbitmq")
+"""Found with NATS 2.9 and RabbitMQ 3.10 (tests/clouds)."""
+
+
 def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
     """What is wrong although every key by itself is right."""
     wrong: list[tuple[Place, str]] = []
@@ -302,6 +306,13 @@ def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
     wrong += wrong_devices(config.devices, lanes)
     if config.cloud and config.cloud.wire == "single" and config.cloud.confirm == "hq":
         wrong.append((("cloud", "wire"), 'single events carry no chain for HQ to confirm; set confirm = "broker" too'))
+    if config.cloud and config.cloud.profile in _DOTS_PART_TOPICS:
+        broker = f"{config.cloud.profile} parts topics by dots and loses what is sent for it"
+        if "." in config.store.id:
+            wrong.append((("store", "id"), f"{config.store.id!r} has a dot: {broker}; use '-' or '_' instead"))
+        for index, group in enumerate(config.cloud.groups):
+            if "." in group:
+                wrong.append((("cloud", "groups", index), f"{group!r} has a dot: {broker}; use '-' or '_' instead"))
     if config.metrics.edge_port is not None and config.metrics.edge_port == config.metrics.bridge_port:
         wrong.append((("metrics", "bridge_port"), "edge has this port; each process needs one of its own"))
     if config.bus.host not in ("127.0.0.1", "::1", "localhost") and config.bus.tls is None:

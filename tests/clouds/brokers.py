@@ -195,6 +195,10 @@ def nats(parent: Path) -> Cloud:
 
 
 RABBIT_HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+POLICY = '{"ha-mode":"all","expires":5000}'
+"""Every node has each subscription's queue, so a client can go on at another; one that nobody reads is deleted. In a
+chain's cloud ten minutes are a better expiry: 600000."""
+
 RABBIT_CONF = """\
 listeners.tcp = none
 mqtt.listeners.tcp.1 = {host}:{port}
@@ -263,8 +267,8 @@ class Rabbit(Cloud):
             first.start()
             first.wait()
         super(Rabbit, self).start()
-        if not self.mqtt5:  # before 3.13 a subscription lives on one node and dies with it, unless it is mirrored
-            self.ctl("set_policy", "mqtt", "^mqtt-subscription-", '{"ha-mode":"all"}', "--apply-to", "queues")
+        if not self.mqtt5:  # RabbitMQ 3: a subscription is a queue on one node, and neither dies nor lives with it
+            self.ctl("set_policy", "mqtt", "^mqtt-subscription-", POLICY, "--apply-to", "queues")
 
     def stop(self) -> None:
         super(Rabbit, self).stop()

@@ -17,7 +17,7 @@ from cloud_bridge.profiles import KIB, PROFILES
 from edge.config import StoreConfig
 from tests.cloud_bridge.conftest import configure, hq, hq_file, hq_url, postgres
 from tests.clouds import brokers
-from tests.clouds.brokers import Cloud, Rabbit
+from tests.clouds.brokers import Cloud
 
 __all__ = ["configure", "hq", "hq_file", "hq_url", "postgres"]
 
@@ -58,14 +58,6 @@ def cloud(a_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
         return [found for node in nodes for found in resolve(node.host, port, *more, **options)]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return a_cloud
-
-
-@pytest.fixture(scope="session")
-def a_rabbit(a_cloud: Cloud) -> Rabbit:
-    """The RabbitMQ cluster, for what only that can do."""
-    if not isinstance(a_cloud, Rabbit):
-        pytest.skip("this is about RabbitMQ")
     return a_cloud
 
 

@@ -1,5 +1,6 @@
 """store.toml: what is right is read, what is wrong is named by file, line and key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,16 @@ def test_two_devices_may_not_mean_the_same_usb_device(tmp_path: Path) -> None:
     assert "expected either path" in complaints(tmp_path, both)[0]
     neither = SMALL.replace('path = "/dev/ttyS0"', "baud = 9600")
     assert "transport.path: expected either path" in complaints(tmp_path, neither)[0]
+
+
+@pytest.mark.parametrize("profile", ["nats", "rabbitmq"])
+def test_no_dots_in_ids_where_the_cloud_broker_parts_topics_by_them(tmp_path: Path, profile: str) -> None:
+    text = re.sub(r'(\[store\]\nid = )"[^"]*"', r'\1"de.S1"', SMALL)
+    cloud = f'[cloud]\nhost = "h"\nprofile = "{profile}"\ngroups = ["north", "north.east"]\n'
+    first, second = complaints(tmp_path, text + cloud)
+    assert "store.id: 'de.S1' has a dot" in first
+    assert "cloud.groups[1]: 'north.east' has a dot" in second
+    load(written(tmp_path, text + cloud.replace(profile, "emqx")))
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
