@@ -30,7 +30,6 @@ WINDOW = 32
 """So many messages of a stream are sent for one question; the store asks for the next when it has them."""
 
 ASKS_KEPT_S = 3600
-MAX_SEQ = 2**53
 
 Make = Callable[[str, int], bytes]
 """(epoch, seq) -> the payload, which carries both in its header."""
@@ -119,7 +118,7 @@ class Downlog:
                 scope, stream, epoch, last = row["scope"], row["stream"], row["epoch"], int(row["last"])
                 key = scopes[scope] + stream
                 have = need.have.get(key)
-                if have is not None and have.epoch == epoch and last < have.seq <= MAX_SEQ:
+                if have is not None and have.epoch == epoch and last < have.seq:
                     last = self._catch_up(db, scope, stream, have.seq)
                 after = have.seq if have is not None and have.epoch == epoch else 0
                 first, until = self._next(db, scope, stream, after, last)

@@ -70,8 +70,7 @@ class Receiver:
         self._others = Lane(self._prepared, self._commit)
         self._to_tell: Outcome = {}
         self._told_something = asyncio.Event()
-        self._replays = Replays(engine, client)
-        self._group: asyncio.TaskGroup
+        self._replays = Replays(engine, client, self._tell_store)
         client.on_message(topics.HQ_UP_SHARED if shared else topics.HQ_UP_ANY, self._on_up)
 
     def _on_up(self, message: Message) -> None:
@@ -86,8 +85,8 @@ class Receiver:
     async def run(self) -> NoReturn:
         """Record and tell, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
             group.create_task(self._tell_on(), name="confirm")
+            group.create_task(self._replays.run(), name="replays")
             group.create_task(self._trim_on(), name="trim")
             group.create_task(self._critical.run(), name="critical")
             await self._others.run()
@@ -118,7 +117,7 @@ class Receiver:
         if work.statuses and (bad := await asyncio.to_thread(self._statuses.take, work.statuses)):
             await asyncio.to_thread(self._recorder.refuse, bad)
         for message in work.needs:
-            await self._answer(message)
+            self._take_need(message)
         self.recorded += work.count
 
     # -- confirming ----------------------------------------------------------------------------------------------------
@@ -144,8 +143,8 @@ class Receiver:
 
     # -- what stores miss ----------------------------------------------------------------------------------------------
 
-    async def _answer(self, message: Message) -> None:
-        """A store says what it has of the downlink: tell it what we have of its facts, and send what it misses."""
+    def _take_need(self, message: Message) -> None:
+        """A store says what it has of the downlink: it is told what we have of its facts, and sent what it misses."""
         try:
             need = Need.model_validate_json(message.payload)
             if need.store != topics.store_of(message.topic):
@@ -156,9 +155,11 @@ class Receiver:
         except ValueError as error:
             log.error("%s: a store's question cannot be read: %s", message.topic, error)
             return
-        found = await asyncio.to_thread(self._recorder.confirmed, need.store)
-        if await self._replays.answer(need, self._group):
-            self._tell(found or {(need.store, ""): Told()})
+        self._replays.put(need)
+
+    async def _tell_store(self, store: str) -> None:
+        found = await asyncio.to_thread(self._recorder.confirmed, store)
+        self._tell(found or {(store, ""): Told()})
 
     async def _trim_on(self) -> NoReturn:
         """Once an hour, forget what no store needs any more."""

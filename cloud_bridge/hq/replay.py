@@ -1,7 +1,8 @@
 """Answers stores that ask what they miss: an offer, then the messages, in order and not too fast.
 
-Strategy: one question, one answer. Every receiver may hear it (where the broker knows no shared subscriptions all do);
-the database says whose it is. A store asks again only when it has what was sent, has waited in vain, or has a new
+Strategy: questions are taken one after the other, beside the facts: a thousand stores that come back at once hold up no
+confirmation. One question, one answer: every receiver may hear it (where the broker knows no shared subscriptions all
+do), the database says whose it is. A store asks again only when it has what was sent, has waited in vain, or has a new
 connection; so a new question ends the answer to the one before.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -33,26 +36,38 @@ OFFER_EXPIRY_S = 60
 
 
 class Replays:
-    """The answers that are under way, one per store."""
+    """Takes questions (`put`) and answers them (`run`). `greet(store)` tells the store what HQ has of its facts."""
 
-    def __init__(self, engine: Engine, client: Client) -> None:
+    def __init__(self, engine: Engine, client: Client, greet: Callable[[str], Awaitable[None]]) -> None:
         self._log = Downlog(engine)
         self._client = client
+        self._greet = greet
+        self._asked: asyncio.Queue[Need] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def answer(self, need: Need, group: asyncio.TaskGroup) -> bool:
-        """Answer `need` in a task of `group`; False when another receiver does. OperationalError: ask us again."""
-        if not await asyncio.to_thread(self._log.claim, need):
-            return False
-        if need.only_confirmed:
-            return True
+    def put(self, need: Need) -> None:
+        """A store asks."""
+        self._asked.put_nowait(need)
+
+    async def run(self) -> NoReturn:
+        """Answer until cancelled. While the database is away nobody is answered: stores ask again."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                need = await self._asked.get()
+                with contextlib.suppress(OperationalError):
+                    if await asyncio.to_thread(self._log.claim, need):
+                        await self._greet(need.store)
+                        if not need.only_confirmed:
+                            self._start(need, group)
+        raise AssertionError("a task group with an endless body does not end")
+
+    def _start(self, need: Need, group: asyncio.TaskGroup) -> None:
         before = self._running.pop(need.store, None)
         if before is not None:
             before.cancel()
         task = group.create_task(self._replay(need), name=f"replay {need.store}")
         self._running[need.store] = task
         task.add_done_callback(lambda done: self._ended(need.store, done))
-        return True
 
     def _ended(self, store: str, task: asyncio.Task[None]) -> None:
         if self._running.get(store) is task:

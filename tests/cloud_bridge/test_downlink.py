@@ -378,6 +378,31 @@ def test_the_groups_that_a_store_names_are_offered_to_it(hq: Engine) -> None:
     assert keys == ["north:commands", "commands", "north:notices", "notices"]
 
 
+async def test_a_question_that_cannot_be_one_holds_up_nobody(
+    hq: Engine, cloud: Mosquitto, configure: Configure
+) -> None:
+    config = configure(cloud.port)
+    Downlog(hq).append(store_scope(STORE), "prices", [made("a")])
+    position = '{"epoch":"e","seq":1}'
+    questions = [
+        "",
+        "{}",
+        '{"store":"other","have":{}}',
+        f'{{"store":"{STORE}","have":{{"a\\u0000b":{position}}}}}',
+        f'{{"store":"{STORE}","ask":"a\\u0000","have":{{}}}}',
+        f'{{"store":"{STORE}","have":{{"prices":{{"epoch":"a\\u0000","seq":{10**30}}}}}}}',
+        f'{{"store":"{STORE}","groups":["{"g" * 65}"],"have":{{}}}}',
+    ]
+    stranger = Client(Address(host="127.0.0.1", port=cloud.port), client_id="stranger")
+    async with a_receiver(hq, cloud.port), stranger, Edge(config).running() as edge:
+        for question in questions:
+            await stranger.publish(topics.up_need(STORE), question.encode())
+        await stranger.publish(topics.up_need("s" * 64), f'{{"store":"{"s" * 64}","have":{{}}}}'.encode())
+        await stranger.publish(f"{topics.ROOT}/{'s' * 90}/up/need", f'{{"store":"{"s" * 90}","have":{{}}}}'.encode())
+        async with a_bridge(config):
+            await until(lambda: len(edge.downs) == 1)
+
+
 def test_of_several_receivers_one_answers(hq: Engine) -> None:
     need = Need(store=STORE, ask="a-1", have={})
     assert [Downlog(hq).claim(need) for _ in range(3)] == [True, False, False]

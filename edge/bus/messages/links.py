@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from edge.bus.messages.base import EventId, Id, Message, Recorded
 from edge.bus.messages.facts import FactClass, Outage
@@ -50,13 +50,23 @@ class Committed(Message):
     detail: str = ""
 
 
+StreamKey = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63}:)?[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+]
+"""A stream of a store's own, or ``group:stream``."""
+
+
 class Need(Message):
     """store -> HQ: where this store stands in each downlink stream; HQ answers with an `Offer` and what is missing."""
 
-    store: str
-    ask: str = Field(default="", max_length=64, description="of this question alone: of several receivers one answers")
+    store: Id
+    ask: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9-]{0,64}$",
+        description="of this question alone: of several receivers one answers",
+    )
     groups: tuple[Id, ...] = Field(default=(), strict=False, description="the groups that this store is in")
-    have: dict[str, StreamPosition] = Field(
+    have: dict[StreamKey, StreamPosition] = Field(
         description="stream, or group:stream -> the last position in hand; empty: nothing yet"
     )
     only_confirmed: bool = Field(default=False, description="only `Confirmed` is wanted, no offer and no messages")
@@ -64,7 +74,7 @@ class Need(Message):
 
 class StreamPosition(Message):
     epoch: str
-    seq: int = Field(ge=0)
+    seq: int = Field(ge=0, le=2**53)
 
 
 class Offered(Message):
@@ -75,16 +85,16 @@ class Offered(Message):
     """
 
     epoch: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
-    first: int = Field(ge=1)
-    until: int = Field(ge=0)
-    last: int = Field(ge=0)
+    first: int = Field(ge=1, le=2**53 + 1)
+    until: int = Field(ge=0, le=2**53)
+    last: int = Field(ge=0, le=2**53)
 
 
 class Offer(Message):
     """HQ -> store, on ``down/offer``: the answer to a `Need`."""
 
     ask: str
-    streams: dict[str, Offered] = Field(description="stream, or group:stream; every one that there is")
+    streams: dict[StreamKey, Offered] = Field(description="stream, or group:stream; every one that there is")
 
 
 class Confirmed(Message):
