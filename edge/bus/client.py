@@ -385,7 +385,13 @@ class Client:
         self._connack = self._loop.create_future()
         self._pipe = self._paho.pipe = _Pipe(link)
         self._paho.reconnect()
-        connack = await _first(self._connack, link.lost)
+        try:
+            connack = await _first(self._connack, link.lost)
+        except Disconnected as error:
+            if error.cause == "closed" and self._version == 5:
+                hint = "before it had answered: does it speak MQTT 5? Some know 3.1.1 only, and hang up"
+                raise Disconnected("closed", f"{error.detail}, {hint}") from None
+            raise
         if connack.reason.is_failure:
             code = connack.reason.value
             raise Disconnected(f"connack:{code}", f"the broker refused the connection: {connack.reason}")

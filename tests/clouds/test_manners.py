@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from pathlib import Path
 
@@ -29,11 +30,10 @@ LIST = "code,text,price_minor,per\n4006381333931,Textmarker gelb,129,each\n21000
 
 
 def a_client(cloud: Cloud, name: str, **more: object) -> Client:
-    settings: dict[str, object] = {"clean_start": True, "backoff": QUICK, "max_packet_bytes": 8 * 1024 * 1024} | more
+    settings: dict[str, object] = {"protocol": 5 if cloud.mqtt5 else 4, "clean_start": True, "backoff": QUICK} | more
     return Client(
         Address(host=HOST, port=cloud.port),
         client_id=name,
-        protocol=5 if cloud.mqtt5 else 4,
         **settings,  # type: ignore[arg-type]
     )
 
@@ -134,6 +134,13 @@ async def test_an_id_with_a_dot_is_safe_where_the_configuration_lets_it_be(cloud
         sender.publish_soon(plain, b"x", on_done=lambda _: None)
         await until(lambda: refused.is_set() or plain in [message.topic for message in got])
     assert dotted in [message.topic for message in got] or cloud.profile in ("nats", "rabbitmq")
+
+
+async def test_whoever_speaks_a_newer_mqtt_than_the_broker_learns_why_it_is_not_let_in(cloud: Cloud) -> None:
+    client = a_client(cloud, "new", protocol=5)
+    async with client, asyncio.timeout(60):
+        await until(lambda: client.connected or client.last_error)
+    assert client.last_error is None if cloud.mqtt5 else re.search("MQTT 5|protocol version", str(client.last_error))
 
 
 async def test_a_shared_subscription_gets_everything_or_is_no_subscription_at_all(cloud: Cloud) -> None:
