@@ -308,10 +308,12 @@ class Client:
         attempt = 0
         lost_for: str | None = None
         while True:
-            started = self._loop.time()
             link: Link | None = None
             try:
-                link = await self._connect()
+                try:
+                    link = await self._connect()
+                finally:
+                    tried = self._loop.time()  # the broker counts from when it heard of us, not from our first packet
                 log.info("%s: connected to %s%s", self.client_id, self.address, " again" if lost_for else "")
                 lost_for = None
                 reason = await asyncio.shield(link.lost)
@@ -338,8 +340,9 @@ class Client:
             for callback in self.on_disconnect:
                 self._loop.call_soon(callback, reason)
             self._outbox.expire()
-            attempt = 1 if self._loop.time() - started > STEADY_S + self._connect_timeout_s else attempt + 1
-            await asyncio.sleep(self._backoff.delay_s(attempt, self._loop.time() - started))
+            since_tried_s = self._loop.time() - tried
+            attempt = 1 if since_tried_s > STEADY_S else attempt + 1
+            await asyncio.sleep(self._backoff.delay_s(attempt, since_tried_s))
 
     async def _connect(self) -> Link:
         """A connection with CONNACK and subscriptions done. Raises `Disconnected`."""

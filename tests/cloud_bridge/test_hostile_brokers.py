@@ -52,7 +52,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of minutes last moments here."""
     monkeypatch.setattr(policy, "CONFIRM_WITHIN_S", 1.0)
     monkeypatch.setattr(policy, "RESEND_TO_S", 2.0)
-    monkeypatch.setattr(policy, "ACK_WITHIN_S", 1.0)
+    monkeypatch.setattr(policy, "ACK_WITHIN_S", 0.5)
     monkeypatch.setattr(policy, "THINNEST_BYTES_PER_S", 200_000)
     monkeypatch.setattr(refusals, "HOLD_FROM_S", 0.2)
     monkeypatch.setattr(refusals, "HOLD_TO_S", 2.0)
@@ -201,12 +201,15 @@ async def test_a_broker_that_closes_on_size_and_never_said_so(
         manners = CutsOnSize(10_000, code)
         broker.treat(STORE, manners)
         config = configure(broker.port, f'protocol = "{protocol}"\n')
-        async with Edge(config).running() as edge, a_receiver(hq_file, broker.port), a_bridge(config):
+        async with Edge(config).running() as edge, a_receiver(hq_file, broker.port):
             await fill(edge)
-            await until(lambda: everything(edge))
+            await edge.journal(FactClass.CRITICAL, 90, noise_bytes=400)  # these go as one packet, however thin the line
+            async with a_bridge(config):
+                await until(lambda: edge.status and edge.status.confirmed == {**EACH, FactClass.CRITICAL: 100})
+                await until(lambda: edge.status and "takes no packets above" in edge.status.detail)
+                assert edge.status is not None
+                assert edge.status.parked == 0
             assert at_hq(hq_file) == await in_journal(edge.store)
-            assert edge.status is not None
-            assert edge.status.parked == 0
         assert 0 < manners.cuts < 20
 
 

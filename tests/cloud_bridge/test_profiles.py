@@ -24,7 +24,7 @@ from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import STORE, Edge, a_bridge, a_receiver, at_hq, in_journal, scalars, until
 from tests.cloud_bridge.stand_in import StandIn
 from tests.cloud_bridge.stand_in_limits import AWS_IOT_CORE, AZURE_EVENT_GRID, EMQX, HIVEMQ_CE, KIB, Limits
-from tests.cloud_bridge.stand_in_manners import facts
+from tests.cloud_bridge.stand_in_manners import Ends, facts
 
 VENDORS = {"aws-iot-core": AWS_IOT_CORE, "azure-event-grid": AZURE_EVENT_GRID, "emqx": EMQX, "hivemq-ce": HIVEMQ_CE}
 
@@ -207,3 +207,20 @@ def test_safe_is_inside_every_row() -> None:
         assert at_most("subscriptions", row)
         assert safe.connect_gap_s >= row.connect_gap_s
         assert row.silent_s * 1.25 <= 10
+
+
+async def test_attempts_keep_their_distance_however_often_the_broker_ends_the_connection(
+    hq_file: Engine, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(AWS_IOT_CORE, connect_gap_s=0.4)
+    scaled(monkeypatch, "aws-iot-core", connect_gap_s=0.6, retry_from_s=0.05, retry_to_s=0.2)
+    async with StandIn(limits).running() as broker:
+        broker.treat(STORE, Ends(0x8B, every=2, times=4))
+        config = configure(broker.port, 'profile = "aws-iot-core"\n')
+        async with Edge(config).running() as edge, a_receiver(hq_file, broker.port), a_bridge(config):
+            for fact_class in EACH:
+                await edge.journal(fact_class, 20, noise_bytes=150)
+            await until(lambda: edge.status and edge.status.confirmed == dict.fromkeys(EACH, 20))
+            assert at_hq(hq_file) == await in_journal(edge.store)
+        assert len([who for who, _ in broker.attempts if who == STORE]) > 1
+        assert broker.broken == []
