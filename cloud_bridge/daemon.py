@@ -196,8 +196,8 @@ async def _link_up(
 
     def say_link() -> None:
         """A connection on which nothing gets through is no link, whatever it says of itself."""
-        if uplink.stuck:
-            report.say("cloud", uplink.stuck)
+        if stuck := uplink.hindrance.stuck:
+            report.say("cloud", stuck)
         elif client.refused:
             names = ", ".join(f"{one.topic_filter} ({one.reason})" for one in client.refused)
             report.say("online", f"the cloud broker does not let us read {names}: nothing of HQ's comes down there")

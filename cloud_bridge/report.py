@@ -94,7 +94,7 @@ class Report:
         return BridgeStatus(
             link=self._link,
             since=self._since,
-            detail=self._detail or uplink.trouble,
+            detail=self._detail or uplink.hindrance.words,
             epoch=uplink.epoch,
             confirmed=uplink.outbox.confirmed,
             parked=parked,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NoReturn, Protocol
@@ -20,11 +19,12 @@ from pydantic import ValidationError
 
 from cloud_bridge import policy
 from cloud_bridge.cursors import Cursors
+from cloud_bridge.hindrance import Hindrance
 from cloud_bridge.outbox import Flight, Outbox, Track
 from cloud_bridge.packer import WHY_TOO_LARGE, Packer
 from cloud_bridge.tail import JournalAway, Tail
 from edge.bus import topics
-from edge.bus.client import BusError, Disconnected, Message, PublishRejected, TooLarge
+from edge.bus.client import BusError, Disconnected, Message
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import Confirmed, JournalHeads
 from edge.journal.reader import Row
@@ -38,13 +38,6 @@ LOOK_AGAIN_S = 1.0
 """Pause between two looks at a journal that could not be read."""
 
 SAVE_EVERY_S = 1.0
-OVERRUN_FROM_S = 5.0
-OVERRUN_TO_S = 120.0
-"""How long everything pauses after the broker said that it was too much; longer each time."""
-
-TOO_MANY, TOO_FAST, QUOTA_EXCEEDED = 0x93, 0x96, 0x97
-"""Reason codes of DISCONNECT: more out than the Receive Maximum, too many messages a second, a quota."""
-
 PACKET_OVERHEAD_BYTES = 64
 """Of a PUBLISH besides topic and payload: fixed header, packet id, expiry."""
 
@@ -83,8 +76,7 @@ class Uplink:
     ) -> None:
         self.outbox = outbox
         self.epoch = ""
-        self.stuck = ""
-        """Why nothing gets through although the connection stands; empty while something does."""
+        self.hindrance = Hindrance(outbox)
         self._store = store
         self._tail = tail
         self._cursors = cursors
@@ -101,16 +93,7 @@ class Uplink:
         self._look_at = self._looked_at = 0.0
         self._parked: set[tuple[str, FactClass, int]] = set()
         self._parking: set[asyncio.Task[None]] = set()
-        self._hold_until = 0.0
-        self._silence = self._overrun = ""
-        self._overruns = 0
-        self._moved_at = -math.inf
-        self._unanswered: list[Flight] = []
-
-    @property
-    def trouble(self) -> str:
-        """What a person should know although the link is up; empty when nothing."""
-        return "; ".join(words for words in (self._silence, self._overrun, self.outbox.refusals.words) if words)
+        self._said = ""
 
     # -- what the daemon tells -----------------------------------------------------------------------------------------
 
@@ -137,24 +120,10 @@ class Uplink:
         self._wake.set()
 
     def on_lost(self, reason: Disconnected) -> None:
-        """The link is gone. What the broker had not taken is sent from the journal again; its part in this is noted."""
-        now, unanswered = self._now(), self._unanswered
+        """The link is gone. What the broker had not taken is sent from the journal again."""
         self._connected = False
-        self._unanswered = []
-        if reason.cause != "closed":
-            return
-        if reason.code == TOO_MANY:
-            self.outbox.narrow_window()
-        elif reason.code in (TOO_FAST, QUOTA_EXCEEDED):
-            pause_s = min(OVERRUN_TO_S, OVERRUN_FROM_S * 2 ** min(self._overruns, 10))
-            self._overruns += 1
-            self._hold_until = now + pause_s
-            self._overrun = f"the cloud broker said it was too much ({reason.detail}); is the profile the right one?"
-        else:
-            before = self.outbox.refusals.words
-            self.outbox.refusals.closed(unanswered, reason.code, now)
-            if (words := self.outbox.refusals.words) and words != before:
-                log.error("%s", words)
+        self.hindrance.lost(reason, self._now())
+        self._say()
 
     def on_confirmed(self, message: Message) -> None:
         """HQ says what is in its database."""
@@ -167,11 +136,11 @@ class Uplink:
         message.ack()
         if told.epoch == self.epoch:
             if self.outbox.confirm(told.confirmed, self._now()):
-                self._moved()
+                self.hindrance.moved(self._now())
                 self._unsaved.set()
                 self._on_change()
-            elif not any(self.outbox.backlog().values()):
-                self._moved()
+            elif not any(self.outbox.backlog().values()) and self.hindrance.moved(self._now()):
+                self._on_change()
             if any(told.rejected.values()):
                 self._park_soon(told.rejected)
         # An HQ that speaks of another epoch has nothing of this one.
@@ -223,11 +192,8 @@ class Uplink:
         if not self._readable or not self._connected:
             return pause
         if late := self.outbox.silent(now):
-            names = ", ".join(late)
-            log.warning("HQ has confirmed nothing of %s for too long; sending again what it has not", names)
-            self._silence = f"HQ does not confirm {names}: is its receiver running? Facts are kept and sent again"
-            if now - self._moved_at >= policy.CONFIRM_WITHIN_S:
-                self.stuck = f"connected, but {self._silence}"
+            log.warning("HQ has confirmed nothing of %s for too long; sending again what it has not", ", ".join(late))
+            self.hindrance.silent(late, now)
             self.outbox.rewind(late)
             self._ask()
             self._on_change()
@@ -239,15 +205,14 @@ class Uplink:
         if (deaf_in := self.outbox.deaf_in_s(now)) is not None:
             if deaf_in <= 0:
                 self.outbox.deaf()
-                self.stuck = "connected, but the cloud broker acknowledges nothing that it is sent"
-                log.error("%s; trying on another connection", self.stuck)
+                self.hindrance.deaf()
                 self._on_change()
                 self._connected = False
-                self._give_up(self.stuck)
+                self._give_up(self.hindrance.stuck)
                 return pause
             pause = min(pause, deaf_in + 0.01)
-        if now < self._hold_until:
-            return min(pause, self._hold_until - now)
+        if now < self.hindrance.hold_until:
+            return min(pause, self.hindrance.hold_until - now)
         choice = self.outbox.choose(now)
         if isinstance(choice, FactClass):
             await (self._send_single(choice) if self._single else self._send_batch(choice))
@@ -350,32 +315,24 @@ class Uplink:
         return track is self.outbox.tracks[fact_class] and track.sent == after and self._connected
 
     def _done(self, flight: Flight, error: BusError | None) -> None:
-        now, refusals = self._now(), self.outbox.refusals
-        before = refusals.words
-        if error is None:
-            if self.outbox.acked(flight, now):
-                self._moved()
-                self._unsaved.set()
-                self._on_change()
-        else:
+        now = self._now()
+        if error is not None:
             self.outbox.dropped(flight)
-            if isinstance(error, Disconnected):
-                self._unanswered.append(flight)
-            elif isinstance(error, TooLarge) and flight.size_bytes <= self.outbox.packet_bytes:
-                refusals.too_large(flight.size_bytes)
-            elif isinstance(error, PublishRejected) and not isinstance(error, TooLarge):
-                refusals.refused(flight.fact_class, f"{error.reason}, 0x{error.reason_code:02x}", now)
-        if refusals.words != before:
-            log.log(
-                logging.ERROR if refusals.words else logging.INFO, "%s", refusals.words or "the broker takes all facts"
-            )
+            self.hindrance.failed(flight, error, now)
+        elif self.outbox.acked(flight, now):
+            self.hindrance.moved(now)
+            self._unsaved.set()
             self._on_change()
+        self._say()
         self._wake.set()
 
-    def _moved(self) -> None:
-        """Something got through to where it is to be kept."""
-        self._moved_at = self._now()
-        self.stuck = self._silence = self._overrun = ""
+    def _say(self) -> None:
+        """Tell of what the broker refuses when that has changed."""
+        words = self.outbox.refusals.words
+        if words != self._said:
+            self._said = words
+            log.log(logging.ERROR if words else logging.INFO, "%s", words or "the cloud broker takes all facts again")
+            self._on_change()
 
     def _park_soon(self, rejected: Mapping[FactClass, list[int]]) -> None:
         """Note what HQ refuses; it says so again with every confirmation."""

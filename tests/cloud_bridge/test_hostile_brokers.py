@@ -57,7 +57,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "HOLD_FROM_S", 0.2)
     monkeypatch.setattr(refusals, "HOLD_TO_S", 2.0)
     monkeypatch.setattr(refusals, "CRITICAL_HOLD_S", 1.0)
-    monkeypatch.setattr("cloud_bridge.uplink.OVERRUN_FROM_S", 0.5)
+    monkeypatch.setattr("cloud_bridge.hindrance.OVERRUN_FROM_S", 0.5)
     quick = replace(PROFILES["mosquitto"], packet_bytes=8 * 1024, retry_from_s=0.05, retry_to_s=0.3)
     monkeypatch.setitem(PROFILES, "mosquitto", quick)
 
