@@ -28,7 +28,9 @@ BEAT_S = 60.0
 CHANGE_S = 3.0
 SHOWN_FAULTS = 16
 
-WELL: frozenset[DeviceState] = frozenset(("ready", "busy"))
+WELL: frozenset[DeviceState] = frozenset(("ready", "busy", "unknown"))
+"""Of a device that cannot say how it is nothing is known, which is no fault."""
+
 _COUNTED = {"number", "online_s", "eta_s", "disk_free_mb", "quarantined", "classes"}
 """Fields that may wait for the beat; of `classes` what was lost may not."""
 

@@ -195,8 +195,8 @@ class _Reading:
         if entry is None:
             return None, None, None
         waiting = max(0, entry.head - contiguous)
-        aged = entry.oldest_s is not None and waiting
-        return entry.head, waiting, (entry.oldest_s or 0) + self._since(row["heard_at"]) if aged else None
+        oldest_s = entry.oldest_s + self._since(row["heard_at"]) if entry.oldest_s is not None and waiting else None
+        return max(entry.head, contiguous), waiting, oldest_s
 
     def _twin(self, name: str, epochs: list[str]) -> Twin | None:
         if len(epochs) < 2:

@@ -43,7 +43,7 @@ def _summary(fleet: FleetView, width: int) -> Iterator[str]:
     links = Counter(store.link for store in fleet.stores)
     troubled = sum(1 for store in fleet.stores if store.severity >= 2)
     words = ", ".join(f"{links[link]} {link}" for link in ("online", "lost", "silent", "unknown") if links[link])
-    yield f"{len(fleet.stores)} stores: {words}; {troubled} in trouble"
+    yield f"{len(fleet.stores)} {'store' if len(fleet.stores) == 1 else 'stores'}: {words}; {troubled} in trouble"
     if fleet.rejected:
         alarms = f", {fleet.alarms} of them alarms" if fleet.alarms else ""
         yield f"{fleet.rejected} messages in quarantine{alarms} (table rejected)"
@@ -118,7 +118,7 @@ def _facts_of(store: StoreView, width: int) -> Iterator[str]:
     if said is not None:
         epoch = f", epoch {said.epoch[:13]}" if said.epoch else ""
         yield f"gateway   {said.state}, version {said.version or '?'}, clock {said.clock}{epoch}"
-        drain = "" if said.eta_s is None else f"; drained in about {lasted(said.eta_s)}"
+        drain = "" if said.eta_s is None or store.link != "online" else f"; drained in about {lasted(said.eta_s)}"
         budget = f"; waits {lasted(said.budget_wait_s)} for the line's budget" if said.budget_wait_s else ""
         yield f"confirms  {'HQ' if said.confirm == 'hq' else 'only the cloud broker'}{drain}{budget}"
         yield f"prices    {said.price_version or 'none yet'}"

@@ -63,7 +63,7 @@ def _of_record(view: StoreView) -> Iterator[Trouble]:
 
 def _of_link(view: StoreView) -> Iterator[Trouble]:
     if view.link == "lost":
-        yield Trouble(BROKEN, f"its link is down since {lasted(view.link_s)}")
+        yield Trouble(BROKEN, f"its link has been down for {lasted(view.link_s)}")
     elif view.link == "silent":
         yield Trouble(BROKEN, f"it has said nothing for {lasted(view.link_s)}, and its link was not given up")
     if view.oldest_s is not None and view.oldest_s >= LONG_WAIT_S:
