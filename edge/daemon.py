@@ -174,7 +174,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         price_version=lambda: prices.active,
         quarantined=lambda: quarantine.count,
         full=lambda: intake.full,
-        busy=lambda: router.busy or printing.busy,
+        busy=lambda: router.busy or printing.busy or commands.busy,
     )
 
     await cards.open()

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -30,6 +31,10 @@ DEFAULT_BROKER = "127.0.0.1:1883"
 CONNECT_WITHIN_S = 15.0
 RECEIVE_MAXIMUM = 256
 """Messages taken from the broker that are not in the database yet: three transactions, and room for critical facts."""
+
+PUBLISH_WITHIN_S = 60.0
+PUBLISH_PER_S, SENT_TOGETHER = 50, 32
+"""Brokers count what a client publishes in a second; so many are on the line at a time."""
 
 NOT_SENT = 3
 """Exit status: written to HQ's log, but the cloud broker could not be reached."""
@@ -154,19 +159,31 @@ def send(arguments: argparse.Namespace, out: Sequence[tuple[str, bytes]]) -> int
 
 async def _sent(make_client: Callable[[], Client], out: Sequence[tuple[str, bytes]]) -> bool:
     """False when the broker cannot be reached or refuses."""
+    from cloud_bridge.pace import Bucket
     from edge.bus.client import BusError
 
     async with make_client() as client:
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 await client.wait_connected()
-            for topic, payload in out:
-                async with asyncio.timeout(CONNECT_WITHIN_S):
-                    await client.publish(topic, payload)
+            pace = Bucket(PUBLISH_PER_S, SENT_TOGETHER)
+            for first in range(0, len(out), SENT_TOGETHER):
+                some = out[first : first + SENT_TOGETHER]
+                await asyncio.sleep(pace.wait_s(time.monotonic()))
+                pace.spend(len(some), time.monotonic())
+                async with asyncio.timeout(PUBLISH_WITHIN_S):
+                    await asyncio.gather(*(client.publish(topic, payload) for topic, payload in some))
+                _show_progress(first + len(some), len(out))
         except (TimeoutError, BusError) as error:
             logging.getLogger("hq").error("not sent: %s", client.last_error or error)
             return False
     return True
+
+
+def _show_progress(done: int, of: int) -> None:
+    """On a terminal, and only where there is something to wait for."""
+    if of > SENT_TOGETHER and sys.stderr.isatty():
+        sys.stderr.write(f"\rsent {done} of {of} messages" + ("\n" if done == of else ""))
 
 
 def complain(text: str) -> int:

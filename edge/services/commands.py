@@ -89,6 +89,11 @@ class Commands:
         """Let these run these operations of `COMMANDS`."""
         self._handlers.update(handlers)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command is being run or answered."""
+        return bool(self._begun)
+
     # -- taking --------------------------------------------------------------------------------------------------------
 
     async def take(self, delivery: Delivery) -> None:

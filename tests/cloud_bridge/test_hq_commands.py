@@ -21,7 +21,8 @@ from cloud_bridge.commands import at_hq
 from cloud_bridge.hq import keys, price_list, schema
 from cloud_bridge.hq.downlog import Downlog, store_scope
 from cloud_bridge.hq.recipients import Recipient
-from edge.bus import frame
+from edge.bus import frame, topics
+from edge.bus.client import Address, Client, Message
 from edge.bus.messages.prices import PriceItem, PriceManifest, SignedManifest
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, scalars, until
@@ -246,3 +247,28 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         said = capsys.readouterr().out
         assert "store.toml" in said or "--url" in said
         assert len(said) > 200
+
+
+async def test_many_messages_leave_in_order_and_their_progress_is_shown_on_a_terminal(
+    cloud: Mosquitto, tmp_path: Path, prices: Path, key: tuple[Path, str], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    heard: list[str] = []
+
+    def on_down(message: Message) -> None:
+        heard.append(message.topic)
+        message.ack()
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    tap = Client(Address(host="127.0.0.1", port=cloud.port), client_id="tap", clean_start=True)
+    tap.on_message(topics.down_any("any").replace("any", "+"), on_down)
+    stores = [f"s{number:02d}" for number in range(25)]
+    to = [argument for store in stores for argument in ("--store", store)]
+    arguments = [*to, "--version", "v1", "--currency", "EUR", "--key", str(key[0])]
+    where = ["--url", f"sqlite:///{tmp_path / 'hq.db'}", "--broker", f"127.0.0.1:{cloud.port}"]
+    async with tap:
+        await tap.wait_connected()
+        assert await asyncio.to_thread(run, "hq", "prices", "publish", str(prices), *arguments, *where) == 0
+        await until(lambda: len(heard) == 50)
+    assert heard == [topics.down(store, "prices") for store in stores for _ in range(2)]
+    assert "sent 32 of 50 messages\rsent 50 of 50 messages\n" in capsys.readouterr().err

@@ -221,12 +221,14 @@ async def test_a_long_command_holds_up_neither_the_stream_nor_others(one: Gatewa
         slow = one.command("device.test", {"device": "printer-1"})
         assert (await one.pen.send("commands", slow))["ok"]
         await until(lambda: one.done)
+        assert one.commands.busy
         assert (await one.pen.send("commands", one.command("journal.verify")))["ok"]
         (answer,) = await one.finished(1)
         assert answer["operation"] == "journal.verify"
         assert "100011 bytes" in answer["result"]["left_out"]
         one.hold.set()
         assert (await one.finished(2))[1]["command"] == slow["id"]
+        await until(lambda: not one.commands.busy)
 
 
 async def test_what_was_cut_off_is_unknown_unless_it_may_be_repeated(one: Gateway) -> None:
