@@ -50,8 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep ledgers, databases and logs there")
     parser.add_argument(
         "--sabotage",
-        choices=sorted(sabotage.KINDS),
-        help="break a promise on purpose before counting, to see that it is found",
+        choices=sorted([*sabotage.KINDS, *sabotage.CONFIGURED]),
+        help="break a promise on purpose, to see that it is found (docs/faults.md)",
     )
     given = parser.parse_args(arguments)
     if given.kills < 1:

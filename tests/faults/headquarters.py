@@ -137,18 +137,24 @@ class Headquarters:
         kept_for_later = 3  # in HQ's log; the cloud's broker was away
         return said.decode() if process.returncode in (0, kept_for_later) else None
 
-    def heads(self) -> dict[tuple[str, str], int]:
+    def recorded(self) -> int:
+        """Facts in HQ's database; 0 when it cannot be asked now. Blocking."""
+        return sum(facts for _, facts in self._heads().values())
+
+    def contiguous(self) -> dict[tuple[str, str], int]:
         """How far each chain is contiguous, by (epoch, class); empty when it cannot be asked now. Blocking."""
+        return {chain: contiguous for chain, (contiguous, _) in self._heads().items()}
+
+    def _heads(self) -> dict[tuple[str, str], tuple[int, int]]:
         import psycopg
 
+        query = "SELECT epoch, class, contiguous, facts FROM heads WHERE store = %s"
         try:
             with psycopg.connect(self.postgres.dsn) as db:
-                rows = db.execute(
-                    "SELECT epoch, class, contiguous FROM heads WHERE store = %s", (self._store,)
-                ).fetchall()
+                rows = db.execute(query, (self._store,)).fetchall()
         except psycopg.Error:
             return {}
-        return {(epoch, name): int(seq) for epoch, name, seq in rows}
+        return {(epoch, name): (int(contiguous), int(facts)) for epoch, name, contiguous, facts in rows}
 
     def unanswered(self) -> int | None:
         """Commands without an answer, and 1 for a price version that is not in force; None: HQ cannot be asked."""

@@ -1,7 +1,8 @@
-"""Breaks a promise on purpose, after a run and before it is counted: the count must find it.
+"""Breaks a promise on purpose: the count must find it.
 
-Each takes the evidence and changes it in the databases or ledgers themselves. What is broken is found in a class that
-tills write, so that each is a fault that matters.
+`KINDS` change the evidence after a run and before it is counted, in the databases and ledgers themselves; what is
+broken is in a class that tills write, so that each is a fault that matters. `CONFIGURED` are lines for [cloud] in
+store.toml under which the store promises less, so that the run itself loses facts.
 """
 
 from __future__ import annotations
@@ -95,3 +96,6 @@ KINDS: dict[str, Callable[[Evidence], None]] = {
     "cut-out": cut_out,
     "lie": lie,
 }
+
+CONFIGURED = {"trust-broker": 'confirm = "broker"'}
+"""trust-broker: what the cloud's broker has taken counts as delivered, and the broker is killed now and then."""

@@ -36,6 +36,7 @@ STORE = "S0001"
 CLASSES = ("critical", "transaction", "operation", "engagement", "telemetry")
 UP_WITHIN_S = 60.0
 TILLS_FINISH_WITHIN_S = 150.0
+STANDS_STILL_S = 60.0  # nothing of the product waits so long before it tries again
 SELL_EVERY_MS = 250
 PROCESSES = ("postgres", "cloud", "hq-1", "hq-2", "broker", "edge", "bridge")
 
@@ -50,9 +51,9 @@ class TillPlace:
 
 
 class Site:
-    """Use it as ``async with``: within, everything runs."""
+    """Use it as ``async with``: within, everything runs. `cloud`: further lines for [cloud] in store.toml."""
 
-    def __init__(self, folder: Path, *, lanes: int = 4, every_ms: float = SELL_EVERY_MS) -> None:
+    def __init__(self, folder: Path, *, lanes: int = 4, every_ms: float = SELL_EVERY_MS, cloud: str = "") -> None:
         self.folder = folder
         self.state = folder / "s"
         self.log_dir = folder / "log"
@@ -73,6 +74,7 @@ class Site:
         self.hq_line: Wan
         self.hq_acks: AckRelay
         self._every_ms = every_ms
+        self._cloud = cloud
         self._ports = {name: a_port() for name in ("bus", "cloud", "probe")}
         self.hq = Headquarters(folder, STORE, self._ports["cloud"])
         self._stack = contextlib.AsyncExitStack()
@@ -135,13 +137,13 @@ class Site:
             self.ended_by_themselves.append({"at_s": at_s, "process": name, "status": status})
 
     async def _until_facts_arrive(self) -> None:
-        async with asyncio.timeout(UP_WITHIN_S):
-            try:
-                while await asyncio.to_thread(self.at_hq) == 0:
+        try:
+            async with asyncio.timeout(UP_WITHIN_S):
+                while await asyncio.to_thread(self.hq.recorded) == 0:
                     await asyncio.sleep(0.1)
-            except TimeoutError:
-                words = "\n".join(self.processes[name].last_words() for name in ("edge", "bridge", "hq-1"))
-                raise DidNotComeUp(f"no fact reached HQ within {UP_WITHIN_S:g} s\n{words}") from None
+        except TimeoutError:
+            words = "\n".join(self.processes[name].last_words() for name in ("edge", "bridge", "hq-1"))
+            raise DidNotComeUp(f"no fact reached HQ within {UP_WITHIN_S:g} s\n{words}") from None
 
     def _cloud_config(self) -> Path:
         file = self.folder / "cloud.conf"
@@ -158,7 +160,7 @@ class Site:
             f'state_dir = "{self.state}"\n[store]\nid = "{STORE}"\n'
             f"[bus]\nport = {self._ports['bus']}\nadvertise = false\n{lanes}"
             f'[cloud]\nhost = "127.0.0.1"\nport = {self.wan.port}\nprofile = "mosquitto"\n'
-            f'price_key = "{public_key}"\n'
+            f'price_key = "{public_key}"\n{self._cloud}\n'
             f'probes = ["127.0.0.1:{self._ports["probe"]}"]\n[journal]\nreserve_mb = 1\n'
         )
 
@@ -203,10 +205,6 @@ class Site:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    def at_hq(self) -> int:
-        """Facts at HQ, or 0 when it cannot be asked now. Blocking."""
-        return sum(self.hq.heads().values())
-
     def in_journal(self) -> tuple[str, dict[str, int]]:
         """The journal's epoch and highest sequence per class; empty when it cannot be read now. Blocking."""
         try:
@@ -220,7 +218,7 @@ class Site:
     def behind(self) -> int | None:
         """How many facts of the journal HQ has not confirmed; None: one of the two cannot be asked. Blocking."""
         epoch, heads = self.in_journal()
-        at_hq = self.hq.heads()
+        at_hq = self.hq.contiguous()
         if not epoch or not at_hq:
             return None
         return sum(max(0, head - at_hq.get((epoch, name), 0)) for name, head in heads.items())
@@ -244,9 +242,13 @@ class Site:
     async def settle(self, within_s: float) -> int | None:
         """Wait until HQ has everything and its commands are answered; how much it does not have when time is over."""
         deadline = time.monotonic() + within_s
+        moved_at, before = time.monotonic(), (None, None)
         while True:
             behind = await asyncio.to_thread(self.behind)
-            if (behind == 0 and await asyncio.to_thread(self.hq.unanswered) == 0) or time.monotonic() > deadline:
+            now = (behind, await asyncio.to_thread(self.hq.unanswered))
+            if now != before:
+                moved_at, before = time.monotonic(), now
+            if now == (0, 0) or time.monotonic() > min(deadline, moved_at + STANDS_STILL_S):
                 return behind
             await asyncio.sleep(0.2)
 

@@ -45,11 +45,11 @@ class Lived:
 
 
 @contextlib.asynccontextmanager
-async def lived(folder: Path, plan: Sequence[Action], tell: Tell, *, lanes: int = 4) -> AsyncIterator[Lived]:
+async def lived(folder: Path, plan: Sequence[Action], tell: Tell, *, cloud: str = "") -> AsyncIterator[Lived]:
     """Live the plan in `folder`; within the block everything has been stopped but HQ's database."""
     started = time.monotonic()
     tell("starting PostgreSQL, two brokers, two receivers, edge, bridge and the tills")
-    async with Site(folder, lanes=lanes) as site:
+    async with Site(folder, cloud=cloud) as site:
         tell(f"facts arrive at HQ; {len(plan)} actions follow")
         chaos = Chaos(site, plan, folder / "actions.jsonl")
         watch = asyncio.create_task(_progress(site, chaos, len(plan), tell), name="progress")
@@ -97,8 +97,8 @@ async def run(
 ) -> dict[str, Any]:
     """Live the plan of `seed`, count, and return the result; with `sabotaged` a promise is broken in between."""
     plan = plans.make(seed, kills, duration_s)
-    async with lived(folder, plan, tell) as life:
-        if sabotaged:
+    async with lived(folder, plan, tell, cloud=sabotage.CONFIGURED.get(sabotaged or "", "")) as life:
+        if sabotaged in sabotage.KINDS:
             sabotage.KINDS[sabotaged](life.evidence)
         verdict = await asyncio.to_thread(life.judge)
     return {
@@ -141,7 +141,7 @@ async def _progress(site: Site, chaos: Chaos, actions: int, tell: Tell) -> None:
     while True:
         await asyncio.sleep(TELL_EVERY_S)
         _, heads = await asyncio.to_thread(site.in_journal)
-        at_hq = await asyncio.to_thread(site.at_hq)
+        at_hq = await asyncio.to_thread(site.hq.recorded)
         done, kills = sum(chaos.done.values()), site.kills.total()
         tell(
             f"{done} of {actions} actions, {kills} kills; journal {sum(heads.values())}, HQ {at_hq or '?'};"
