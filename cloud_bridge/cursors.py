@@ -8,6 +8,7 @@ acknowledgement. A file that cannot be read is set aside and a new one begins.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import FactClass
 
 log = logging.getLogger(__name__)
+
+_NOT_OURS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""What SQLite says of a file whose content, or whose tables, are not what they should be."""
 
 SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -59,11 +63,16 @@ class Cursors:
 
     @classmethod
     async def open(cls, file: Path) -> Self:
-        """Open or make `file`; one that cannot be read is renamed to ``bridge.db.damaged-<seconds>``."""
+        """Open or make `file`; one whose content is not ours is renamed to ``bridge.db.damaged-<seconds>``.
+
+        A disk that is full or fails says nothing about the content: `sqlite3.Error` then, to be tried again.
+        """
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             return cls(await _opened(file))
         except aiosqlite.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _NOT_OURS:
+                raise
             aside = file.with_name(f"{file.name}.damaged-{int(time.time())}")
             log.error("%s cannot be read (%s); set aside as %s, HQ will tell what it has", file, error, aside.name)
             file.rename(aside)

@@ -45,6 +45,9 @@ log = logging.getLogger("bridge")
 NICENESS = 10
 """A drain may take what edge and broker leave of the processor: a till that scans does not feel it."""
 
+TRY_AGAIN = 75
+"""Exit status: start this process again (EX_TEMPFAIL of sysexits.h)."""
+
 GOODBYE_WITHIN_S = 2.0
 NEED_EXPIRY_S = 60
 STATUS_EXPIRY_S = 60
@@ -314,7 +317,10 @@ async def _link_up(
 
 
 def run(config_file: Path) -> int:
-    """The bridge of the store that `config_file` describes, until SIGINT or SIGTERM. 2: the file cannot be used."""
+    """The bridge of the store that `config_file` describes, until SIGINT or SIGTERM.
+
+    2: the file cannot be used; `TRY_AGAIN`: the disk does not let us begin now.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
     os.nice(NICENESS)
     try:
@@ -327,6 +333,9 @@ def run(config_file: Path) -> int:
     except Unusable as error:
         sys.stderr.write(f"{config_file}: {error}\n")
         return 2
+    except sqlite3.Error as error:
+        log.critical("%s cannot be opened (%s): is the disk full or failing? Trying again", config.bridge_db, error)
+        return TRY_AGAIN
     return 0
 
 
