@@ -1,4 +1,4 @@
-"""Cloud brokers as a chain runs them, from Debian's packages: mosquitto, NATS with JetStream, three nodes of RabbitMQ.
+"""Cloud brokers as a chain runs them, from Debian's packages: mosquitto, NATS with JetStream, RabbitMQ; clusters too.
 
 Strategy: each node is one child process with a folder of its own, on addresses of its own in 127/8 and free ports; so
 all nodes of a cluster have the same port, as behind one name in the DNS. Every node dies with this process. Nothing of
@@ -180,21 +180,48 @@ def mosquitto(parent: Path) -> Cloud:
     return Cloud("mosquitto", "mosquitto", [Node(command, folder, "127.0.0.1", port)])
 
 
-def nats(parent: Path) -> Cloud:
-    """One NATS server with JetStream, where it keeps sessions and messages of QoS 1."""
+NATS_CONF = """\
+server_name: node{number}
+host: {host}
+port: {client_port}
+jetstream {{ store_dir: "{folder}/data" }}
+mqtt {{ host: {host}, port: {port} }}
+"""
+NATS_CLUSTER = """\
+cluster {{ name: tillgate, host: {host}, port: {cluster_port}, routes: [{routes}] }}
+"""
+
+
+def nats(parent: Path, hosts: Sequence[str] = ("127.0.0.1",)) -> Cloud:
+    """NATS with JetStream, where it keeps sessions and messages of QoS 1: one server on each host, clustered."""
     folder = _folder(parent, "nats")
-    hosts = ["127.0.0.1"]
-    port, client_port = free_port(hosts), free_port(hosts)
-    conf = folder / "nats.conf"
-    conf.write_text(
-        f'server_name: one\nhost: 127.0.0.1\nport: {client_port}\njetstream {{ store_dir: "{folder}/data" }}\n'
-        f"mqtt {{ host: 127.0.0.1, port: {port} }}\n"
-    )
-    command = [program("nats-server", "nats-server"), "-c", str(conf)]
-    return Cloud("nats", "nats", [Node(command, folder, "127.0.0.1", port)])
+    port, client_port, cluster_port = (free_port(hosts) for _ in range(3))
+    routes = ", ".join(f'"nats-route://{host}:{cluster_port}"' for host in hosts)
+    nodes: list[Node] = []
+    for number, host in enumerate(hosts, start=1):
+        home = _folder(folder, str(number))
+        text = NATS_CONF + (NATS_CLUSTER if len(hosts) > 1 else "")
+        (home / "nats.conf").write_text(
+            text.format(
+                number=number,
+                host=host,
+                port=port,
+                client_port=client_port,
+                cluster_port=cluster_port,
+                routes=routes,
+                folder=home,
+            )
+        )
+        nodes.append(Node([program("nats-server", "nats-server"), "-c", str(home / "nats.conf")], home, host, port))
+    return Cloud("nats", "nats", nodes)
 
 
-RABBIT_HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+def nats_cluster(parent: Path) -> Cloud:
+    """Three NATS servers, which keep everything threefold."""
+    return nats(parent, HOSTS)
+
+
+HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 POLICY = '{"ha-mode":"all","expires":5000}'
 """Every node has each subscription's queue, so a client can go on at another; one that nobody reads is deleted. In a
 chain's cloud ten minutes are a better expiry: 600000."""
@@ -219,9 +246,9 @@ def rabbitmq(parent: Path) -> Cloud:
     server = program("rabbitmq-server", "rabbitmq-server")
     # Debian's command changes the user and cuts the environment; the one that it calls does neither.
     plain = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    epmd_port, port = free_port(["127.0.0.1"]), free_port(RABBIT_HOSTS)
+    epmd_port, port = free_port(["127.0.0.1"]), free_port(HOSTS)
     nodes: list[Node] = []
-    for number, host in enumerate(RABBIT_HOSTS, start=1):
+    for number, host in enumerate(HOSTS, start=1):
         home = _folder(folder, str(number))
         cookie = home / ".erlang.cookie"
         cookie.write_text("tillgate")

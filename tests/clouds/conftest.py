@@ -27,14 +27,19 @@ HOST = "mqtt.hq.example"
 Link = Callable[..., StoreConfig]
 
 
-BROKERS = ("mosquitto", "nats", "rabbitmq")
+BROKERS = {
+    "mosquitto": brokers.mosquitto,
+    "nats": brokers.nats,
+    "nats_cluster": brokers.nats_cluster,
+    "rabbitmq": brokers.rabbitmq,
+}
 
 
 @pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.timeout(400)) for name in BROKERS])
 def a_cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """One of the brokers, running."""
     folder = Path(tempfile.mkdtemp(prefix="tillgate-cloud-"))
-    made = {"mosquitto": brokers.mosquitto, "nats": brokers.nats, "rabbitmq": brokers.rabbitmq}[request.param](folder)
+    made = BROKERS[request.param](folder)
     try:
         made.start()
         yield made
