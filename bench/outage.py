@@ -28,6 +28,7 @@ import psycopg
 
 from bench.backlog import STORE, progress, sales
 from bench.budget import budget_for, judged
+from bench.card import life_years, written_bytes
 from bench.gateway import Gateway, gateway, lanes_toml
 from bench.headquarters import Headquarters, headquarters
 from bench.live import Confirmations, LiveLane
@@ -44,6 +45,9 @@ from edge.journal.reader import Reader
 from edge.journal.store import NewFact
 
 LTE = Line("lte", "LTE", rtt_ms=50, up_kbit=10_000)
+SALES_PER_DAY = 2_000
+"""Of a busy small shop, beside the pace of this outage, which is 172,800 a day, day and night."""
+
 MESSAGES_PER_HOUR = 10_000_000
 """No limit: it is the bytes that are looked at here."""
 
@@ -83,16 +87,8 @@ class Watch:
             self.peak_mb[name] = max(self.peak_mb.get(name, 0.0), pss_mb(process.pid))
 
     def written_bytes(self) -> int:
-        """What the store's processes have had written to disk so far (proc(5), /proc/pid/io, write_bytes)."""
+        """What the store's processes have had written to disk so far."""
         return sum(written_bytes(process.pid) for process in self.at.processes.values())
-
-
-def written_bytes(pid: int) -> int:
-    """Of one process."""
-    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
-        if line.startswith("write_bytes:"):
-            return int(line.split()[1])
-    raise RuntimeError(f"the kernel does not tell what process {pid} has written")
 
 
 @contextlib.asynccontextmanager
@@ -169,6 +165,11 @@ async def in_the_outage(watch: Watch, lanes: list[LiveLane], seconds: float) -> 
         "outage_accepted_p50_ms": median(accepted),
         "outage_accepted_p99_ms": percentile(accepted, 0.99),
         "outage_written_bytes_per_sale_with_tender": written / sold,
+        **{f"card_life_years_{kind}": years for kind, years in life_years(written / seconds * DAY_S).items()},
+        **{
+            f"card_life_years_{kind}_at_{SALES_PER_DAY}_sales_a_day": years
+            for kind, years in life_years(written / sold * SALES_PER_DAY).items()
+        },
         "outage_tillgate_status_ms": await status_ms(watch.at),
         **{f"outage_{name}_pss_mb": peak for name, peak in watch.peak_mb.items()},
     }

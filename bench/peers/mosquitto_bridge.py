@@ -5,7 +5,8 @@ persistence on. Its window is mosquitto's default of 20 messages in flight. Sale
 PUBACK. Two settings of its persistence:
 
     defaults      saved every 1,800 s and on an orderly end
-    every change  autosave_on_changes with an interval of 1: the whole file is written anew on each change
+    every change  autosave_on_changes with an interval of 1: the whole file is written anew on each change, after the
+                  PUBACKs of what its loop took in one round, so that about one message of each till is at risk
 
 Source: mosquitto.conf(5) of mosquitto 2.0, "Bridges", "persistence", "autosave_interval", "autosave_on_changes".
 """
@@ -88,8 +89,9 @@ class MosquittoBridge(Way):
         return self._broker.address
 
     async def settle(self, last: str) -> None:
-        """It sends in order, so what is not there when `last` is will not come."""
+        """It sends in order; what it thinks it has sent before may come again later, so wait until nothing comes."""
         await self._counter.has(last)
+        await self._counter.quiet()
 
     async def at_hq(self) -> Sequence[str]:
         """As counted."""
