@@ -46,7 +46,8 @@ from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
 from edge.devices.watching import Watching
 from edge.devices.weighing import Weighing
-from edge.journal.clock import Clock
+from edge.journal import lifetime
+from edge.journal.clock import Clock, ClockTrust
 from edge.journal.opening import StoreBusy, WrongStore
 from edge.journal.store import Conflict, NewFact, NotStored, Store
 from edge.opened import opened
@@ -62,7 +63,7 @@ from edge.services.price_staging import PRICES_SCHEMA
 from edge.services.prices import Prices
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
-from edge.services.requests import REQUESTS_SCHEMA, Router, forget_old_answers
+from edge.services.requests import REQUESTS_SCHEMAS, Router, forget_old_answers
 from edge.services.status import StatusBoard, stopped
 from edge.services.technician import TechnicianDesk
 from edge.startup import complain, loaded, start_logging
@@ -76,13 +77,14 @@ log = logging.getLogger("edge")
 BEGIN_ANEW = 75
 """Exit status: start this process again (EX_TEMPFAIL of sysexits.h)."""
 
-TRIM_EVERY_S = 3600.0
+DATE_EVERY_S = 5.0
+TRIM_EVERY_S = float(lifetime.TICK_S)
 CLIENT_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS bus_client (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL) STRICT;"
 )
 
 SCHEMAS = (
-    ("requests-1", REQUESTS_SCHEMA),
+    *REQUESTS_SCHEMAS,
     *PRINTING_SCHEMAS,
     *DRAWERS_SCHEMAS,
     ("leases-1", LEASES_SCHEMA),
@@ -226,13 +228,18 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("notices", notices.run, expected=(NotStored,)), name="notices"),
             group.create_task(keep_running("status", status.run), name="status"),
             group.create_task(
-                keep_running("journal trimming", partial(_trim, config, store, status), expected=(NotStored,)),
+                keep_running("journal trimming", partial(_trim, config, store, status, clock), expected=(NotStored,)),
                 name="trimming",
             ),
         ]
         if counts is not None:
             counts.watch(store, registry, status, client)
             running.append(group.create_task(counts.serve(), name="metrics"))
+        running.append(
+            group.create_task(
+                keep_running("dating", partial(_date, store, clock), expected=(NotStored,)), name="dating"
+            )
+        )
         if config.bus.advertise:
             advertising = keep_running("mDNS", partial(_advertise, config), expected=(DiscoveryFailed,))
             running.append(group.create_task(advertising, name="mDNS"))
@@ -299,14 +306,22 @@ async def _client_id(store: Store) -> str:
     return made
 
 
-async def _trim(config: StoreConfig, store: Store, status: StatusBoard) -> NoReturn:
+async def _trim(config: StoreConfig, store: Store, status: StatusBoard, clock: Clock) -> NoReturn:
     """Once an hour: what HQ has confirmed and is older than its retention goes; so do old remembered answers."""
     retention_ms = dict.fromkeys(FactClass, config.journal.retention_days * 24 * 3600 * 1000)
     while True:
         await asyncio.sleep(TRIM_EVERY_S)
         store.note_confirmed(status.confirmed)
         await store.trim(status.confirmed, retention_ms)
-        await store.write([forget_old_answers()], urgent=False)
+        await store.write([lifetime.tick(clock.now()), forget_old_answers()], urgent=False)
+
+
+async def _date(store: Store, clock: Clock) -> NoReturn:
+    """A clock that comes to be trusted dates what is in the journal, also while nobody adds to it."""
+    while True:
+        if not store.dated and clock.now().trust is ClockTrust.SYNCED:
+            await store.write(())
+        await asyncio.sleep(DATE_EVERY_S)
 
 
 async def _advertise(config: StoreConfig) -> NoReturn:

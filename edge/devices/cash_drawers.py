@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from drivers.drawers.pulse import PrinterDrawer
@@ -107,8 +106,7 @@ class CashDrawers:
 
     async def _keep_house(self) -> NoReturn:
         while True:
-            before = datetime.now(UTC) - timedelta(days=drawer_ledger.KEEP_DAYS)
-            await self._store.write([drawer_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
+            await self._store.write([drawer_ledger.trim()], urgent=False)
             await asyncio.sleep(TRIM_EVERY_S)
 
     # -- what the contact says -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from drivers.drawers.pulse import Level
+from edge.journal import lifetime
 from edge.journal.clock import Stamp
 from edge.journal.store import Statement, Store
 
@@ -55,7 +56,14 @@ CREATE TABLE drawer_calibrations (
     at        TEXT NOT NULL                                         -- wall clock, for people
 ) STRICT, WITHOUT ROWID;
 """
-DRAWERS_SCHEMAS = (("drawers-1", _OPENINGS_AND_STATES), ("drawers-2", _LEFT_OPEN_AND_CALIBRATION))
+_BY_LIFETIME = """
+ALTER TABLE drawer_openings ADD COLUMN lived_ms INTEGER NOT NULL DEFAULT 0;
+"""
+DRAWERS_SCHEMAS = (
+    ("drawers-1", _OPENINGS_AND_STATES),
+    ("drawers-2", _LEFT_OPEN_AND_CALIBRATION),
+    ("drawers-3", _BY_LIFETIME),
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -77,8 +85,9 @@ class Opening:
     def insert(self) -> Statement:
         """Put the new row on disk."""
         return (
-            "INSERT INTO drawer_openings(lane, request, device, operator_id, receipt_number, reason, at, boot, mono_ms,"
-            " state, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO drawer_openings(lane, request, device, operator_id, receipt_number, reason, at, boot,"  # noqa: S608
+            " mono_ms,"
+            f" state, detail, lived_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {lifetime.NOW})",
             (
                 self.lane,
                 self.request,
@@ -148,9 +157,10 @@ def keep_learnt(device: str, learnt: Learnt) -> Statement:
     )
 
 
-def trim(before: str) -> Statement:
-    """Forget settled openings from before this wall time (RFC 3339, UTC)."""
-    return "DELETE FROM drawer_openings WHERE state != 'opening' AND at < ?", (before,)
+def trim() -> Statement:
+    """Forget settled openings from longer ago than they are kept."""
+    old = lifetime.older_than(KEEP_DAYS * 86_400)
+    return f"DELETE FROM drawer_openings WHERE state != 'opening' AND {old}", ()  # noqa: S608
 
 
 _COLUMNS = "lane, request, device, operator_id, receipt_number, reason, at, boot, mono_ms, state, detail"

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edge.journal import lifetime
 from edge.journal.store import Statement, Store
 
 State = Literal["queued", "sending", "sent", "printed", "unknown", "failed", "expired", "cancelled"]
@@ -58,7 +59,12 @@ CREATE INDEX print_jobs_by_age ON print_jobs (ended_at) WHERE ended = 1;
 _FAILOVER = """
 ALTER TABLE print_jobs ADD COLUMN asked_device TEXT;  -- where it was to be printed, when another printer stood in
 """
-PRINTING_SCHEMAS = (("printing-1", _JOBS), ("printing-2", _FAILOVER))
+_BY_LIFETIME = """
+ALTER TABLE print_jobs ADD COLUMN lived_ms INTEGER NOT NULL DEFAULT 0;
+DROP INDEX print_jobs_by_age;
+CREATE INDEX print_jobs_by_lifetime ON print_jobs (lived_ms) WHERE ended = 1;
+"""
+PRINTING_SCHEMAS = (("printing-1", _JOBS), ("printing-2", _FAILOVER), ("printing-3", _BY_LIFETIME))
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -133,8 +139,9 @@ class Job:
     def update(self, ended_at: str | None) -> Statement:
         """Bring the row up to date; with `ended_at` the job has ended."""
         return (
-            "UPDATE print_jobs SET state = ?, ended = ?, proven = ?, reason = ?, attempts = ?, ended_at = ?"
-            " WHERE lane = ? AND job = ?",
+            "UPDATE print_jobs SET state = ?, ended = ?, proven = ?, reason = ?, attempts = ?,"  # noqa: S608  # a constant
+            " ended_at = ?,"
+            f" lived_ms = {lifetime.NOW} WHERE lane = ? AND job = ?",
             (
                 self.state,
                 int(ended_at is not None),
@@ -201,9 +208,9 @@ class PrintLedger:
         return _job(row) if row is not None else None
 
 
-def trim(before: str) -> Statement:
-    """Forget jobs that ended before this wall time (RFC 3339, UTC)."""
-    return "DELETE FROM print_jobs WHERE ended = 1 AND ended_at < ?", (before,)
+def trim() -> Statement:
+    """Forget jobs that ended longer ago than they are kept."""
+    return f"DELETE FROM print_jobs WHERE ended = 1 AND {lifetime.older_than(KEEP_DAYS * 86_400)}", ()  # noqa: S608
 
 
 _TOKEN_ALPHABET = bytes(range(0x21, 0x7F))

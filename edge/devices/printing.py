@@ -16,7 +16,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -125,8 +124,7 @@ class Printing:
         await asyncio.sleep(PRELOAD_AFTER_S)
         await self._encoder.preload()
         while True:
-            before = datetime.now(UTC) - timedelta(days=print_ledger.KEEP_DAYS)
-            await self._store.write([print_ledger.trim(before.isoformat(timespec="milliseconds"))], urgent=False)
+            await self._store.write([print_ledger.trim()], urgent=False)
             await asyncio.sleep(TRIM_EVERY_S)
 
     async def _settle(self, job: Job, state: State, reason: str) -> None:

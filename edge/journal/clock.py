@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -87,6 +87,20 @@ def wall_text(wall_ms: int) -> str:
     """Milliseconds since 1970 as UTC: ``2026-05-04T09:30:00.000Z``."""
     moment = datetime.fromtimestamp(wall_ms // 1_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ms % 1_000:03d}Z"
+
+
+def age_ms(boot: str, mono_ms: int, now: Stamp, offsets: Mapping[str, int]) -> int:
+    """How long ago `mono_ms` of `boot` was, at least.
+
+    Counted on the boot clock. Between boots it needs the recorded offset of both (`offsets`: by boot); without them it
+    is as long ago as this boot began, for the wall clock alone may be off by years.
+    """
+    if boot == now.boot:
+        return now.mono_ms - mono_ms
+    here, there = offsets.get(now.boot), offsets.get(boot)
+    if here is None or there is None:
+        return now.mono_ms
+    return max(now.mono_ms, (now.mono_ms + here) - (mono_ms + there))
 
 
 class Clock:

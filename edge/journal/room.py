@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.bus.messages.facts import FactClass
-from edge.journal import chain
+from edge.journal import chain, clock
 from edge.journal.clock import Stamp
 
 SLICE = 1_000
@@ -45,7 +45,6 @@ class Room:
         self._free_bytes = free_bytes
         self.reserve_bytes = reserve_bytes
         self.confirmed: dict[FactClass, int] = {}
-        self._offsets: dict[str, int] = {}
 
     def free_bytes(self) -> int:
         """What the file system has left, in bytes, the reserve included."""
@@ -74,8 +73,7 @@ class Room:
     def aged(self, fact_class: FactClass, upto: int, age_ms: int, now: Stamp) -> int | None:
         """The last sequence, `upto` at most, to which all facts are older than `age_ms`; None when there is none.
 
-        Age is counted on the boot clock. Between boots it needs the recorded offset of both; without them a fact is
-        taken to be as old as this boot, which keeps it longer rather than shorter.
+        Without the offsets that `clock.age_ms` needs a fact is kept longer rather than shorter.
         """
         base = self.base(fact_class)[0]
         last = min(upto, self._head(fact_class) - 1)
@@ -83,23 +81,13 @@ class Room:
             "SELECT seq, boot, mono_ms FROM facts WHERE class = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
             (fact_class.value, base, last, SLICE),
         ).fetchall()
-        self._offsets = dict(
-            self._db.execute("SELECT boot, offset_ms FROM boots WHERE offset_ms IS NOT NULL").fetchall()
-        )
+        offsets = dict(self._db.execute("SELECT boot, offset_ms FROM boots WHERE offset_ms IS NOT NULL").fetchall())
         found: int | None = None
         for seq, boot, mono_ms in rows:
-            if self._age_ms(boot, mono_ms, now) < age_ms:
+            if clock.age_ms(boot, mono_ms, now, offsets) < age_ms:
                 break
             found = seq
         return found
-
-    def _age_ms(self, boot: str, mono_ms: int, now: Stamp) -> int:
-        if boot == now.boot:
-            return now.mono_ms - mono_ms
-        here, there = self._offsets.get(now.boot), self._offsets.get(boot)
-        if here is None or there is None:
-            return now.mono_ms
-        return max(now.mono_ms, (now.mono_ms + here) - (mono_ms + there))
 
     def drop(
         self, fact_class: FactClass, last: int, reason: TombstoneReason, now: Stamp

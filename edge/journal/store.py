@@ -225,6 +225,11 @@ class Store:
         """How many facts and statements have been given and are not yet on disk."""
         return len(self._waiting) + len(self._in_hand)
 
+    @property
+    def dated(self) -> bool:
+        """Whether this boot's clock has come to be trusted and that is recorded."""
+        return self._writer.dated
+
     def lane_highest(self, lane: str) -> int:
         """The highest sequence seen from a lane, 0 for a lane never heard of."""
         progress = self._writer.lanes.get(lane)

@@ -117,7 +117,7 @@ class Writer:
         self.lanes: dict[str, LaneProgress] = {}
         self._hashes: dict[FactClass, bytes] = {}
         self._next_row = 1
-        self._trust_recorded = False
+        self.dated = False
         self._recorded = Journalled(db, epoch)
         self.load()
 
@@ -139,8 +139,8 @@ class Writer:
             self.lanes[lane] = LaneProgress(max(floor, highest or 0), gaps.get(lane, ()))
         stamp = self.clock.now()
         trusted = self.db.execute("SELECT offset_ms IS NOT NULL FROM boots WHERE boot = ?", (stamp.boot,)).fetchone()
-        self._trust_recorded = bool(trusted and trusted[0])
-        if self._trust_recorded:
+        self.dated = bool(trusted and trusted[0])
+        if self.dated:
             self.clock.remember_synced()
 
     # -- one commit ---------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Writer:
 
     def _finish(self, draft: _Draft) -> None:
         stamp = draft.stamp
-        if stamp.trust is ClockTrust.SYNCED and not self._trust_recorded:
+        if stamp.trust is ClockTrust.SYNCED and not self.dated:
             self.db.execute(
                 "INSERT INTO boots (boot, first_seen, offset_ms, trusted_at) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (boot) DO UPDATE SET offset_ms = excluded.offset_ms, trusted_at = excluded.trusted_at",
@@ -189,7 +189,7 @@ class Writer:
         self._insert_rows(draft.rows)
         self.db.execute("COMMIT")
         if draft.done.clock_trusted is not None:
-            self._trust_recorded = True
+            self.dated = True
         for lane, numbers in draft.filled.items():
             draft.done.gaps_filled += [(lane, first, last) for first, last in ranges(numbers)]
 

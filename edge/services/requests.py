@@ -18,7 +18,6 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -31,6 +30,7 @@ from edge.bus.messages import replies
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Operation, Request
+from edge.journal import lifetime
 from edge.journal.store import NotStored, Statement, Store
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
@@ -190,7 +190,8 @@ class Router:
             await self._store.write(
                 [
                     (
-                        "INSERT INTO requests(lane, id, operation, digest, asked_at) VALUES (?, ?, ?, ?, ?)",
+                        "INSERT INTO requests(lane, id, operation, digest, asked_at, lived_ms)"  # noqa: S608  # a constant
+                        f" VALUES (?, ?, ?, ?, ?, {lifetime.NOW})",
                         (asked.lane, asked.request_id, operation.name, digest, now_utc()),
                     )
                 ]
@@ -220,11 +221,10 @@ class Router:
 
 def forget_old_answers() -> Statement:
     """The statement that removes answers older than they are promised to be kept."""
-    before = datetime.now(UTC) - timedelta(seconds=REMEMBERED_S)
-    return "DELETE FROM requests WHERE asked_at < ?", (before.isoformat(timespec="milliseconds"),)
+    return f"DELETE FROM requests WHERE {lifetime.older_than(REMEMBERED_S)}", ()  # noqa: S608  # constants
 
 
-REQUESTS_SCHEMA = """
+_REQUESTS = """
 CREATE TABLE IF NOT EXISTS requests (
     lane TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -236,6 +236,11 @@ CREATE TABLE IF NOT EXISTS requests (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS requests_by_age ON requests (asked_at);
 """
+_BY_LIFETIME = """
+ALTER TABLE requests ADD COLUMN lived_ms INTEGER NOT NULL DEFAULT 0;
+DROP INDEX requests_by_age;
+"""
+REQUESTS_SCHEMAS = (("requests-1", _REQUESTS), ("requests-2", _BY_LIFETIME))
 
 
 def _fields(payload: bytes) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Callable
-from datetime import datetime
 from typing import NoReturn
 
 from pydantic import ValidationError
@@ -25,7 +24,7 @@ from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import BridgeStatus, JournalHeads
 from edge.bus.messages.statuses import Backlog, GatewayStatus
-from edge.journal.clock import Clock
+from edge.journal.clock import Clock, age_ms
 from edge.journal.store import Store, StoreFaulted
 
 log = logging.getLogger(__name__)
@@ -219,18 +218,17 @@ class StatusBoard:
         return ""
 
     async def _age_s(self, fact_class: FactClass, after: int) -> int | None:
-        """Age of the first fact above `after` in seconds: by the monotonic clock within one boot, else by the wall."""
+        """Age of the first fact above `after` in seconds: never by a wall clock that nobody has trusted."""
         row = await self._store.fetch_one(
-            "SELECT boot, mono_ms, recorded_at FROM facts WHERE class = ? AND seq > ? ORDER BY seq LIMIT 1",
+            "SELECT boot, mono_ms FROM facts WHERE class = ? AND seq > ? ORDER BY seq LIMIT 1",
             (fact_class.value, after),
         )
         if row is None:
             return None
-        boot, mono_ms, recorded_at = str(row[0]), int(row[1]), str(row[2])
+        boots = "SELECT boot, offset_ms FROM boots WHERE offset_ms IS NOT NULL AND boot IN (?, ?)"
         now = self._clock.now()
-        if boot == now.boot:
-            return max(0, (now.mono_ms - mono_ms) // 1000)
-        return max(0, int((datetime.fromisoformat(now.wall) - datetime.fromisoformat(recorded_at)).total_seconds()))
+        offsets = dict(await self._store.fetch_all(boots, (row[0], now.boot)))
+        return max(0, age_ms(str(row[0]), int(row[1]), now, offsets) // 1000)
 
 
 def stopped() -> bytes:

@@ -75,7 +75,11 @@ class RunningStore:
         return Till(store=STORE, lane=lane, ledger_path=self.ledgers / f"{lane}.db", address=address)
 
     def pid(self, name: str) -> int:
-        return int((self.config.state_dir / "run" / f"{name}.pid").read_text())
+        """The process that runs now, 0 while it is being started again."""
+        try:
+            return int((self.config.state_dir / "run" / f"{name}.pid").read_text() or 0)
+        except FileNotFoundError:
+            return 0
 
     def log(self, name: str = "edge") -> str:
         file = self.logs / f"{name}.log"
