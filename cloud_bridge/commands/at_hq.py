@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloud_bridge.profiles import PROFILES
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -89,6 +91,11 @@ def broker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol", choices=["5", "3.1.1"], default="5", help="of MQTT; NATS, and RabbitMQ before 3.13: 3.1.1"
     )
+    parser.add_argument(
+        "--profile",
+        choices=sorted(PROFILES),
+        help="limits of the cloud broker that this connection keeps, as [cloud] profile does for a store",
+    )
     parser.add_argument("--username")
     parser.add_argument("--password-file", type=Path, metavar="FILE")
     parser.add_argument(
@@ -113,6 +120,7 @@ def client_of(arguments: argparse.Namespace) -> Client:
             password = arguments.password_file.read_text().strip()
         except OSError as error:
             raise ValueError(f"--password-file {arguments.password_file}: {error.strerror}") from None
+    limits = PROFILES[arguments.profile] if arguments.profile else None
     return Client(
         Address.parse(arguments.broker, tls),
         client_id=arguments.client_id or f"hq-{secrets.token_hex(6)}",
@@ -123,9 +131,11 @@ def client_of(arguments: argparse.Namespace) -> Client:
         # for a receiver that never comes back would only swallow its share.
         clean_start=True,
         receive_maximum=RECEIVE_MAXIMUM,
-        max_in_flight=100,
+        max_in_flight=limits.in_flight if limits else 100,
         max_packet_bytes=4 * 1024 * 1024,
-        backoff=Backoff(0.2, 5.0),
+        max_filters=limits.filters_per_subscribe if limits else 1_000,
+        told_keepalive_s=limits.keepalive_s if limits else None,
+        backoff=Backoff(limits.retry_from_s, limits.retry_to_s, limits.connect_gap_s) if limits else Backoff(0.2, 5.0),
     )
 
 

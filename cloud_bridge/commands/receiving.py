@@ -18,6 +18,7 @@ from cloud_bridge.commands.at_hq import (
     database_arguments,
     with_database,
 )
+from cloud_bridge.profiles import PROFILES
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -51,6 +52,7 @@ def _receive(arguments: argparse.Namespace) -> int:
 
 async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> int:
     from cloud_bridge.hq.receiver import Receiver
+    from cloud_bridge.pace import Budget
     from edge.supervisor import keep_running
 
     # A batch is thousands of small objects that live until it is recorded: looking for cycles among them every 700
@@ -65,7 +67,9 @@ async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> 
         return complain(str(error))
     # $share is no part of MQTT 3.1.1: a broker that does not know it takes it for a topic, on which nothing ever comes.
     shared = (arguments.share or ("hq" if arguments.protocol == "5" else "none")) == "hq"
-    receiver = Receiver(engine, client, shared=shared)
+    limits = PROFILES[arguments.profile] if arguments.profile else None
+    budget = Budget(limits.publishes_per_s, limits.bytes_per_s) if limits else None
+    receiver = Receiver(engine, client, shared=shared, budget=budget)
     client.on_connect.append(lambda _: _warn_of_sharing(client) if shared else None)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -28,12 +28,17 @@ from cloud_bridge.hq.lane import Lane
 from cloud_bridge.hq.record import Outcome, Recorder, Told, Unpacked, merge
 from cloud_bridge.hq.replay import Replays
 from cloud_bridge.hq.statuses import STATUS_TOPIC_LEVEL, Statuses
+from cloud_bridge.hq.turns import Turns
+from cloud_bridge.pace import Budget
 from edge.bus import topics
 from edge.bus.client import BusError, Client, Message
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import Confirmed, Need
 
 log = logging.getLogger(__name__)
+
+CONFIRMATION_BYTES = 250
+"""About what one is, with topic and header."""
 
 TELL_EVERY_S = 0.1
 TRIM_EVERY_S = 3600.0
@@ -59,7 +64,7 @@ class Receiver:
     `shared`: this receiver and its like share the stores' messages among them; else it gets all of them.
     """
 
-    def __init__(self, engine: Engine, client: Client, *, shared: bool = True) -> None:
+    def __init__(self, engine: Engine, client: Client, *, shared: bool = True, budget: Budget | None = None) -> None:
         self.recorded = 0
         """Messages recorded since the start."""
         self._recorder = Recorder(engine)
@@ -70,7 +75,8 @@ class Receiver:
         self._others = Lane(self._prepared, self._commit)
         self._to_tell: Outcome = {}
         self._told_something = asyncio.Event()
-        self._replays = Replays(engine, client, self._tell_store)
+        self._turns = Turns(budget)
+        self._replays = Replays(engine, client, self._tell_store, self._turns)
         client.on_message(topics.HQ_UP_SHARED if shared else topics.HQ_UP_ANY, self._on_up)
 
     def _on_up(self, message: Message) -> None:
@@ -108,7 +114,10 @@ class Receiver:
 
     async def _commit_critical(self, work: _Work) -> None:
         if work.facts:
-            self._publish(await asyncio.to_thread(self._recorder.write, work.facts))
+            outcome = await asyncio.to_thread(self._recorder.write, work.facts)
+            for _ in outcome:
+                self._turns.take(CONFIRMATION_BYTES)
+            self._publish(outcome)
         self.recorded += work.count
 
     async def _commit(self, work: _Work) -> None:
@@ -130,8 +139,9 @@ class Receiver:
         while True:
             await self._told_something.wait()
             self._told_something.clear()
-            outcome, self._to_tell = self._to_tell, {}
-            self._publish(outcome)
+            for key in list(self._to_tell):
+                await self._turns.wait(CONFIRMATION_BYTES)
+                self._publish({key: self._to_tell.pop(key)})  # with what has come meanwhile
             await asyncio.sleep(TELL_EVERY_S)
 
     def _publish(self, outcome: Outcome) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq.downlog import Downlog
+from cloud_bridge.hq.turns import Turns
 from cloud_bridge.pace import Bucket
 from edge.bus import topics
 from edge.bus.client import BusError, Client
@@ -36,12 +37,15 @@ OFFER_EXPIRY_S = 60
 
 
 class Replays:
-    """Takes questions (`put`) and answers them (`run`). `greet(store)` tells the store what HQ has of its facts."""
+    """Takes questions (`put`), answers them (`run`) in its `turns`. `greet(store)` tells a store what HQ has of it."""
 
-    def __init__(self, engine: Engine, client: Client, greet: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, engine: Engine, client: Client, greet: Callable[[str], Awaitable[None]], turns: Turns | None = None
+    ) -> None:
         self._log = Downlog(engine)
         self._client = client
         self._greet = greet
+        self._turns = turns or Turns()
         self._asked: asyncio.Queue[Need] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -79,9 +83,9 @@ class Replays:
         with contextlib.suppress(OperationalError, BusError):  # the store asks again
             windows = await asyncio.to_thread(self._log.windows, need)
             offer = Offer(ask=need.ask, streams={window.key: window.offered for window in windows})
-            await self._client.publish(
-                topics.down_offer(need.store), offer.model_dump_json().encode(), expiry_s=OFFER_EXPIRY_S
-            )
+            told = offer.model_dump_json().encode()
+            await self._turns.wait(len(told))
+            await self._client.publish(topics.down_offer(need.store), told, expiry_s=OFFER_EXPIRY_S)
             for window in windows:
                 position, until = window.offered.first - 1, window.offered.until
                 while position < until:
@@ -92,6 +96,7 @@ class Replays:
                     for seq, payload in rows:
                         await asyncio.sleep(pace.wait_s(loop.time()))
                         pace.spend(1, loop.time())
+                        await self._turns.wait(len(payload))
                         await self._client.publish(topics.down(need.store, window.stream), payload)
                         position = seq
                 if until >= window.offered.first:
