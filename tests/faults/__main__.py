@@ -4,11 +4,11 @@
     ./dev faults --kills 200            about 17 minutes
     ./dev faults --seed 7 --plan        what seed 7 would do, and when
 
-A store with four tills (two written from docs/till.md alone, each with its own ledger), its broker, edge and bridge, a
-cloud broker, two receivers and a PostgreSQL at HQ: all real processes. A plan drawn from the seed kills them (SIGKILL),
-cuts and slows the network, fills and breaks the disk, loses, delays and doubles acknowledgements, and makes the clock
-jump by ten years. At the end all is well again; when everything is quiet, the tills' ledgers, the journal and HQ's
-database are counted against each other.
+A store with four tills (three written from docs/till.md alone, each with its own ledger), its broker, edge and bridge,
+a cloud broker, two receivers and a PostgreSQL at HQ: all real processes. A plan drawn from the seed kills them
+(SIGKILL), cuts and slows the networks, fills and breaks the disk, loses, delays and doubles acknowledgements, and makes
+the clock jump by ten years, while HQ publishes prices and gives commands. At the end all is well again; when everything
+is quiet, the tills' ledgers, the journal and HQ's database are counted against each other.
 
 The same seed gives the same plan: what is done, to whom, in which order and at which offset. What the operating system
 makes of it (who was just writing what) is its own affair and differs from run to run.
