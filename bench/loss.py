@@ -26,6 +26,7 @@ from pathlib import Path
 from bench.backlog import progress, sales
 from bench.gateway import free_port
 from bench.headquarters import cloud_broker, headquarters
+from bench.peers.environment import NotInstalled, peers_python
 from bench.peers.mosquitto_bridge import MosquittoBridge, SavingMosquittoBridge
 from bench.peers.thingsboard import ThingsBoard
 from bench.peers.tillgate import Tillgate
@@ -151,8 +152,15 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         options.error(f"--without {', '.join(unknown)}: the ways are {', '.join(way.name for way in WAYS)}")
     kept = [way for way in WAYS if way.name not in chosen.without]
-    found = asyncio.run(measure(kept, rounds=chosen.rounds, facts=chosen.facts, rate_per_s=chosen.rate, seed=seed))
     report = Report("loss")
+    if ThingsBoard in kept:
+        try:
+            asyncio.run(peers_python())
+        except NotInstalled as error:
+            sys.stderr.write(f"{error}\n{ThingsBoard.name} is left out\n")
+            kept.remove(ThingsBoard)
+            report.peers[ThingsBoard.name] = {"not_measured": "it could not be installed"}
+    found = asyncio.run(measure(kept, rounds=chosen.rounds, facts=chosen.facts, rate_per_s=chosen.rate, seed=seed))
     report.figures = {"seed": seed, "rate_per_s": chosen.rate, "lanes": LANES}
     for name, rounds in found.items():
         if name == Tillgate.name:

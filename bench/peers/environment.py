@@ -21,8 +21,12 @@ BUILDER = "setuptools"
 """Builds what comes as source; itself pinned, so that nothing is fetched that the file does not name."""
 
 
+class NotInstalled(Exception):
+    """The programs to compare with could not be installed; the text has pip's last words."""
+
+
 async def peers_python() -> Path:
-    """The interpreter of `.venv-peers`, which is made if need be. RuntimeError with pip's words when that fails."""
+    """The interpreter of `.venv-peers`, which is made if need be. NotInstalled when that fails."""
     stamp, python = FOLDER / "made-from.txt", FOLDER / "bin" / "python"
     if stamp.exists() and stamp.read_text() == PINS.read_text():
         return python
@@ -64,4 +68,4 @@ async def _run(*command: str) -> None:
         if text.startswith(("Collecting", "Building", "Installing")):
             progress(text[:100])
     if await process.wait():
-        raise RuntimeError("\n".join(["the programs to compare with could not be installed:", *said[-20:]]))
+        raise NotInstalled("\n".join(["the programs to compare with could not be installed:", *said[-20:]]))

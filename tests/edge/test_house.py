@@ -61,6 +61,14 @@ def test_every_dependency_is_locked_with_hashes_and_no_place_to_fetch_it_from() 
     assert names <= {canonical(name) for name in pinned}, "run ./dev lock"
 
 
+def test_what_is_measured_beside_us_is_pinned_with_hashes_too() -> None:
+    pins = (ROOT / "bench/peers/requirements.txt").read_text("utf-8")
+    assert "://" not in pins
+    pinned = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(.+(?:\n    --hash=.+)*)", pins, re.MULTILINE))
+    assert "thingsboard-gateway" in pinned
+    assert not [name for name, rest in pinned.items() if "--hash=sha256:" not in rest]
+
+
 @pytest.mark.parametrize("script", ["dev", ".ci/run"])
 def test_the_entry_points_can_be_run(script: str) -> None:
     assert (ROOT / script).stat().st_mode & 0o111
