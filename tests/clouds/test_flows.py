@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -27,6 +28,7 @@ from tests.cloud_bridge.rig import (
 )
 from tests.clouds.brokers import Cloud
 from tests.clouds.conftest import HOST, Link
+from tests.clouds.test_receivers import ReceiverProcess
 
 EACH = {
     FactClass.CRITICAL: 30,
@@ -54,6 +56,23 @@ async def test_everything_journalled_is_at_hq_exactly_once(hq: Engine, cloud: Cl
         assert at_hq(hq) == await in_journal(edge.store)
     assert scalars(hq, schema.heads.c.duplicates) == [0] * len(EACH)
     assert scalars(hq, schema.rejected.c.id) == []
+
+
+async def test_the_receive_command_shares_where_the_broker_can(
+    hq_file: Engine, cloud: Cloud, link: Link, tmp_path: Path
+) -> None:
+    more = [] if cloud.shared or not cloud.mqtt5 else ["--share", "none"]
+    broker = f"{cloud.nodes[0].host}:{cloud.port}"
+    receiver = ReceiverProcess(str(hq_file.url), broker, tmp_path / "receiver.log", "--protocol", cloud.protocol, *more)
+    config = link()
+    try:
+        await receiver.start()
+        async with Edge(config).running() as edge, a_bridge(config):
+            await edge.journal(FactClass.TRANSACTION, 20)
+            await until(lambda: edge.confirmed() == 20)
+            assert at_hq(hq_file) == await in_journal(edge.store)
+    finally:
+        await receiver.kill()
 
 
 async def test_two_receivers_do_each_other_no_harm(hq: Engine, cloud: Cloud, link: Link) -> None:

@@ -24,9 +24,9 @@ EVERY = FACTS // (KILLS + 2)
 class ReceiverProcess:
     """`tillgate hq receive` as HQ runs it; dies with the test."""
 
-    def __init__(self, url: str, port: int, log: Path) -> None:
+    def __init__(self, url: str, broker: str, log: Path, *more: str) -> None:
         self._command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "edge.cli", "hq", "receive"]
-        self._command += ["--url", url, "--broker", f"127.0.0.1:{port}"]
+        self._command += ["--url", url, "--broker", broker, *more]
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
 
@@ -53,7 +53,8 @@ async def test_receivers_are_killed_again_and_again_in_a_drain(
     chance = random.Random(4)
     cloud = Mosquitto(tmp_path / "cloud", more="max_queued_messages 1000")
     await cloud.start()
-    receivers = [ReceiverProcess(hq_url, cloud.port, tmp_path / f"receiver-{n}.log") for n in range(RECEIVERS)]
+    broker = f"127.0.0.1:{cloud.port}"
+    receivers = [ReceiverProcess(hq_url, broker, tmp_path / f"receiver-{n}.log") for n in range(RECEIVERS)]
     config = configure(cloud.port, 'profile = "safe"\n')  # 400 KB a second at most: the drain lasts
     try:
         async with Edge(config).running() as edge:
