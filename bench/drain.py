@@ -93,7 +93,9 @@ class Run:
             self.started = self.started or (now if up else 0.0)
             if now > shown + 0.5 and self.bridge is not None:
                 shown = now
-                self.peak_pss_mb = max(self.peak_pss_mb, pss_mb(self.bridge.pid))
+                # In a thread: the kernel takes its time, and others are being timed by this process.
+                memory = await asyncio.to_thread(pss_mb, self.bridge.pid)
+                self.peak_pss_mb = max(self.peak_pss_mb, memory)
                 progress(f"drain: {self.confirmed:,} of {self.facts:,} confirmed, {up:,} bytes up")
             await asyncio.sleep(WATCH_EVERY_S)
 

@@ -73,6 +73,6 @@ RESEND_TO_S = 300.0
 BROKER_KEEPS_S = 600
 """Message expiry of a batch: what HQ has not confirmed is sent again anyway, so the broker need not hoard copies."""
 
-MAX_BATCH_FACTS = 2_000
+MAX_BATCH_FACTS = 1_000
 MAX_BATCH_RAW_BYTES = 2 * 1024 * 1024
 """Before compression; bounds what one batch costs in memory at both ends."""
