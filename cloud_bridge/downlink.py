@@ -21,16 +21,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from cloud_bridge.cursors import Cursors
+from cloud_bridge.down_stream import DownHeader, Pending, Stream
 from edge.bus import frame, topics
 from edge.bus.client import Message
 from edge.bus.envelope import new_id
-from edge.bus.messages.base import Id
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.links import Committed, Need, Offer, Offered, StreamPosition
 from edge.bus.messages.statuses import GatewayStatus
@@ -39,9 +38,6 @@ log = logging.getLogger(__name__)
 
 RECEIVE_MAXIMUM = 32
 """How many downlink messages the cloud may send ahead of our acknowledgements."""
-
-PENDING_MAXIMUM = 64
-"""The bound of what is held of one stream: also a cloud that knows no receive maximum (MQTT 3.1.1) fills no memory."""
 
 AGAIN_AFTER_S = 5.0
 AGAIN_TO_S = 60.0
@@ -53,75 +49,6 @@ ASK_EVERY_S = 0.5
 ASK_AGAIN_S = 5.0
 ASK_AGAIN_TO_S = 300.0
 """Something is missing and nothing has come for so long: ask again, doubling up to that."""
-
-
-class DownHeader(BaseModel):
-    """The part of a downlink header that the bridge needs."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
-
-    stream: Id
-    epoch: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
-    seq: int = Field(ge=1)
-    group: Id | None = None
-
-    @property
-    def key(self) -> str:
-        """What positions are kept under: the stream, with its group in front when it has one."""
-        return f"{self.group}:{self.stream}" if self.group else self.stream
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """What edge has been given: one message, in `messages` as often as it came; each wants to be acknowledged."""
-
-    messages: list[Message]
-    done: bool = False
-
-    @property
-    def payload(self) -> bytes:
-        """What edge is given, byte for byte."""
-        return self.messages[0].payload
-
-    def ack(self) -> None:
-        """Acknowledge it; of no effect on a connection that is gone."""
-        for message in self.messages:
-            message.ack()
-
-
-@dataclass(slots=True)
-class Stream:
-    """One stream: `committed`, and in `pending` (in order) what edge has been given and has not answered.
-
-    `gone`: HQ has nothing left at or below it but what is in hand. `seen`: the highest number known to exist. `until`:
-    what HQ is sending now goes so far.
-    """
-
-    name: str
-    epoch: str
-    committed: int = 0
-    gone: int = 0
-    seen: int = 0
-    until: int = 0
-    pending: dict[int, Pending] = field(default_factory=dict)
-    again_at: float = 0.0
-    tries: int = 0
-
-    @property
-    def last(self) -> int:
-        """The last sequence in hand."""
-        newest = next(reversed(self.pending)) if self.pending else self.committed
-        return max(newest, self.gone)
-
-    @property
-    def lacks(self) -> bool:
-        """Whether there is more, and room for it."""
-        return self.seen > self.last and len(self.pending) < PENDING_MAXIMUM
-
-    @property
-    def coming(self) -> bool:
-        """Whether HQ has offered more than is in hand."""
-        return self.last < self.until
 
 
 class Downlink:
@@ -193,6 +120,7 @@ class Downlink:
         """Ask HQ for what is missing; what it offered on an earlier connection may have met nobody."""
         for stream in self.streams.values():
             stream.until = 0
+        self._asks = 0
         self._put_question()
 
     def ask_what_is_confirmed(self) -> None:
@@ -252,7 +180,7 @@ class Downlink:
         stream.seen = max(stream.seen, header.seq)
         if header.seq in stream.pending:
             stream.pending[header.seq].messages.append(message)  # on a new connection, or HQ sent it twice
-        elif header.seq == stream.last + 1 and len(stream.pending) < PENDING_MAXIMUM:
+        elif header.seq == stream.last + 1 and not stream.full:
             if not stream.pending:
                 stream.tries, stream.again_at = 0, self._now() + AGAIN_AFTER_S
             stream.pending[header.seq] = Pending([message])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, delete
 
-from cloud_bridge import downlink
+from cloud_bridge import down_stream, downlink
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import Downlink
 from cloud_bridge.hq.downlog import WINDOW, Downlog, Make, group_scope, store_scope
@@ -248,8 +248,8 @@ async def test_edge_that_does_not_answer_gets_it_again(bench: Bench, monkeypatch
 async def test_a_flood_is_bounded(bench: Bench) -> None:
     messages = [bench.arrive(down(seq)) for seq in range(1, 200)]
     await until(lambda: messages[-1].acked)
-    assert len(bench.forwarded) == downlink.PENDING_MAXIMUM
-    assert len(bench.line.streams["prices"].pending) == downlink.PENDING_MAXIMUM
+    assert len(bench.forwarded) == down_stream.PENDING_MAXIMUM
+    assert len(bench.line.streams["prices"].pending) == down_stream.PENDING_MAXIMUM
     assert bench.needs == [], "what edge does not answer fills the cloud's window: asking is in vain"
 
 

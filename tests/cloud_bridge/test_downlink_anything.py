@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cloud_bridge import downlink
+from cloud_bridge import down_stream, downlink
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import Downlink
 from edge.bus import frame, topics
@@ -235,7 +235,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downlink, "AGAIN_AFTER_S", 0.005)
     monkeypatch.setattr(downlink, "AGAIN_TO_S", 0.02)
     monkeypatch.setattr(downlink, "RECEIVE_MAXIMUM", 4)
-    monkeypatch.setattr(downlink, "PENDING_MAXIMUM", 8)
+    monkeypatch.setattr(down_stream, "PENDING_MAXIMUM", 8)
 
 
 @pytest.mark.usefixtures("hasty")
