@@ -336,3 +336,30 @@ async def test_a_bridge_process_killed_in_mid_outage_goes_on_with_it(cloud: Mosq
             assert second.exact
         finally:
             await bridge.end(signal.SIGTERM)
+
+
+async def test_a_line_that_flaps_is_one_row_with_many_cuts(
+    hq_file: Engine, cloud: Mosquitto, configure: Configure
+) -> None:
+    edge = Edge(configure(cloud.port))
+
+    def cuts() -> int:
+        return edge.status.outages[0].cuts if edge.status is not None and edge.status.outages else 0
+
+    def kept() -> int:
+        return edge.status.outages[0].kept.get(T, 0) if edge.status is not None and edge.status.outages else 0
+
+    async with edge.running(), a_bridge(edge.config):
+        await until(lambda: edge.status is not None and edge.status.link == "online")
+        for number in range(1, 6):
+            await cloud.kill()
+            await until(lambda number=number: cuts() >= number)  # type: ignore[misc]
+            await edge.journal(T, 2)
+            await until(lambda number=number: kept() == 2 * number)  # type: ignore[misc]
+            await cloud.start()
+            async with a_receiver(hq_file, cloud.port):
+                await until(lambda number=number: edge.confirmed() == 2 * number)  # type: ignore[misc]
+    ((_, body),) = rows(edge.config.bridge_db)
+    outage = Outage.model_validate_json(body)
+    assert outage.cuts >= 5
+    assert outage.kept == {T: 10}
