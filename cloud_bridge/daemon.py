@@ -285,6 +285,7 @@ async def _link_up(
         uplink.on_lost(reason)
         salvaged.on_lost()
         voice.lost()
+        changed()  # so that what is journalled from now on counts as kept
         outages.link("unknown", str(reason))
         losses.put_nowait(reason)
 
