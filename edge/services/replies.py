@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from edge.bus import topics
 from edge.bus.client import Message
-from edge.bus.errors import BusFull
+from edge.bus.errors import BusFull, Disconnected
 from edge.bus.messages.replies import Code, ProblemError
 from edge.journal.store import NotStored, StorageFull
 
@@ -34,10 +34,13 @@ class Replies:
         self._publish = publish
 
     def send(self, message: Message, lane: str, payload: bytes) -> None:
-        """Answer `message` of `lane` with `payload`. QoS 1: the broker keeps it for a till with a session."""
+        """Answer `message` of `lane` with `payload`. QoS 1: the broker keeps it for a till with a session.
+
+        An answer that comes while this process is ending, after its goodbye to the bus, is not sent.
+        """
         try:
             self._send(message, lane, payload)
-        except BusFull as error:
+        except (BusFull, Disconnected) as error:
             log.error("an answer to lane %s is not sent: %s; the till asks again", lane, error)
 
     def _send(self, message: Message, lane: str, payload: bytes) -> None:
