@@ -52,7 +52,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of minutes last moments here."""
     monkeypatch.setattr(policy, "CONFIRM_WITHIN_S", 1.0)
     monkeypatch.setattr(policy, "RESEND_TO_S", 2.0)
-    monkeypatch.setattr(policy, "ACK_WITHIN_S", 0.5)
     monkeypatch.setattr(policy, "THINNEST_BYTES_PER_S", 200_000)
     monkeypatch.setattr(refusals, "HOLD_FROM_S", 0.2)
     monkeypatch.setattr(refusals, "HOLD_TO_S", 2.0)
@@ -233,9 +232,10 @@ async def test_a_fact_that_no_packet_can_hold_is_parked_and_the_rest_flows(
 @PROTOCOLS
 @pytest.mark.parametrize("swallows", [False, True], ids=["routes", "swallows"])
 async def test_a_broker_that_never_acknowledges(
-    swallows: bool, protocol: str, hq_file: Engine, configure: Configure
+    swallows: bool, protocol: str, hq_file: Engine, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It answers pings, so that the line looks alive."""
+    monkeypatch.setattr(policy, "ACK_WITHIN_S", 0.5)
     async with StandIn().running() as broker:
         manners = NeverAcks(swallows=swallows)
         broker.treat(STORE, manners)
