@@ -133,7 +133,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _configure(db: sqlite3.Connection) -> None:
+    # Before the first table, so only in files that begin now; older ones go on reusing their free pages.
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
+    # What a large statement sets aside for its undoing stays in memory: another disk may be full, and cards wear.
+    db.execute("PRAGMA temp_store = MEMORY")
     db.execute("PRAGMA synchronous = FULL")
     # A checkpoint every ~4 MiB; should a reader ever hold one up, the log shrinks again afterwards.
     db.execute("PRAGMA wal_autocheckpoint = 1000")

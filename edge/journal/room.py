@@ -23,6 +23,11 @@ from edge.journal.clock import Stamp
 SLICE = 1_000
 """Most rows removed in one transaction."""
 
+VACUUM_PAGES = 256
+"""Most pages given back at once: a megabyte, so that a commit waits for it no longer than for another commit."""
+KEPT_FREE_PAGES = 1_024
+INCREMENTAL = 2
+
 TombstoneReason = Literal["evicted", "expired"]
 
 
@@ -58,6 +63,19 @@ class Room:
     def _free_in_file_bytes(self) -> int:
         pages = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
         return pages * int(self._db.execute("PRAGMA page_size").fetchone()[0])
+
+    def give_back(self) -> bool:
+        """Return a slice of free pages to the file system; False when few are left, which the file needs soon itself.
+
+        Files from before `auto_vacuum` was set keep theirs and reuse them.
+        """
+        free = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
+        whole = int(self._db.execute("PRAGMA page_count").fetchone()[0])
+        (kind,) = self._db.execute("PRAGMA auto_vacuum").fetchone()
+        if kind != INCREMENTAL or free <= max(KEPT_FREE_PAGES, whole // 4):
+            return False
+        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        return True
 
     def evictable(self) -> tuple[FactClass, int] | None:
         """The class and the last sequence that may go next for want of room, or None."""

@@ -273,6 +273,8 @@ class Store:
             while (done := await self._on_thread(step)) is not None:
                 removed[fact_class] = removed.get(fact_class, 0) + len(done.outcomes)
                 self._tell(done)
+        while await self._on_thread(self._writer.room.give_back):
+            pass  # slice by slice: commits go in between
         return removed
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import orjson
@@ -199,3 +200,39 @@ async def test_telemetry_expires_with_a_tombstone_and_sales_never_do(tmp_path: P
         with pytest.raises(ValueError, match="never expire"):
             await store.trim({}, {}, {FactClass.TRANSACTION: 1})
     assert verify(tmp_path / "store.db").ok
+
+
+async def test_a_file_that_was_trimmed_shrinks_while_sales_go_on(tmp_path: Path) -> None:
+    turned = TurnedClock()
+    path = tmp_path / "store.db"
+    async with opened(path, clock=turned.clock) as store:
+        many = [fact(None, None, fact_class=FactClass.OPERATION, n=n, pad="x" * 3_000) for n in range(6 * SLICE)]
+        await asyncio.gather(*(store.append(each) for each in many))
+        assert await store.fetch_one("PRAGMA auto_vacuum") == (2,)
+        turned.forward(HOUR_MS)
+        (before,) = await store.fetch_one("PRAGMA page_count")  # type: ignore[misc]
+        trimming = asyncio.create_task(store.trim({FactClass.OPERATION: len(many)}, {FactClass.OPERATION: 1}))
+        number = 0
+        while not trimming.done():
+            number += 1
+            await store.record(fact(lane_seq=number))
+        assert (await trimming) == {FactClass.OPERATION: len(many) - 1}
+        (after,) = await store.fetch_one("PRAGMA page_count")  # type: ignore[misc]
+        assert after < before // 2
+        assert number > 5, "sales went in between"
+    assert verify(path).ok
+
+
+async def test_a_file_from_before_goes_on_reusing_its_free_pages(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with opened(path) as store:
+        await store.record(fact(lane_seq=1))
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute("PRAGMA auto_vacuum = NONE")
+    db.execute("VACUUM")
+    db.close()
+    async with opened(path) as store:
+        assert await store.fetch_one("PRAGMA auto_vacuum") == (0,)
+        assert await store.trim({}, {FactClass.OPERATION: 1}) == {}
+        assert (await store.record(fact(lane_seq=2))).seq == 2
