@@ -26,9 +26,6 @@ from edge.bus.messages.commands import COMMANDS_STREAM
 from edge.bus.messages.facts import (
     FactClass,
     GatewayStarted,
-    LaneGapFilled,
-    LaneGapFound,
-    SequenceConflict,
 )
 from edge.bus.messages.notices import NOTICES_STREAM
 from edge.bus.messages.prices import PRICES_STREAM
@@ -49,7 +46,7 @@ from edge.devices.weighing import Weighing
 from edge.journal import lifetime
 from edge.journal.clock import Clock, ClockTrust
 from edge.journal.opening import StoreBusy, WrongStore
-from edge.journal.store import Conflict, NewFact, NotStored, Store
+from edge.journal.store import NotStored, Store
 from edge.opened import opened
 from edge.services.command_operations import hq_commands
 from edge.services.commands import COMMANDS_SCHEMA, Commands
@@ -195,7 +192,6 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await commands.load()
     store.on_commit.append(status.on_commit)
     store.on_fault.append(status.changed)
-    _report_journal(store, report)
 
     client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
     client.on_message(topics.LANE_REQUESTS_ANY, router.on_message)
@@ -267,33 +263,6 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for task in waiting:
             task.cancel()
-
-
-def _report_journal(store: Store, report: Reporter) -> None:
-    """What the journal notices about its own facts becomes a fact too."""
-
-    def gap(lane: str, first: int, last: int) -> None:
-        report(LaneGapFound(lane=lane, first=first, last=last))
-
-    def filled(lane: str, first: int, last: int) -> None:
-        report(LaneGapFilled(lane=lane, first=first, last=last))
-
-    def conflict(fact: NewFact, found: Conflict) -> None:
-        report(
-            SequenceConflict(
-                lane=fact.lane,
-                kind=found.kind,
-                of=fact.id if found.kind == "id" else str(fact.lane_seq),
-                first_class=found.other_class,
-                first_seq=found.other_seq,
-                second_class=found.fact_class,
-                second_seq=found.seq,
-            )
-        )
-
-    store.on_gap.append(gap)
-    store.on_gap_filled.append(filled)
-    store.on_conflict.append(conflict)
 
 
 async def _client_id(store: Store) -> str:

@@ -80,9 +80,6 @@ class Store:
     The lists of callbacks are filled by their owners before facts arrive; they are called on the loop, after commit:
 
     - ``on_commit(heads)``: the classes whose head moved, with their new highest sequence
-    - ``on_gap(lane, first, last)``, ``on_gap_filled(lane, first, last)``: numbers of a lane are missing, have come late
-    - ``on_conflict(fact, conflict)``: a newcomer was recorded as evidence (not called for its repeats)
-    - ``on_clock_trusted(boot, offset_ms)``: the wall clock of this boot can be dated from now on
     - ``on_fault()``: the disk has failed; `faulted` says how
     - ``on_written(seconds)``: a group commit took so long
     """
@@ -97,10 +94,6 @@ class Store:
         """The store is faulted and the disk works again: only a new life of this process can use it."""
         self.commits = 0
         self.on_commit: list[Callable[[dict[FactClass, int]], None]] = []
-        self.on_gap: list[Callable[[str, int, int], None]] = []
-        self.on_gap_filled: list[Callable[[str, int, int], None]] = []
-        self.on_conflict: list[Callable[[NewFact, Conflict], None]] = []
-        self.on_clock_trusted: list[Callable[[str, int], None]] = []
         self.on_fault: list[Callable[[], None]] = []
         self.on_written: list[Callable[[float], None]] = []
         self._writer = writer
@@ -339,18 +332,6 @@ class Store:
         if done.heads:
             for on_commit in self.on_commit:
                 self._loop.call_soon(on_commit, dict(done.heads))
-        for gap in done.gaps_opened:
-            for on_gap in self.on_gap:
-                self._loop.call_soon(on_gap, *gap)
-        for gap in done.gaps_filled:
-            for on_filled in self.on_gap_filled:
-                self._loop.call_soon(on_filled, *gap)
-        for fact, conflict in done.conflicts:
-            for on_conflict in self.on_conflict:
-                self._loop.call_soon(on_conflict, fact, conflict)
-        if done.clock_trusted is not None:
-            for on_trusted in self.on_clock_trusted:
-                self._loop.call_soon(on_trusted, *done.clock_trusted)
 
     async def _on_thread(self, work: Callable[[], _T]) -> _T:
         """Run `work` on the writer's thread. A file that cannot be used any more faults the store."""

@@ -5,6 +5,9 @@ look up which ids are known (one query), decide fact by fact (new, repeat, confl
 all rows with few many-row statements, commit. Few statements matter: each one lets go of the interpreter lock and has
 to win it back from the event loop.
 
+What a commit notices (a hole in a lane's numbers, two facts with one id, a clock that can be trusted) is a fact too and
+goes into the same transaction, so that neither a crash nor a full disk can come between the two.
+
 What stands in memory (heads, lanes) is only ever what is on disk: when a commit fails it is read again from the file.
 A full disk is not a fault: the batch is rolled back, room is made, and what still does not fit is refused.
 """
@@ -18,7 +21,14 @@ from dataclasses import dataclass, field
 from edge.bus import envelope
 from edge.bus.messages import facts
 from edge.bus.messages.base import Recorded
-from edge.bus.messages.facts import ClockTrusted, FactClass, JournalDamaged
+from edge.bus.messages.facts import (
+    ClockTrusted,
+    FactClass,
+    JournalDamaged,
+    LaneGapFilled,
+    LaneGapFound,
+    SequenceConflict,
+)
 from edge.journal import chain, salvage
 from edge.journal.clock import Clock, ClockTrust, Stamp
 from edge.journal.entries import (
@@ -83,11 +93,7 @@ class Done:
 
     outcomes: list[Outcome] = field(default_factory=list)
     heads: dict[FactClass, int] = field(default_factory=dict)
-    gaps_opened: list[tuple[str, int, int]] = field(default_factory=list)
-    gaps_filled: list[tuple[str, int, int]] = field(default_factory=list)
-    conflicts: list[tuple[NewFact, Conflict]] = field(default_factory=list)
     tombstones: list[Tombstone] = field(default_factory=list)
-    clock_trusted: tuple[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -100,6 +106,7 @@ class _Draft:
     placed: dict[int, Known] = field(default_factory=dict)
     by_lane: dict[tuple[str, int], Known] = field(default_factory=dict)
     rows: list[object] = field(default_factory=list)
+    noticed: list[Recorded] = field(default_factory=list)
     filled: dict[str, list[int]] = field(default_factory=dict)
     done: Done = field(default_factory=Done)
 
@@ -178,20 +185,21 @@ class Writer:
 
     def _finish(self, draft: _Draft) -> None:
         stamp = draft.stamp
-        if stamp.trust is ClockTrust.SYNCED and not self.dated:
+        dated = self.dated or stamp.trust is ClockTrust.SYNCED
+        if dated and not self.dated:
             self.db.execute(
                 "INSERT INTO boots (boot, first_seen, offset_ms, trusted_at) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (boot) DO UPDATE SET offset_ms = excluded.offset_ms, trusted_at = excluded.trusted_at",
                 (stamp.boot, stamp.wall, stamp.offset_ms, stamp.wall),
             )
-            draft.done.clock_trusted = (stamp.boot, stamp.offset_ms)
-            self._say(ClockTrusted(boot=stamp.boot, offset_ms=stamp.offset_ms), draft)
+            draft.noticed.append(ClockTrusted(boot=stamp.boot, offset_ms=stamp.offset_ms))
+        for lane, numbers in draft.filled.items():
+            draft.noticed += [LaneGapFilled(lane=lane, first=first, last=last) for first, last in ranges(numbers)]
+        for noticed in draft.noticed:
+            self._say(noticed, draft)
         self._insert_rows(draft.rows)
         self.db.execute("COMMIT")
-        if draft.done.clock_trusted is not None:
-            self.dated = True
-        for lane, numbers in draft.filled.items():
-            draft.done.gaps_filled += [(lane, first, last) for first, last in ranges(numbers)]
+        self.dated = dated
 
     def _insert_rows(self, values: list[object]) -> None:
         at = 0
@@ -226,7 +234,7 @@ class Writer:
         known = self._place(fact, item.prepared, draft, clash)
         outcome = answer(known, clash[1] if clash is not None else None, repeated=False)
         if isinstance(outcome, Conflict):
-            draft.done.conflicts.append((fact, outcome))
+            draft.noticed.append(_collision(fact, outcome))
         return outcome
 
     def _without_writing(self, item: Item, draft: _Draft) -> Outcome:
@@ -282,7 +290,7 @@ class Writer:
         if change is not None:
             self._keep_gap(lane, change)
             if change.removed is None:
-                draft.done.gaps_opened += [(lane, gap.first, gap.last) for gap in change.added]
+                draft.noticed += [LaneGapFound(lane=lane, first=gap.first, last=gap.last) for gap in change.added]
             else:
                 draft.filled.setdefault(lane, []).append(lane_seq)
 
@@ -398,6 +406,18 @@ class Writer:
         done = Done(outcomes=[None] * removed, tombstones=[tombstone] if tombstone is not None else [])
         done.heads = {name: seq for name, seq in self.heads.items() if seq != before[name]}
         return done
+
+
+def _collision(fact: NewFact, found: Conflict) -> SequenceConflict:
+    return SequenceConflict(
+        lane=fact.lane,
+        kind=found.kind,
+        of=fact.id if found.kind == "id" else str(fact.lane_seq),
+        first_class=found.other_class,
+        first_seq=found.other_seq,
+        second_class=found.fact_class,
+        second_seq=found.seq,
+    )
 
 
 def is_full(error: Exception) -> bool:

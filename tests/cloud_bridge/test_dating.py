@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,10 @@ from cloud_bridge.hq import dating, schema
 from cloud_bridge.hq.record import Recorder
 from cloud_bridge.hq.schema import open_engine
 from cloud_bridge.wire import Batch, Encoder
-from edge.bus import envelope, topics
+from edge.bus import topics
 from edge.bus.messages.facts import FactClass
 from edge.journal.clock import Clock
-from edge.journal.store import NewFact, Store
+from edge.journal.store import Store
 from tests.cloud_bridge.rig import STORE, a_fact
 
 TRUE_START_MS = 1_777_888_000_000
@@ -40,27 +39,16 @@ class Box:
         )
 
 
-def trusted(boot: str, offset_ms: int) -> NewFact:
-    data = {"boot": boot, "offset_ms": offset_ms}
-    event = envelope.build(dating.CLOCK_TRUSTED, envelope.gateway_source(STORE), data)
-    return NewFact(event["id"], event["type"], FactClass.OPERATION, event["source"], event["time"], None, None, event)
-
-
 async def a_days_messages(file: Path) -> dict[str, tuple[str, bytes]]:
     """What a store sends that learns the time after its first two sales: class -> batch."""
     box = Box()
     store = await Store.open(file, STORE, clock=box.clock(), reserve_bytes=0)
-    told: list[tuple[str, int]] = []
-    store.on_clock_trusted.append(lambda boot, offset_ms: told.append((boot, offset_ms)))
     try:
         for mono_ms, text_ in ((61_000, "zero \0 in it"), (3_661_250, 'what looks like "tgboot":"another"')):
             box.mono_ms = mono_ms
             await store.append(a_fact(FactClass.TRANSACTION, text=text_))
         box.mono_ms, box.offset_ms, box.synced = 7_200_000, TRUE_START_MS, True
         await store.append(a_fact(FactClass.TRANSACTION))
-        while not told:
-            await asyncio.sleep(0)
-        await store.append(trusted(*told[0]))
         messages: dict[str, tuple[str, bytes]] = {}
         for fact_class in (FactClass.TRANSACTION, FactClass.OPERATION):
             rows = await store.fetch_all(

@@ -22,7 +22,7 @@ ZERO = "CAST(replace(body, '1250', '0250') AS BLOB)"
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> Path:
-    """Twenty sales of lane 3, five of lane 4 with a hole, some telemetry, one conflict."""
+    """Twenty sales of lane 3, five of lane 4 with a hole, some telemetry, one conflict, and what is said of it."""
     path = tmp_path / "store.db"
     async with opened(path) as store:
         await asyncio.gather(
@@ -134,13 +134,14 @@ async def test_show(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
 async def test_export(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _tillgate("export", str(journal)) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == 29
+    assert len(lines) == 31
     assert lines[0]["specversion"] == "1.0"
     assert _tillgate("export", str(journal), "--csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert len(rows) == 29
+    assert len(rows) == 31
     assert rows[0]["id"] == "sale-1"
-    assert rows[-1]["conflict"] == "id"
+    assert [row["conflict"] for row in rows[-2:]] == ["id", ""], "the newcomer, and what the journal says of it"
+    assert rows[-1]["type"] == "tillgate.sequence.conflict.v1"
 
 
 async def test_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -57,6 +58,12 @@ async def test_the_same_fact_again_is_accepted_again_and_recorded_once(tmp_path:
         assert await store.fetch_one("SELECT count(*) FROM facts") == (1,)
 
 
+async def said(store: Store, type_: str) -> list[dict[str, Any]]:
+    """What the journal says of itself: the data of its facts of one type."""
+    rows = await store.fetch_all("SELECT body FROM facts WHERE type = ? ORDER BY seq", (type_,))
+    return [orjson.loads(body)["data"] for (body,) in rows]
+
+
 async def test_a_repeat_within_one_batch_is_recorded_once(tmp_path: Path) -> None:
     sale = fact()
     async with opened(tmp_path / "store.db") as store:
@@ -67,9 +74,7 @@ async def test_a_repeat_within_one_batch_is_recorded_once(tmp_path: Path) -> Non
 
 
 async def test_same_id_other_content_keeps_both_and_says_conflict(tmp_path: Path) -> None:
-    seen: list[Conflict] = []
     async with opened(tmp_path / "store.db") as store:
-        store.on_conflict.append(lambda _fact, conflict: seen.append(conflict))
         await store.record(fact(id_="same", lane_seq=1, total_minor=100))
         other = fact(id_="same", lane_seq=2, total_minor=999)
         clash = await store.record(other)
@@ -77,12 +82,13 @@ async def test_same_id_other_content_keeps_both_and_says_conflict(tmp_path: Path
         again = await store.record(other)
         assert isinstance(again, Conflict)
         assert (again.seq, again.other_seq, again.repeated) == (2, 1, True)
-        rows = await store.fetch_all("SELECT seq, conflict FROM facts ORDER BY seq")
+        rows = await store.fetch_all("SELECT seq, conflict FROM facts WHERE class = 'transaction' ORDER BY seq")
         assert rows == [(1, None), (2, "id")]
-        (body,) = await store.fetch_one("SELECT body FROM facts WHERE seq = 2")
+        (body,) = await store.fetch_one("SELECT body FROM facts WHERE class = 'transaction' AND seq = 2")
         assert orjson.loads(body)["tgconflict"] == "id"
         assert store.lane_highest("3") == 2, "the lane has used that number"
-    assert [conflict.seq for conflict in seen] == [2], "told once, not for the repeat"
+        told = await said(store, "tillgate.sequence.conflict.v1")
+        assert [data["second_seq"] for data in told] == [2], "told once, not for the repeat"
     assert verify(tmp_path / "store.db").ok
 
 
@@ -100,7 +106,9 @@ async def test_same_lane_sequence_other_id_keeps_both(tmp_path: Path, together: 
             "sequence", FactClass.TRANSACTION, 2, "a", FactClass.TRANSACTION, 1, repeated=False
         )
         assert (await store.record(second)).other_id == "a"
-        assert await store.fetch_one("SELECT count(*) FROM facts") == (2,)
+        assert await store.fetch_one("SELECT count(*) FROM facts WHERE class = 'transaction'") == (2,)
+        (told,) = await said(store, "tillgate.sequence.conflict.v1")
+        assert (told["kind"], told["of"], told["first_seq"], told["second_seq"]) == ("sequence", "1", 1, 2)
 
 
 async def test_the_number_of_another_lane_is_no_conflict(tmp_path: Path) -> None:
@@ -111,24 +119,29 @@ async def test_the_number_of_another_lane_is_no_conflict(tmp_path: Path) -> None
 
 
 async def test_gaps_open_split_and_fill(tmp_path: Path) -> None:
-    opened_gaps: list[tuple[str, int, int]] = []
-    filled: list[tuple[str, int, int]] = []
     async with opened(tmp_path / "store.db") as store:
-        store.on_gap.append(lambda *gap: opened_gaps.append(gap))
-        store.on_gap_filled.append(lambda *gap: filled.append(gap))
         await store.record(fact(lane_seq=1))
         await store.record(fact(lane_seq=10))
         assert await store.fetch_all("SELECT lane, first, last FROM lane_gaps") == [("3", 2, 9)]
         await asyncio.gather(*(store.append(fact(lane_seq=number)) for number in (5, 6)))
         assert await store.fetch_all("SELECT first, last FROM lane_gaps ORDER BY first") == [(2, 4), (7, 9)]
     async with opened(tmp_path / "store.db") as store:
-        store.on_gap_filled.append(lambda *gap: filled.append(gap))
         assert store.lane_highest("3") == 10
         await asyncio.gather(*(store.append(fact(lane_seq=number)) for number in (9, 2, 8, 3, 4, 7)))
         assert await store.fetch_all("SELECT * FROM lane_gaps") == []
-        await asyncio.sleep(0)
-    assert opened_gaps == [("3", 2, 9)]
-    assert sorted(number for _, first, last in filled for number in range(first, last + 1)) == list(range(2, 10))
+        assert await said(store, "tillgate.lane.gap_found.v1") == [{"lane": "3", "first": 2, "last": 9}]
+        filled = await said(store, "tillgate.lane.gap_filled.v1")
+    assert sorted(n for gap in filled for n in range(gap["first"], gap["last"] + 1)) == list(range(2, 10))
+
+
+async def test_a_hole_is_not_on_disk_without_the_fact_that_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path / "store.db") as store:
+        await store.record(fact(lane_seq=1))
+        commits = store.commits
+        await store.record(fact(lane_seq=5))
+        assert store.commits == commits + 1, "one transaction: a crash cannot come between"
+        assert await said(store, "tillgate.lane.gap_found.v1") == [{"lane": "3", "first": 2, "last": 4}]
+        assert store.heads[FactClass.OPERATION] == 1
 
 
 async def test_many_facts_share_a_commit(tmp_path: Path) -> None:
