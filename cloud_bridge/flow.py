@@ -35,6 +35,11 @@ THIN_BYTES_PER_S = 500_000.0
 """Below this the processor waits for the line, and compressing harder pays."""
 
 THIN_FOR_S = 2.0
+FULL_AFTER = 8
+FULL_FROM_S = QUEUE_S / 3
+"""A line is full when each of the last so many batches stood before it for at least so long. That the window is used
+up says nothing: it begins small, and one who then compresses harder never fills the line that would make it grow."""
+
 LEAST_BATCH_BYTES = 2_048
 LEAST_WINDOW_BYTES = 2 * LEAST_BATCH_BYTES
 ROUND_TRIP_EVERY_S = 10.0
@@ -67,14 +72,16 @@ class Flow:
         self._rates: deque[tuple[float, float]] = deque()
         self._round_trip_s = 0.0
         self._round_trip_at: float | None = None
-        self._full_at: float | None = None
+        self._stood: deque[tuple[float, float]] = deque(maxlen=FULL_AFTER)
+        """Acknowledged when, and for how long it stood before the line: the latest batches that did not go alone."""
         self._connection = 0
 
     def connected(self) -> None:
         """Another connection, perhaps over another line. What is out is sent again by the client, and stays counted."""
         self._connection += 1
         self._rates.clear()
-        self._round_trip_at = self._full_at = None
+        self._stood.clear()
+        self._round_trip_at = None
 
     @property
     def rate_bytes_s(self) -> float:
@@ -103,10 +110,7 @@ class Flow:
             return True
         if self.due(now):
             return False
-        if self.out_bytes + self.batch_bytes(now) <= self.window_bytes():
-            return True
-        self._full_at = now
-        return False
+        return self.out_bytes + self.batch_bytes(now) <= self.window_bytes()
 
     def due(self, now: float) -> bool:
         """Whether the round trip is to be measured: with one small batch and nothing else on the line."""
@@ -114,7 +118,9 @@ class Flow:
 
     def thin(self, now: float) -> bool:
         """Whether the line is what everything waits for, and slow enough for compressing harder to pay."""
-        full = self._full_at is not None and now - self._full_at < THIN_FOR_S
+        if len(self._stood) < FULL_AFTER or now - self._stood[-1][0] >= THIN_FOR_S:
+            return False
+        full = min(stood_s for _, stood_s in self._stood) >= FULL_FROM_S
         return full and self.rate_bytes_s < THIN_BYTES_PER_S
 
     def sent(self, size_bytes: int, now: float) -> Mark:
@@ -135,6 +141,8 @@ class Flow:
         took_s = max(SHORTEST_S, now - mark.sent_at)
         if self._round_trip_at is None or took_s <= self._round_trip_s or (mark.alone and self.due(now)):
             self._round_trip_s, self._round_trip_at = took_s, now
+        if not mark.alone:
+            self._stood.append((now, took_s - self._round_trip_s))
         over_s = max(SHORTEST_S, now - mark.delivered_at)
         self._note_rate((self._delivered_bytes - mark.delivered_bytes) / over_s, now, only_if_more=mark.idle)
 

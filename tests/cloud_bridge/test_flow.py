@@ -122,6 +122,17 @@ def test_only_a_line_that_is_full_and_slow_is_thin() -> None:
     assert not slow.flow.thin(slow.now), "nothing waits for it any more"
 
 
+def test_a_line_that_waits_for_the_processor_is_not_thin() -> None:
+    line = Line(250_000, 0.05)
+    for _ in range(100):
+        if line.flow.open(line.now):
+            line.send(line.flow.batch_bytes(line.now))
+        line.now += 0.04  # a batch is packed more slowly than the line carries it
+        while line.on_the_way and line.on_the_way[0][0] <= line.now:
+            line.flow.acked(line.on_the_way.popleft()[1], line.now)
+        assert not line.flow.thin(line.now)
+
+
 def test_what_is_acknowledged_on_another_connection_tells_nothing_of_this_one() -> None:
     line = Flow()
     line.connected()
