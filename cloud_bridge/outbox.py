@@ -24,6 +24,9 @@ from edge.bus.messages.facts import FactClass
 
 BULK = tuple(fact_class for fact_class in FactClass if policy.POLICY[fact_class].weight is not None)
 
+FLIGHT_OVERHEAD_BYTES = 320
+"""Of a PUBLISH besides its payload, at most: topic, header, expiry. It counts where bytes in flight are limited."""
+
 
 @dataclass(slots=True, eq=False)
 class Flight:
@@ -90,6 +93,7 @@ class Outbox:
         self._asked_at = -policy.ASK_TO_S
         self._ask_after_s = policy.LATE_S
         self._unacked: set[Flight] = set()
+        self._needed_bytes = 0
         self._passed = 0.0
         self.start({})
 
@@ -167,7 +171,7 @@ class Outbox:
     def choose(self, now: float) -> FactClass | float | None:
         """The class to send now; or seconds until there is one; or None while only an event can change the answer."""
         waiting = [fact_class for fact_class, track in self.tracks.items() if track.head > track.sent]
-        if not waiting or self.room <= 0 or not self._window_open() or (self._unacked and self.refusals.careful):
+        if not waiting or self.room <= 0 or not self._window_open(now) or (self._unacked and self.refusals.careful):
             return None
         if not self.heard and now < self._greeted_until:
             return self._greeted_until - now
@@ -215,10 +219,22 @@ class Outbox:
         """How many more publishes may be out unacknowledged."""
         return self.in_flight - len(self._unacked)
 
-    def _window_open(self) -> bool:
+    def window_left_bytes(self) -> int | None:
+        """How large a payload may leave now; None: as large as any. One always may when nothing is out."""
         if self.in_flight_bytes is None or not self._unacked:
-            return True
-        return sum(flight.size_bytes for flight in self._unacked) + self.packet_bytes <= self.in_flight_bytes
+            return None
+        out_bytes = sum(flight.size_bytes + FLIGHT_OVERHEAD_BYTES for flight in self._unacked)
+        return self.in_flight_bytes - out_bytes - FLIGHT_OVERHEAD_BYTES
+
+    def fits(self, size_bytes: int) -> bool:
+        """Whether a payload of this size may leave now. If not, nothing is chosen until it does."""
+        left = self.window_left_bytes()
+        self._needed_bytes = 0 if left is None or size_bytes <= left else size_bytes
+        return not self._needed_bytes
+
+    def _window_open(self, now: float) -> bool:
+        left = self.window_left_bytes()
+        return left is None or left >= (self._needed_bytes or min(self.packet_bytes, self.flow.batch_bytes(now)))
 
     def _may_run_ahead(self, *, critical: bool = False) -> bool:
         """Whether more may be sent than HQ has confirmed. Critical facts have as much room again, of their own."""

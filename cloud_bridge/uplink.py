@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from cloud_bridge import policy
 from cloud_bridge.cursors import Cursors
+from cloud_bridge.flow import LEAST_BATCH_BYTES
 from cloud_bridge.hindrance import Hindrance
 from cloud_bridge.outbox import Flight, Outbox, Track
 from cloud_bridge.packer import WHY_TOO_LARGE, Packer
@@ -253,6 +254,8 @@ class Uplink:
         topic = topics.up(self._store, fact_class.value)
         limit = self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES
         aim = limit if fact_class is FactClass.CRITICAL else min(limit, self.outbox.flow.batch_bytes(self._now()))
+        if (left := self.outbox.window_left_bytes()) is not None:
+            aim = min(aim, max(LEAST_BATCH_BYTES, left * 9 // 10))
         size_bytes = min(policy.MAX_BATCH_RAW_BYTES, self._packer.raw_bytes(fact_class, aim))
         most = 1 if self.outbox.refusals.one_fact(fact_class) else policy.MAX_BATCH_FACTS
         links = await self._tail.links(fact_class, after, most, size_bytes)
@@ -267,8 +270,8 @@ class Uplink:
             if packed.omitted:
                 log.error("%s %d is %s and stays here", fact_class.value, packed.first, WHY_TOO_LARGE)
                 await self._cursors.park(epoch, fact_class, [packed.first], WHY_TOO_LARGE)
-            if self._still(track, fact_class, after):
-                size = len(packed.payload)
+            size = len(packed.payload)
+            if self._still(track, fact_class, after) and self.outbox.fits(size):
                 flight = self.outbox.sent(fact_class, packed.first, packed.last, packed.head, size, self._now())
                 done = partial(self._done, flight)
                 self._publish(topic, packed.payload, expiry_s=policy.BROKER_KEEPS_S, on_done=done, resend=False)
@@ -290,6 +293,8 @@ class Uplink:
             if key is not None and latest[key] != row.seq:
                 continue
             if fact_class is not FactClass.CRITICAL and not self.outbox.flow.open(self._now()):
+                return
+            if not self.outbox.fits(len(row.body)):
                 return
             flight = self.outbox.sent(fact_class, first, row.seq, row.hash, len(row.body), self._now())
             first = row.seq + 1

@@ -103,7 +103,7 @@ def test_a_window_of_one_still_moves() -> None:
 
 
 def test_a_window_in_bytes_is_kept() -> None:
-    outbox = an_outbox(in_flight_bytes=2500)
+    outbox = an_outbox(in_flight_bytes=3500)
     outbox.see_heads({M: 10}, 0.0)
     first = send(outbox, M, size=1000)
     assert outbox.choose(1.1) is M
@@ -111,6 +111,24 @@ def test_a_window_in_bytes_is_kept() -> None:
     assert outbox.choose(1.1) is None
     outbox.acked(first, 1.1)
     assert outbox.choose(1.1) is M
+
+
+def test_a_window_in_bytes_has_room_for_several_batches_of_a_thin_line_and_for_none_that_does_not_fit() -> None:
+    outbox = Outbox(in_flight=10, in_flight_bytes=60_000, packet_bytes=56_000)
+    outbox.connected(-10.0)
+    outbox.first_word()
+    outbox.flow.acked(outbox.flow.sent(10_000, 0.0), 0.04)  # 250,000 bytes a second
+    outbox.see_heads({M: 10_000}, 0.0)
+    assert outbox.fits(56_000), "nothing is out"
+    first = send(outbox, M, size=7_000)
+    send(outbox, M, size=7_000)
+    assert outbox.choose(1.1) is M, "a largest packet would not fit, a batch of this line does"
+    assert outbox.fits(40_000)
+    assert not outbox.fits(50_000)
+    assert outbox.choose(1.1) is None, "what comes next is too large for what is left"
+    outbox.acked(first, 1.1)
+    assert outbox.choose(1.1) is M
+    assert outbox.fits(50_000)
 
 
 def test_a_batch_that_is_not_full_waits_a_moment_and_a_critical_fact_does_not() -> None:
