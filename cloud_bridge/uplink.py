@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NoReturn, Protocol
@@ -29,6 +30,7 @@ from edge.bus.client import BusError, Disconnected, Message
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import Confirmed, JournalHeads
 from edge.journal.reader import Row
+from edge.supervisor import Background
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,13 @@ LOOK_AGAIN_S = 1.0
 """Pause between two looks at a journal that could not be read."""
 
 SAVE_EVERY_S = 1.0
+WHY_REJECTED = "rejected by HQ"
 PACKET_OVERHEAD_BYTES = 64
 """Of a PUBLISH besides topic and payload: fixed header, packet id, expiry."""
+
+
+_Place = tuple[str, FactClass, int]
+"""Epoch, class, sequence."""
 
 
 class Publish(Protocol):
@@ -92,8 +99,8 @@ class Uplink:
         self._unsaved = asyncio.Event()
         self._readable = False
         self._look_at = self._looked_at = 0.0
-        self._parked: set[tuple[str, FactClass, int]] = set()
-        self._parking: set[asyncio.Task[None]] = set()
+        self._parked: set[_Place] = set()
+        self._parking = Background(sqlite3.Error)
         self._said = ""
 
     # -- what the daemon tells -----------------------------------------------------------------------------------------
@@ -227,6 +234,8 @@ class Uplink:
         self._looked_at = self._now()
         self._look_at = self._looked_at + SAFETY_S
         epoch, heads = await self._tail.epoch(), await self._tail.heads()
+        while (now_epoch := await self._tail.epoch()) != epoch:  # edge has put another file in its place in between
+            epoch, heads = now_epoch, await self._tail.heads()
         self._readable = True
         if epoch != self.epoch:
             confirmed = await self._cursors.confirmed(epoch)
@@ -263,13 +272,14 @@ class Uplink:
             track.head = track.sent
             return
         prev = await self._before(track, fact_class, links[0][0])
+        if not await self._same_epoch(epoch):
+            return
         if self._still(track, fact_class, after):
             thin = self.outbox.flow.thin(self._now())
             pack = partial(self._packer.pack, aim_bytes=aim, limit_bytes=limit, thin=thin)
             packed = await asyncio.to_thread(pack, fact_class, epoch, links, prev)
             if packed.omitted:
-                log.error("%s %d is %s and stays here", fact_class.value, packed.first, WHY_TOO_LARGE)
-                await self._cursors.park(epoch, fact_class, [packed.first], WHY_TOO_LARGE)
+                await self._stays(epoch, fact_class, packed.first)
             size = len(packed.payload)
             if self._still(track, fact_class, after) and self.outbox.fits(size):
                 flight = self.outbox.sent(fact_class, packed.first, packed.last, packed.head, size, self._now())
@@ -283,7 +293,7 @@ class Uplink:
         rows = await self._tail.rows(fact_class, after, most, policy.MAX_BATCH_RAW_BYTES)
         if not rows:
             track.head = track.sent
-        if not self._still(track, fact_class, after):
+        if not await self._same_epoch(self.epoch) or not self._still(track, fact_class, after):
             return
         topic = topics.up(self._store, fact_class.value)
         latest = {key: row.seq for row in rows if (key := _coalesce_key(row)) is not None}
@@ -299,8 +309,7 @@ class Uplink:
             flight = self.outbox.sent(fact_class, first, row.seq, row.hash, len(row.body), self._now())
             first = row.seq + 1
             if len(row.body) > self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES:
-                log.error("%s %d is %s and stays here", fact_class.value, row.seq, WHY_TOO_LARGE)
-                await self._cursors.park(self.epoch, fact_class, [row.seq], WHY_TOO_LARGE)
+                await self._stays(self.epoch, fact_class, row.seq)
                 self.outbox.stays(flight)
                 self._done(flight, None)
                 continue
@@ -314,6 +323,13 @@ class Uplink:
         if first != track.sent + 1:
             log.warning("%s %d to %d are no longer in the journal", fact_class.value, track.sent + 1, first - 1)
         return await self._tail.hash_at(fact_class, first - 1)
+
+    async def _same_epoch(self, epoch: str) -> bool:
+        """Whether what was just read is of this epoch: edge may have put another file in the journal's place."""
+        if await self._tail.epoch() == epoch:
+            return True
+        self._look_at = self._now()
+        return False
 
     def _still(self, track: Track, fact_class: FactClass, after: int) -> bool:
         """Whether the world is as it was when what follows `after` was read."""
@@ -345,15 +361,27 @@ class Uplink:
         if told <= self._parked:
             return
         self._parked |= told
-        task = asyncio.get_running_loop().create_task(self._park(dict(rejected)), name="park rejected facts")
-        self._parking.add(task)
-        task.add_done_callback(self._parking.discard)
+        self._parking.start(self._park(self.epoch, dict(rejected), told), "park rejected facts")
 
-    async def _park(self, rejected: Mapping[FactClass, list[int]]) -> None:
-        for fact_class, seqs in rejected.items():
-            if await self._cursors.park(self.epoch, fact_class, seqs, "rejected by HQ"):
-                log.error("HQ will never take %s %s: they stay in the journal; look at them there", fact_class, seqs)
+    async def _park(self, epoch: str, rejected: Mapping[FactClass, list[int]], told: set[_Place]) -> None:
+        try:
+            for fact_class, seqs in rejected.items():
+                if await self._cursors.park(epoch, fact_class, seqs, WHY_REJECTED):
+                    log.error(
+                        "HQ will never take %s %s: they stay in the journal; look at them there", fact_class, seqs
+                    )
+        except sqlite3.Error:
+            self._parked -= told  # HQ says it again
+            raise
         self._on_change()
+
+    async def _stays(self, epoch: str, fact_class: FactClass, seq: int) -> None:
+        """Note a fact that cannot be sent at all. HQ is told so in any case: a full disk here holds nothing up."""
+        log.error("%s %d is %s and stays here", fact_class.value, seq, WHY_TOO_LARGE)
+        try:
+            await self._cursors.park(epoch, fact_class, [seq], WHY_TOO_LARGE)
+        except sqlite3.Error as error:
+            log.error("that %s %d stays here could not be noted: %s", fact_class.value, seq, error)
 
     @staticmethod
     def _now() -> float:

@@ -121,14 +121,19 @@ def _send(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     def look(engine: Engine) -> int:
         from cloud_bridge.hq import commands
+        from cloud_bridge.hq.text import printable
 
         views = commands.look(engine, store=arguments.store, limit=arguments.last)
         if arguments.json:
             print(json.dumps([view.as_json() for view in views], indent=2))
             return 0
         print(commands.table(views) if views else "no command has been given yet")
-        for store, at, problem in commands.strangers(engine, arguments.store):
-            print(f"store {store} refused at {at} what is not HQ's: {problem['code']}: {problem['detail']}")
+        refused = commands.strangers(engine, arguments.store)
+        if refused:
+            print(printable(
+                f"store {store} refused at {at} what is not HQ's: {problem['code']}: {problem['detail']}"
+                for store, at, problem in refused
+            ))  # fmt: skip
         return 0
 
     return with_database(arguments.url, look)
@@ -141,7 +146,7 @@ def _show(arguments: argparse.Namespace) -> int:
         views = commands.look(engine, id_=arguments.id)
         if not views:
             return complain(f"there is no command {arguments.id!r}; `tillgate hq command list` shows them")
-        print(json.dumps(views[0].as_json(), indent=2, ensure_ascii=False))
+        print(json.dumps(views[0].as_json(), indent=2))
         return 0
 
     return with_database(arguments.url, look)

@@ -21,6 +21,7 @@ from cloud_bridge.hq.downlog import Downlog
 from cloud_bridge.hq.recipients import Recipient
 from cloud_bridge.hq.schema import commands_answered, commands_sent
 from cloud_bridge.hq.signing import signed
+from cloud_bridge.hq.text import aligned
 from edge.bus.envelope import Event, new_id, now_utc
 from edge.bus.messages.commands import COMMANDS, COMMANDS_STREAM, Command
 from edge.bus.messages.facts import TYPE_OF, CommandFinished, CommandReceived, first_error
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 RECEIVED, FINISHED = TYPE_OF[CommandReceived], TYPE_OF[CommandFinished]
 KEPT_ANSWER_BYTES = 256 * 1024
+SHOWN_STRANGERS = 20
 
 State = Literal["pending", "received", "done", "failed", "expired"]
 """pending: nothing heard yet; expired: nothing was heard, and no store begins it any more."""
@@ -119,19 +121,23 @@ def _utc(moment: datetime) -> str:
 
 def note(db: Connection, store: str, event: Event) -> None:
     """A store has received or finished a command: keep it where it is found. Called while the fact is recorded."""
-    data, at = event.get("data"), str(event.get("time"))[:40]
-    if not isinstance(data, dict):
-        return
-    values: dict[str, Any] = {}
-    if event["type"] == RECEIVED:
-        values = {"received_at": at}
-    elif event["type"] == FINISHED:
-        text = orjson.dumps(data).decode()
-        kept = text if len(text) <= KEPT_ANSWER_BYTES else None
-        values = {"finished_at": at, "ok": data.get("ok") is True, "answer": kept}
-    named = data.get("command")
-    ours = isinstance(named, str) and 0 < len(named) <= 64
-    command = named if ours else str(event["id"])[:64]
+    at = str(event.get("time") or "")[:40]
+    values: dict[str, Any]
+    try:
+        if event["type"] == RECEIVED:
+            command: str | None = CommandReceived.model_validate(event.get("data"), strict=False).command
+            values = {"received_at": at}
+        else:
+            said = CommandFinished.model_validate(event.get("data"), strict=False)
+            command, text = said.command, orjson.dumps(event["data"]).decode()
+            if command is None and said.problem is None:
+                return
+            kept = text if len(text) <= KEPT_ANSWER_BYTES else None
+            values = {"finished_at": at, "ok": said.ok, "answer": kept}
+    except ValidationError:
+        return  # it stays a fact like any other
+    ours = command is not None
+    command = command if command is not None else str(event["id"])[:64]
     if "\0" in f"{command}{at}":
         return  # PostgreSQL has no place for it; it stays a fact like any other
     make: Any = sqlite.insert if db.dialect.name == "sqlite" else postgresql.insert
@@ -157,15 +163,17 @@ def look(engine: Engine, *, store: str | None = None, id_: str | None = None, li
     return [_view(row, answers.get(row.id, []), store) for row in rows]
 
 
-def strangers(engine: Engine, store: str | None = None) -> Sequence[tuple[str, str, dict[str, Any]]]:
-    """(store, time, problem) of what stores refused that nobody could prove to be HQ's."""
+def strangers(
+    engine: Engine, store: str | None = None, limit: int = SHOWN_STRANGERS
+) -> Sequence[tuple[str, str, dict[str, Any]]]:
+    """(store, time, problem) of the last that stores refused because nobody could prove it to be HQ's, in order."""
     columns = commands_answered.c
     query = select(commands_answered).where(and_(columns.ours.is_(False), columns.answer.is_not(None)))
     if store is not None:
         query = query.where(columns.store == store)
     with engine.connect() as db:
-        rows = db.execute(query.order_by(columns.finished_at)).all()
-    return [(row.store, row.finished_at, orjson.loads(row.answer)["problem"]) for row in rows]
+        rows = db.execute(query.order_by(columns.finished_at.desc()).limit(limit)).all()
+    return [(row.store, row.finished_at, orjson.loads(row.answer)["problem"]) for row in reversed(rows)]
 
 
 def _view(row: Row[Any], answers: Sequence[Row[Any]], store: str | None) -> CommandView:
@@ -195,10 +203,7 @@ def table(views: Sequence[CommandView]) -> str:
         for answer in view.answers or [Answer("-", "pending", None, None, None)]:
             what = f"{view.operation} {' '.join(str(value) for value in view.parameters.values())}".strip()
             lines.append([view.issued_at, view.to, what, answer.store, answer.state, _said(answer), view.id])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return aligned(lines)
 
 
 def _said(answer: Answer) -> str:

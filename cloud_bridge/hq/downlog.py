@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 WINDOW = 32
 """So many messages of a stream are sent for one question; the store asks for the next when it has them."""
 
+CATCH_UP = 10_000
+"""A store that has more of a stream than this log is believed so far: a log that was put back from a copy lacks a few
+days. One that says more is wrong, and must not use up the numbers of a whole group."""
+
 ASKS_KEPT_S = 3600
 
 Make = Callable[[str, int], bytes]
@@ -118,7 +122,7 @@ class Downlog:
                 scope, stream, epoch, last = row["scope"], row["stream"], row["epoch"], int(row["last"])
                 key = scopes[scope] + stream
                 have = need.have.get(key)
-                if have is not None and have.epoch == epoch and last < have.seq:
+                if have is not None and have.epoch == epoch and last < have.seq <= last + CATCH_UP:
                     last = self._catch_up(db, scope, stream, have.seq)
                 after = have.seq if have is not None and have.epoch == epoch else 0
                 first, until = self._next(db, scope, stream, after, last)

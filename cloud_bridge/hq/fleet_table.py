@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from cloud_bridge.hq.fleet_view import ClassView, FleetView, StoreView
+from cloud_bridge.hq.text import printable
 from edge.bus.wording import lasted, outage_lines
 
 NARROW, WIDE = 80, 120
@@ -36,7 +37,7 @@ def table(fleet: FleetView, width: int = NARROW) -> str:
         out.append("  ".join(cells).rstrip()[:width])
         if store is not None:
             out += _troubles(store, width, SHOWN_TROUBLES)
-    return _printable(out)
+    return printable(out)
 
 
 def _summary(fleet: FleetView, width: int) -> Iterator[str]:
@@ -102,13 +103,7 @@ def page(store: StoreView, width: int = NARROW) -> str:
         ]
     if store.outages:
         out += ["", "outages, the newest first", *outage_lines(store.outages, width)]
-    return _printable(out)
-
-
-def _printable(lines: Sequence[str]) -> str:
-    """What a store says must not steer the terminal of whoever reads it."""
-    safe = ("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line) for line in lines)
-    return "\n".join(safe)
+    return printable(out)
 
 
 def _facts_of(store: StoreView, width: int) -> Iterator[str]:

@@ -18,8 +18,8 @@ from cloud_bridge.hq import schema
 Chain = tuple[str, str, str]
 """(store, epoch, class)"""
 
-SCAN_FACTS = 50_000
-"""How far `contiguous` may move in one transaction over facts that had come out of order."""
+SCAN_FROM, SCAN_TO = 1, 50_000
+"""Facts that had come out of order are read so many at a time: behind a hole that stays, one is enough to see it."""
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ def _gone(db: Connection, chains: Collection[Chain]) -> dict[Chain, list[tuple[i
 def _advance_one(db: Connection, head: Head, gone: Iterable[tuple[int, int]]) -> None:
     facts = schema.facts.c
     head.highest = max([head.highest, *(last for _, last in gone)])
-    moved = head.highest > head.contiguous
+    moved, scan = head.highest > head.contiguous, SCAN_FROM
     while moved:
         moved = False
         for first, last in gone:
@@ -124,8 +124,9 @@ def _advance_one(db: Connection, head: Head, gone: Iterable[tuple[int, int]]) ->
             select(facts.seq, facts.hash)
             .where(and_(of(facts, head.chain), facts.seq > head.contiguous))
             .order_by(facts.seq)
-            .limit(SCAN_FACTS)
+            .limit(scan)
         )
+        scan = min(SCAN_TO, 16 * scan)
         for seq, digest in db.execute(following):
             if seq != head.contiguous + 1:
                 break

@@ -13,6 +13,7 @@ from cloud_bridge.hq.downlog import Downlog
 from cloud_bridge.hq.recipients import Recipient
 from cloud_bridge.hq.schema import notices_sent
 from cloud_bridge.hq.signing import signed
+from cloud_bridge.hq.text import aligned
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.notices import NOTICES_STREAM, Level, Notice
@@ -98,7 +99,4 @@ def table(views: Sequence[NoticeView]) -> str:
     """As text, one line each."""
     lines = [["issued", "until", "to", "level", "id", "text"]]
     lines += [[view.issued_at, view.until, view.to, view.level, view.id, view.text or "(withdrawn)"] for view in views]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return aligned(lines)

@@ -354,6 +354,16 @@ def test_the_log_numbers_once_and_replays_from_anywhere(hq: Engine) -> None:
     assert missing(prices=(epoch, 4)) == [("prices", 8, 8, 8)]
 
 
+def test_one_store_cannot_use_up_the_numbers_of_its_group(hq: Engine) -> None:
+    log = Downlog(hq)
+    (one,) = log.append(group_scope("north"), "prices", [made("one")])
+    epoch = str(frame.unpack(one[1])[0]["epoch"])
+    have = {"north:prices": StreamPosition(epoch=epoch, seq=2**53)}
+    (window,) = log.windows(Need(store=STORE, have=have))
+    assert (window.offered.first, window.offered.until, window.offered.last) == (2, 1, 1)
+    assert [seq for seq, _ in log.append(group_scope("north"), "prices", [made("two")])] == [2]
+
+
 def test_a_store_is_sent_a_window_at_a_time(hq: Engine) -> None:
     log = Downlog(hq)
     log.append(store_scope(STORE), "prices", [made(str(n)) for n in range(100)])

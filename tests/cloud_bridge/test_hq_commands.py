@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -18,14 +19,17 @@ from sqlalchemy import Engine
 
 from cloud_bridge import cli
 from cloud_bridge.commands import at_hq
-from cloud_bridge.hq import keys, price_list, schema
+from cloud_bridge.hq import commands, keys, price_list, schema
 from cloud_bridge.hq.downlog import Downlog, store_scope
 from cloud_bridge.hq.recipients import Recipient
-from edge.bus import frame, topics
+from cloud_bridge.hq.record import Recorder
+from edge.bus import envelope, frame, topics
 from edge.bus.client import Address, Client, Message
+from edge.bus.messages.facts import FactClass
 from edge.bus.messages.prices import PriceItem, PriceManifest, SignedManifest
 from tests.cloud_bridge.conftest import Configure
-from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, scalars, until
+from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, count_at_hq, scalars, until
+from tests.cloud_bridge.test_record import Journal
 
 LIST = (
     'code,text,price_minor,per,tax\n4006381333931,Pencil HB,129,each,A\n2100010,"Bananas, loose",199,kg,\n42,Bag,10,,\n'
@@ -272,3 +276,34 @@ async def test_many_messages_leave_in_order_and_their_progress_is_shown_on_a_ter
         await until(lambda: len(heard) == 50)
     assert heard == [topics.down(store, "prices") for store in stores for _ in range(2)]
     assert "sent 32 of 50 messages\rsent 50 of 50 messages\n" in capsys.readouterr().err
+
+
+def test_what_a_store_says_of_commands_neither_breaks_the_list_nor_steers_the_terminal(
+    hq: Engine, key: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    id_, _, _ = commands.give(
+        hq, keys.load(key[0]), Recipient(store=STORE), "status.report", {}, by="me", lifetime=timedelta(hours=1)
+    )
+    problem = {"code": "\x1b[2J", "detail": "\x1b]0;mine\x07"}
+    data: list[object] = [
+        "no object",
+        {"command": id_, "operation": None, "ok": False, "problem": "no object"},
+        {"command": id_, "operation": None, "ok": False, "problem": {}},
+        {"command": None, "operation": None, "ok": False},
+        {"command": None, "operation": None, "ok": False, "problem": problem},
+        {"command": id_, "operation": None, "ok": False, "problem": problem},
+    ]
+    events = [envelope.build(commands.FINISHED, envelope.gateway_source(STORE), one) for one in data]  # type: ignore[arg-type]
+    bodies = [
+        envelope.canonical({**event, "tgclass": "operation", "tgseq": seq}) for seq, event in enumerate(events, start=1)
+    ]
+    Recorder(hq).record([Journal(bodies, FactClass.OPERATION).cut(1, len(bodies))])
+    assert count_at_hq(hq) == len(bodies)
+    (view,) = commands.look(hq)
+    assert [answer.state for answer in view.answers] == ["failed"]
+    assert len(commands.strangers(hq)) == 1
+    capsys.readouterr()
+    url = hq.url.render_as_string(hide_password=False)
+    for arguments in (["list"], ["list", "--json"], ["show", id_]):
+        assert run("hq", "command", *arguments, "--url", url) == 0
+        assert "\x1b" not in capsys.readouterr().out

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq import fleet, fleet_table, schema
@@ -80,6 +81,25 @@ def test_a_hole_holds_confirmation_back_until_it_is_filled(hq: Engine, journal: 
     assert fleet.look(hq).stores[0].missing == 10
     assert confirmed(recorder.record([journal.cut(11, 20)])) == 30
     assert fleet.look(hq).stores[0].missing == 0
+
+
+def test_a_hole_that_stays_costs_one_row_and_not_all_that_is_behind_it(hq: Engine, journal: Journal) -> None:
+    recorder = Recorder(hq)
+    recorder.record([journal.cut(1, 10), journal.cut(12, 90)])
+    read: list[int] = []
+    event.listen(hq, "after_cursor_execute", lambda *seen: read.append(_rows_of_a_scan(*seen[2:4])))
+    assert confirmed(recorder.record([journal.cut(91, 100)])) == 10
+    assert [count for count in read if count] == [1]
+    assert confirmed(recorder.record([journal.cut(11, 11)])) == 100
+    assert sum(read) > 80, "now they are all looked at"
+
+
+def _rows_of_a_scan(statement: str, parameters: Any) -> int:
+    """How many facts at most a statement reads that looks for what follows a hole; 0 for any other."""
+    if not statement.startswith("SELECT facts.seq, facts.hash") or "LIMIT" not in statement:
+        return 0
+    values = list(parameters.values()) if isinstance(parameters, dict) else list(parameters)
+    return max(value for value in values[3:] if isinstance(value, int) and value != 10)
 
 
 def test_a_tombstone_accounts_for_a_range_that_will_never_come(hq: Engine) -> None:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
+from cloud_bridge import policy
+from cloud_bridge.cursors import Cursors
 from cloud_bridge.hq.record import holes
+from cloud_bridge.outbox import Outbox
+from cloud_bridge.pace import Budget
+from cloud_bridge.salvaged import Salvaged
+from cloud_bridge.tail import Tail
+from edge.bus import frame, topics
+from edge.bus.client import Message
 from edge.bus.messages.facts import FactClass
+from edge.bus.messages.links import Confirmed
+from edge.config import StoreConfig
 from edge.journal.audit import verify
 from tests.cloud_bridge.conftest import Configure
-from tests.cloud_bridge.rig import Edge, Mosquitto, a_bridge, a_receiver, until
+from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, until
 
 PAGE = 4096
 COUNT = 600
@@ -30,7 +43,7 @@ def _leaves(content: bytes) -> list[int]:
 def _nul_pages(path: Path) -> None:
     """Some pages of the backlog became zeros, as after a power cut on a cheap card."""
     content = bytearray(path.read_bytes())
-    leaves = _leaves(content)
+    leaves = _leaves(bytes(content))
     for at in leaves[len(leaves) // 2 : len(leaves) // 2 + 3]:
         content[at : at + PAGE] = bytes(PAGE)
     path.write_bytes(content)
@@ -93,3 +106,73 @@ def _contiguous(engine: Engine, epoch: str) -> int:
     with engine.connect() as db:
         query = text("SELECT contiguous FROM heads WHERE class = 'transaction' AND epoch = :epoch")
         return int(db.execute(query, {"epoch": epoch}).scalar() or 0)
+
+
+@contextlib.asynccontextmanager
+async def a_sender(
+    config: StoreConfig, sent: list[frame.Header], budget: Budget | None = None
+) -> AsyncIterator[tuple[Salvaged, Outbox]]:
+    """What sends a damaged journal, on a line that only keeps the headers of what it is given."""
+
+    def publish(topic: str, payload: bytes, **more: Any) -> None:
+        sent.append(frame.unpack(payload)[0])
+        more["on_done"](None)
+
+    tail, cursors = Tail(config.store_db), await Cursors.open(config.bridge_db)
+    outbox = Outbox(in_flight=10, packet_bytes=64_000, budget=budget)
+    sender = Salvaged(
+        store=STORE, tail=tail, cursors=cursors, outbox=outbox, publish=publish, confirm="hq", wire="batch"
+    )
+    sender.on_connected()
+    task = asyncio.create_task(sender.run(), name="salvaged")
+    try:
+        yield sender, outbox
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await tail.close()
+        await cursors.close()
+
+
+async def a_damaged_journal(config: StoreConfig, *classes: FactClass) -> str:
+    """Of which all can be read; returns its epoch."""
+    async with Edge(config).running() as edge:
+        for fact_class in classes:
+            await edge.journal(fact_class, 20)
+        epoch = edge.store.epoch
+    _no_header(config.store_db)
+    async with Edge(config).running() as edge:
+        assert edge.store.salvaged is not None
+    return epoch
+
+
+async def test_a_class_that_hq_does_not_take_holds_up_no_other(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gateway writes the same chain, say: HQ never confirms it."""
+    monkeypatch.setattr(policy, "CONFIRM_WITHIN_S", 0.2)
+    config = configure(1)
+    epoch = await a_damaged_journal(config, FactClass.CRITICAL, FactClass.TRANSACTION)
+    sent: list[frame.Header] = []
+    async with a_sender(config, sent) as (sender, _):
+        await until(lambda: [one["class"] for one in sent] == ["critical", "transaction"])
+        told = Confirmed(epoch=epoch, confirmed={FactClass.TRANSACTION: 20})
+        message = Message(topics.confirmed(STORE), told.model_dump_json().encode(), 0, False, 0, None)
+        assert sender.hears(message)
+
+
+async def test_a_damaged_journal_waits_for_the_hours_budget_also_while_nothing_else_does(configure: Configure) -> None:
+    config = configure(1)
+    await a_damaged_journal(config, FactClass.TRANSACTION)
+    sent: list[frame.Header] = []
+    budget = Budget(bytes_per_hour=12_000)
+    budget.spend(100_000, asyncio.get_running_loop().time(), metered=True)
+    async with a_sender(config, sent, budget) as (sender, outbox):
+        assert outbox.budget_wait_s(asyncio.get_running_loop().time()) == 0, "the uplink has nothing to send"
+        await until(lambda: sender.waits)
+        assert sent == []
+        budget.resume({"bytes": (1_000.0, 0.0)}, 0.0, asyncio.get_running_loop().time())
+        sender.on_connected()
+        await until(lambda: sent)
+    left, _ = budget.levels(asyncio.get_running_loop().time())["bytes"]
+    assert left < 1_000

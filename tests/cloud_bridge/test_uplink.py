@@ -7,17 +7,23 @@ import itertools
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from cloud_bridge import policy
+from cloud_bridge.cursors import Cursors
 from cloud_bridge.hq import schema
+from cloud_bridge.outbox import Outbox
 from cloud_bridge.profiles import PROFILES
+from cloud_bridge.tail import Tail
+from cloud_bridge.uplink import Uplink
 from demo.wan import Wan
 from edge.bus import frame, topics
 from edge.bus.client import Address, Client, Message
 from edge.bus.messages.facts import FactClass
+from edge.bus.messages.links import Confirmed
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import (
     STORE,
@@ -317,3 +323,75 @@ async def test_without_cloud_the_bridge_idles_and_says_so(tmp_path: Path, config
         await until(lambda: edge.status and "no [cloud]" in edge.status.detail)
         assert edge.status is not None
         assert edge.status.link == "unknown"
+
+
+async def test_facts_of_a_new_journal_are_never_sent_under_the_epoch_of_the_old_one(configure: Configure) -> None:
+    """Edge starts anew in mid-link, finds the journal damaged and begins another, before the bridge has heard of it."""
+    config = configure(1)
+    sent: list[frame.Header] = []
+
+    def publish(topic: str, payload: bytes, **more: Any) -> None:
+        sent.append(frame.unpack(payload)[0])
+
+    async with Edge(config).running() as edge:
+        await edge.journal(FactClass.TRANSACTION, 3)
+        old = edge.store.epoch
+    tail, cursors = Tail(config.store_db), await Cursors.open(config.bridge_db)
+    uplink = Uplink(
+        store=STORE, tail=tail, cursors=cursors, outbox=Outbox(in_flight=10, packet_bytes=64_000), publish=publish,
+        ask=lambda: None, on_change=lambda: None,
+    )  # fmt: skip
+    task = asyncio.create_task(uplink.run(), name="uplink")
+    try:
+        await until(lambda: uplink.epoch == old)
+        for file in config.store_db.parent.glob("store.db*"):
+            file.rename(file.with_name(f"aside-{file.name}"))
+        async with Edge(config).running() as edge:
+            await edge.journal(FactClass.TRANSACTION, 5)
+            new = edge.store.epoch
+            uplink.on_connected(10, None)
+            uplink.outbox.first_word()
+            await until(lambda: sent)
+            assert {str(one["epoch"]) for one in sent} == {new}
+            await until(lambda: sent[-1]["last"] == 5)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await tail.close()
+        await cursors.close()
+
+
+def _nowhere(topic: str, payload: bytes, **more: Any) -> None:
+    """A line on which nothing arrives."""
+
+
+async def test_what_hq_refuses_is_noted_once_the_disk_takes_it(configure: Configure) -> None:
+    config = configure(1)
+    async with Edge(config).running() as edge:
+        await edge.journal(FactClass.TRANSACTION, 3)
+    tail, cursors = Tail(config.store_db), await Cursors.open(config.bridge_db)
+    uplink = Uplink(
+        store=STORE, tail=tail, cursors=cursors, outbox=Outbox(in_flight=10, packet_bytes=64_000),
+        publish=lambda *_, **__: None, ask=lambda: None, on_change=lambda: None,
+    )  # fmt: skip
+    task = asyncio.create_task(uplink.run(), name="uplink")
+    try:
+        await until(lambda: uplink.epoch)
+        told = Confirmed(
+            epoch=uplink.epoch, confirmed={FactClass.TRANSACTION: 3}, rejected={FactClass.TRANSACTION: [2]}
+        )
+        said = told.model_dump_json().encode()
+        await cursors.db.execute("PRAGMA query_only = ON")
+        uplink.on_confirmed(Message(topics.confirmed(STORE), said, 0, False, 0, None))
+        await asyncio.gather(*(one for one in asyncio.all_tasks() if one.get_name() == "park rejected facts"),
+                             return_exceptions=True)  # fmt: skip
+        assert await cursors.parked() == 0
+        await cursors.db.execute("PRAGMA query_only = OFF")
+        uplink.on_confirmed(Message(topics.confirmed(STORE), said, 0, False, 0, None))
+        await asyncio.gather(*(one for one in asyncio.all_tasks() if one.get_name() == "park rejected facts"))
+        assert await cursors.parked() == 1
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await tail.close()
+        await cursors.close()
