@@ -297,7 +297,13 @@ async def _link_up(
                 report.say(verdict.link, verdict.detail)
 
     client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
+
+    def granted() -> None:
+        downlink.ask_now()  # HQ's answers so far met nobody
+        changed()
+
     client.on_connect.append(connected)
+    client.on_granted.append(granted)
     client.on_disconnect.append(disconnected)
     report.say("unknown", f"connecting to {client.address}")
     work: list[Work] = [

@@ -86,6 +86,10 @@ KNOWN_TOPICS = 4_096
 STEADY_S = 5.0
 """A connection that lived shorter does not reset the backoff: a broker that throws us out at once is left in peace."""
 CLOSE_WITHIN_S = 2.0
+ASK_AGAIN_S = 2.0
+ASK_AGAIN_TO_S = 60.0
+"""A subscription that the broker refused is asked for again after this, doubling up to that: a cluster that has just
+lost a node refuses for a moment what it grants otherwise."""
 
 
 T = TypeVar("T")
@@ -168,7 +172,8 @@ class Client:
     broker takes in one SUBSCRIBE.
 
     `on_connect` callbacks get whether the broker still had our session; `on_disconnect` callbacks get the reason, for
-    each lost connection and each failed attempt. `on_bug(topic, exception)` hears of handlers that raised.
+    each lost connection and each failed attempt; `on_granted` callbacks hear that subscriptions which the broker had
+    `refused` on this connection are made now. `on_bug(topic, exception)` hears of handlers that raised.
     """
 
     default_backoff = Backoff()
@@ -203,6 +208,7 @@ class Client:
         self.client_id = client_id
         self.on_connect: list[Callable[[bool], None]] = []
         self.on_disconnect: list[Callable[[Disconnected], None]] = []
+        self.on_granted: list[Callable[[], None]] = []
         self.last_error: BusError | None = None
         self.server_limits = ServerLimits()
         self.refused: list[SubscribeRefused] = []
@@ -316,7 +322,7 @@ class Client:
                     tried = self._loop.time()  # the broker counts from when it heard of us, not from our first packet
                 log.info("%s: connected to %s%s", self.client_id, self.address, " again" if lost_for else "")
                 lost_for = None
-                reason = await asyncio.shield(link.lost)
+                reason = await self._until_lost(link)
             except Disconnected as error:
                 reason = error
             finally:
@@ -343,6 +349,25 @@ class Client:
             since_tried_s = self._loop.time() - tried
             attempt = 1 if since_tried_s > STEADY_S else attempt + 1
             await asyncio.sleep(self._backoff.delay_s(attempt, since_tried_s))
+
+    async def _until_lost(self, link: Link) -> Disconnected:
+        """Why the connection went. While it lasts, ask again for what the broker refused to let us read."""
+        pause_s = ASK_AGAIN_S
+        while self.refused and not link.lost.done():
+            await asyncio.wait([link.lost], timeout=pause_s)
+            if link.lost.done():
+                break
+            pause_s = min(ASK_AGAIN_TO_S, 2 * pause_s)
+            filters = [one.topic_filter for one in self.refused if one.topic_filter in self._subscriptions]
+            asked = [self._subscriptions[topic_filter] for topic_filter in filters]
+            self.refused = await self._subscribe_on(link, asked)
+            if len(self.refused) < len(asked):
+                log.info("%s: the broker lets us read now what it had refused", self.client_id)
+                for callback in self.on_granted:
+                    self._loop.call_soon(callback)
+            if not self.refused and isinstance(self.last_error, SubscribeRefused):
+                self.last_error = None
+        return await asyncio.shield(link.lost)
 
     async def _connect(self) -> Link:
         """A connection with CONNACK and subscriptions done. Raises `Disconnected`."""

@@ -83,6 +83,20 @@ class RefusesTopic(Manners):
             link.end()
 
 
+class RefusesSubscriptions(Manners):
+    """Answers so many subscriptions of a topic with 0x80, as a cluster does that has just lost a node."""
+
+    def __init__(self, part: str, times: int) -> None:
+        self.part, self.times = part, times
+
+    def subscribed(self, link: Connection, topic_filter: str, granted: int) -> int:
+        """Refuse while there is something left to refuse."""
+        if self.part not in topic_filter or not self.times:
+            return granted
+        self.times -= 1
+        return 0x80
+
+
 class CutsOnSize(Manners):
     """Closes when a packet is larger than it likes, of which it has said nothing."""
 

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from cloud_bridge import policy, refusals
 from cloud_bridge.hq import schema
 from cloud_bridge.profiles import PROFILES
+from edge.bus import client
 from edge.bus.messages.facts import FactClass
 from edge.config import StoreConfig
 from tests.cloud_bridge.conftest import Configure
@@ -30,6 +31,7 @@ from tests.cloud_bridge.stand_in_manners import (
     Freezes,
     NeverAcks,
     Refuses,
+    RefusesSubscriptions,
     RefusesTopic,
     Repeats,
     Says,
@@ -339,3 +341,18 @@ async def test_single_events_pass_a_topic_that_is_refused(protocol: str, configu
             await until(lambda: edge.status and edge.status.confirmed == rest)
             broker.treat(STORE, Manners())
             await until(lambda: everything(edge))
+
+
+@PROTOCOLS
+@pytest.mark.parametrize(("who", "part"), [("hq", "/up/"), (STORE, "/confirmed")])
+async def test_a_subscription_that_was_refused_for_a_moment_is_asked_for_again(
+    who: str, part: str, protocol: str, hq_file: Engine, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HQ's or the store's: the connection stays, and nobody sits on it deaf for ever."""
+    monkeypatch.setattr(client, "ASK_AGAIN_S", 0.2)
+    manners = RefusesSubscriptions(part, 2)
+    async with StandIn().running() as broker:
+        broker.treat(who, manners)
+        await drained(configure(broker.port, f'protocol = "{protocol}"\n'), broker, hq_file)
+        assert not manners.times
+        assert len([one for one, _ in broker.attempts if one == who]) == 1, "on the connection that it had"

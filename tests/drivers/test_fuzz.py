@@ -128,7 +128,8 @@ class SaysNothingOfIt(Toledo8217):
 def test_what_is_wrong_is_found(parser: Callable[[], Toledo8217], what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.fuzz import runner
 
-    monkeypatch.setattr(runner, "HANG_S", 0.2)
+    if parser is Hangs:  # the others have time: a loaded machine is no endless loop
+        monkeypatch.setattr(runner, "HANG_S", 0.2)
     seeds = targets()["toledo-8217"].seeds
     target = Target("toledo-8217", [Setup({})], list(seeds), build=lambda _: parser())
     (finding,) = Fuzzer(target, SEED).stretch(60, inputs=2_000_000).findings

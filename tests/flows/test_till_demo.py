@@ -191,7 +191,7 @@ async def _relay() -> None:
 
     ports = Ports.free(0)
     cloud = await asyncio.start_server(echo, "127.0.0.1", ports.cloud)
-    async with asyncio.timeout(WITHIN_S), Wan(ports.wan, ports.probe, ports.cloud) as wan:
+    async with asyncio.timeout(WITHIN_S), Wan(ports.cloud, port=ports.wan, probe_port=ports.probe) as wan:
         reader, writer = await asyncio.open_connection("127.0.0.1", ports.wan)
         writer.write(b"before")
         assert await reader.readexactly(6) == b"before"
