@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,6 +71,10 @@ class Stream:
         """The last sequence in hand."""
         newest = next(reversed(self.pending)) if self.pending else self.committed
         return max(newest, self.gone)
+
+    def finished(self) -> list[int]:
+        """What of it edge has answered, up to the first that it has not."""
+        return [seq for seq, _ in itertools.takewhile(lambda one: one[1].done, self.pending.items())]
 
     @property
     def lacks(self) -> bool:

@@ -138,7 +138,9 @@ class Downlink:
     # -- running -------------------------------------------------------------------------------------------------------
 
     async def run(self) -> NoReturn:
-        """Take what comes, until cancelled."""
+        """Take what comes, until cancelled. `sqlite3.Error` when ``bridge.db`` cannot be written: run it again."""
+        for key, stream in self.streams.items():
+            await self._settle(key, stream)  # what could not be saved then
         while True:
             self._nudge.clear()
             while not self._inbox.empty():
@@ -224,6 +226,7 @@ class Downlink:
         if offer.ask != self._question:
             return  # the answer to an earlier question: things may have changed since
         self._unanswered = False
+        passed: list[tuple[str, Stream]] = []
         for key, offered in offer.streams.items():
             group, _, name = key.rpartition(":")
             if group and group not in self._groups:
@@ -232,18 +235,23 @@ class Downlink:
             stream = self.streams.get(key)
             if stream is None or stream.epoch != offered.epoch:
                 stream = self._begin(key, name, offered.epoch)
-            await self._told(key, stream, offered)
+            if self._told(key, stream, offered):
+                passed.append((key, stream))
+        for key, stream in passed:
+            await self._cursors.save_position(key, stream.epoch, stream.committed)
 
-    async def _told(self, key: str, stream: Stream, offered: Offered) -> None:
+    def _told(self, key: str, stream: Stream, offered: Offered) -> bool:
+        """HQ's word on one stream; returns whether its position has moved."""
         stream.seen = max(stream.seen, offered.last)
         stream.until = max(stream.until, offered.until)
         if offered.first - 1 > stream.last:
             log.warning("HQ has %s from %d on: what was before is obsolete", key, offered.first)
             stream.gone = offered.first - 1
+            self._heard()
             if not stream.pending:
                 stream.committed = stream.gone
-                await self._cursors.save_position(key, stream.epoch, stream.committed)
-            self._heard()
+                return True
+        return False
 
     def _begin(self, key: str, name: str, epoch: str) -> Stream:
         """A stream from its first number on; what is in hand of another epoch is let go."""
@@ -265,19 +273,20 @@ class Downlink:
         if not answer.ok:
             log.error("edge refuses %s %d for good: %s", answer.stream, answer.seq, answer.detail)
         stream.pending[answer.seq].done = True
-        finished: list[Pending] = []
-        while stream.pending and (first := next(iter(stream.pending.items())))[1].done:
-            finished.append(first[1])
-            del stream.pending[first[0]]
-            stream.committed = first[0]
+        await self._settle(key, stream)
+
+    async def _settle(self, key: str, stream: Stream) -> None:
+        """Save how far edge has committed a stream, then let go of that. `sqlite3.Error`: all is as it was."""
+        finished = stream.finished()
         if not finished:
             return
-        if not stream.pending:
-            stream.committed = max(stream.committed, stream.gone)
+        rest = len(stream.pending) - len(finished)
+        committed = finished[-1] if rest else max(finished[-1], stream.gone)
+        await self._cursors.save_position(key, stream.epoch, committed)
+        stream.committed = committed
         stream.tries, stream.again_at = 0, self._now() + AGAIN_AFTER_S
-        await self._cursors.save_position(key, stream.epoch, stream.committed)
-        for pending in finished:
-            pending.ack()
+        for seq in finished:
+            stream.pending.pop(seq).ack()
         self._heard()
         self._ask_if_next(stream)
 

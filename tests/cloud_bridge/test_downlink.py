@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cloud_bridge.hq.schema import downlink_log
 from edge.bus import envelope, frame, topics
 from edge.bus.client import Address, Client, Message
 from edge.bus.messages.links import Committed, Need, Offer, Offered, StreamPosition
+from edge.supervisor import keep_running
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, until
 
@@ -106,8 +108,6 @@ async def test_a_group_stream_is_kept_apart_from_the_stores_own(
 
 
 def _position(file: Path, seq: int) -> bool:
-    import sqlite3
-
     with contextlib.closing(sqlite3.connect(file)) as db:
         return db.execute("SELECT seq FROM downlink WHERE stream = 'prices'").fetchone() == (seq,)
 
@@ -165,7 +165,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     cursors = await Cursors.open(tmp_path / "bridge.db")
     bench = Bench(cursors)
     await bench.line.load()
-    task = asyncio.create_task(bench.line.run(), name="downlink")
+    task = asyncio.create_task(keep_running("downlink", bench.line.run, expected=(sqlite3.Error,)), name="downlink")
     yield bench
     task.cancel()
     await asyncio.wait([task])
@@ -183,6 +183,20 @@ async def test_acknowledged_after_commit_and_in_order(bench: Bench) -> None:
     bench.commit(1)
     await until(lambda: first.acked and second.acked)
     assert bench.line.need().have["prices"].seq == 2
+
+
+async def test_a_full_disk_keeps_no_acknowledgement_back_for_ever(bench: Bench) -> None:
+    first, second = bench.arrive(down(1)), bench.arrive(down(2))
+    await until(lambda: len(bench.forwarded) == 2)
+    await bench.cursors.db.execute("PRAGMA query_only = ON")
+    bench.commit(1)
+    bench.commit(2)
+    await until(lambda: bench.line.streams["prices"].pending[1].done)
+    assert not first.acked
+    await bench.cursors.db.execute("PRAGMA query_only = OFF")
+    await until(lambda: first.acked and second.acked)
+    assert (await bench.cursors.positions())["prices"] == (OLD, 2)
+    assert len(bench.forwarded) == 2
 
 
 async def test_what_edge_refuses_for_good_is_over(bench: Bench) -> None:
