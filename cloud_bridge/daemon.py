@@ -176,7 +176,7 @@ async def _link_up(
 
     def ask(need: Need) -> None:
         if client.connected:
-            payload = need.model_dump_json().encode()
+            payload = need.model_copy(update={"journal": uplink.epoch}).model_dump_json().encode()
             uplink.outbox.sent_besides(len(payload), asyncio.get_running_loop().time())
             client.publish_soon(topics.up_need(store), payload, expiry_s=NEED_EXPIRY_S)
 

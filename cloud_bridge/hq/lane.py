@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, NoReturn, TypeVar
 
-from sqlalchemy.exc import OperationalError
-
+from cloud_bridge.hq.schema import AWAY
 from edge.bus.client import Message
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ Work = TypeVar("Work")
 
 
 class Lane(Generic[Work]):
-    """`prepare`, blocking, makes of messages what `commit` takes; `commit` may raise OperationalError: tried again."""
+    """`prepare`, blocking, makes of messages what `commit` takes; `commit` may raise `AWAY`: tried again."""
 
     def __init__(self, prepare: Callable[[list[Message]], Work], commit: Callable[[Work], Awaitable[None]]) -> None:
         self._prepare = prepare
@@ -77,9 +76,12 @@ class Lane(Generic[Work]):
                 try:
                     await self._commit(work)
                     break
-                except OperationalError as error:
+                except AWAY as error:
                     if not troubled:
-                        log.error("the database does not take anything now (%s); trying again", error.orig)
+                        log.error(
+                            "the database does not take anything now (%s); trying again",
+                            getattr(error, "orig", None) or error,
+                        )
                     troubled = True
                     await asyncio.sleep(RETRY_S)
             if troubled:

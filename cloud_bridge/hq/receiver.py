@@ -21,12 +21,12 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq.downlog import Downlog
 from cloud_bridge.hq.lane import Lane
 from cloud_bridge.hq.record import Outcome, Recorder, Told, Unpacked, merge
 from cloud_bridge.hq.replay import Replays
+from cloud_bridge.hq.schema import AWAY
 from cloud_bridge.hq.statuses import STATUS_TOPIC_LEVEL, Statuses
 from cloud_bridge.hq.turns import Turns
 from cloud_bridge.pace import Budget
@@ -167,14 +167,14 @@ class Receiver:
             return
         self._replays.put(need)
 
-    async def _tell_store(self, store: str) -> None:
-        found = await asyncio.to_thread(self._recorder.confirmed, store)
-        self._tell(found or {(store, ""): Told()})
+    async def _tell_store(self, need: Need) -> None:
+        found = await asyncio.to_thread(self._recorder.confirmed, need.store, need.journal)
+        self._tell(found or {(need.store, ""): Told()})
 
     async def _trim_on(self) -> NoReturn:
         """Once an hour, forget what no store needs any more."""
         while True:
-            with contextlib.suppress(OperationalError):  # the next hour will do
+            with contextlib.suppress(*AWAY):  # the next hour will do
                 if removed := await asyncio.to_thread(self._downlog.trim, DOWNLOG_KEPT_S):
                     log.info("trimmed %d messages to stores that none needs any more", removed)
             await asyncio.sleep(TRIM_EVERY_S)

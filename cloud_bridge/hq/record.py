@@ -121,7 +121,7 @@ class Recorder:
     def write(self, unpacked: Unpacked) -> Outcome:
         """Record it in one transaction; returns after the commit.
 
-        `sqlalchemy.exc.OperationalError` when the database is away or busy: nothing was recorded, try again later.
+        `schema.AWAY` when the database is away or busy: nothing was recorded, try again later.
         """
         try:
             return self._write(unpacked.received, unpacked.bad)
@@ -165,19 +165,23 @@ class Recorder:
             for topic, payload, reason in messages:
                 self._reject(db, topic, payload, reason, now, alarm=False)
 
-    def confirmed(self, store: str) -> Outcome:
-        """What HQ has of this store's newest epoch, to answer a store that asks; 0 where it has nothing of a class."""
+    def confirmed(self, store: str, epoch: str = "") -> Outcome:
+        """What HQ has of this store's `epoch`, or of its newest, to answer a store that asks; 0 where it has nothing.
+
+        An `epoch` that HQ has not heard of is answered with what it has: nothing.
+        """
         self._see_stores({store}, now_utc())
         with self._engine.connect() as db:
             head = schema.heads.c
-            newest = select(head.epoch).where(head.store == store).order_by(head.first_seen.desc(), head.epoch.desc())
-            epoch = db.execute(newest.limit(1)).scalar()
-            if epoch is None:
-                return {}
+            if not epoch:
+                newest = select(head.epoch).where(head.store == store)
+                found = db.execute(newest.order_by(head.first_seen.desc(), head.epoch.desc()).limit(1)).scalar()
+                if found is None:
+                    return {}
+                epoch = found
             query = select(head["class"], head.contiguous).where(and_(head.store == store, head.epoch == epoch))
-            found = {FactClass(row[0]): int(row[1]) for row in db.execute(query)}
-            told = Told(dict.fromkeys(FactClass, 0) | found)
-        return {(store, epoch): told}
+            have = {FactClass(row[0]): int(row[1]) for row in db.execute(query)}
+        return {(store, epoch): Told(dict.fromkeys(FactClass, 0) | have)}
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 

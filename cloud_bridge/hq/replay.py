@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq.downlog import Downlog
+from cloud_bridge.hq.schema import AWAY
 from cloud_bridge.hq.turns import Turns
 from cloud_bridge.pace import Bucket
 from edge.bus import topics
@@ -37,30 +37,35 @@ OFFER_EXPIRY_S = 60
 
 
 class Replays:
-    """Takes questions (`put`), answers them (`run`) in its `turns`. `greet(store)` tells a store what HQ has of it."""
+    """Takes questions (`put`), answers them (`run`) in its `turns`. `greet(need)` tells a store what HQ has of it."""
 
     def __init__(
-        self, engine: Engine, client: Client, greet: Callable[[str], Awaitable[None]], turns: Turns | None = None
+        self, engine: Engine, client: Client, greet: Callable[[Need], Awaitable[None]], turns: Turns | None = None
     ) -> None:
         self._log = Downlog(engine)
         self._client = client
         self._greet = greet
         self._turns = turns or Turns()
-        self._asked: asyncio.Queue[Need] = asyncio.Queue()
+        self._asked: dict[tuple[str, bool], Need] = {}
+        self._arrived = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def put(self, need: Need) -> None:
-        """A store asks."""
-        self._asked.put_nowait(need)
+        """A store asks; a question of its own that still waits is then over."""
+        self._asked[need.store, need.only_confirmed] = need
+        self._arrived.set()
 
     async def run(self) -> NoReturn:
         """Answer until cancelled. While the database is away nobody is answered: stores ask again."""
         async with asyncio.TaskGroup() as group:
             while True:
-                need = await self._asked.get()
-                with contextlib.suppress(OperationalError):
+                if not self._asked:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                need = self._asked.pop(next(iter(self._asked)))
+                with contextlib.suppress(*AWAY):
                     if await asyncio.to_thread(self._log.claim, need):
-                        await self._greet(need.store)
+                        await self._greet(need)
                         if not need.only_confirmed:
                             self._start(need, group)
         raise AssertionError("a task group with an endless body does not end")
@@ -80,7 +85,7 @@ class Replays:
     async def _replay(self, need: Need) -> None:
         pace = Bucket(REPLAY_PER_S, REPLAY_BURST)
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(OperationalError, BusError):  # the store asks again
+        with contextlib.suppress(*AWAY, BusError):  # the store asks again
             windows = await asyncio.to_thread(self._log.windows, need)
             offer = Offer(ask=need.ask, streams={window.key: window.offered for window in windows})
             told = offer.model_dump_json().encode()

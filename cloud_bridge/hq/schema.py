@@ -27,9 +27,13 @@ from sqlalchemy import (
     inspect,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 BUSY_TIMEOUT_MS = 30_000
+
+AWAY = (OperationalError, InternalError, InterfaceError, PoolTimeout)
+"""What is raised while the database is away, busy, or for reading only (a standby that takes over). Try again later."""
 
 metadata = MetaData()
 

@@ -38,7 +38,7 @@ class Statuses:
     def take(self, messages: Sequence[tuple[str, bytes]], now: str | None = None) -> list[tuple[str, bytes, str]]:
         """Record (topic, payload) statuses in one transaction; returns those that cannot be read, with the reason.
 
-        `sqlalchemy.exc.OperationalError` when the database is away or busy: nothing was recorded, try again later.
+        `schema.AWAY` when the database is away or busy: nothing was recorded, try again later.
         """
         now = now or now_utc()
         good: list[tuple[str, StoreStatus, str]] = []

@@ -10,13 +10,24 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from cloud_bridge.hq import fleet, fleet_table, schema
+from cloud_bridge.hq import fleet, fleet_table, lane, schema
 from cloud_bridge.hq.record import Recorder, holes
 from cloud_bridge.wire import Batch, Encoder
 from edge.bus import envelope, topics
 from edge.bus.messages.facts import FactClass
 from edge.journal import chain
-from tests.cloud_bridge.rig import STORE, bodies, count_at_hq, scalars
+from tests.cloud_bridge.conftest import Configure
+from tests.cloud_bridge.rig import (
+    STORE,
+    Edge,
+    Mosquitto,
+    a_bridge,
+    a_receiver,
+    bodies,
+    count_at_hq,
+    scalars,
+    until,
+)
 
 EPOCH = envelope.new_id()
 TOPIC = topics.up(STORE, "transaction")
@@ -184,6 +195,9 @@ def test_epochs_are_kept_apart_and_the_newest_is_told(hq: Engine, journal: Journ
     assert list(told) == [(STORE, later.epoch)]
     assert confirmed(told, later.epoch) == 5
     assert recorder.confirmed("never-seen") == {}
+    recorder.record([Journal(bodies(1, 2, FactClass.TELEMETRY), FactClass.TELEMETRY).cut(1, 2)])  # salvaged, say
+    assert confirmed(recorder.confirmed(STORE, later.epoch), later.epoch) == 5
+    assert set(recorder.confirmed(STORE, "unheard-of")[STORE, "unheard-of"].confirmed.values()) == {0}
     view = fleet.look(hq)
     assert [store.store for store in view.stores] == ["never-seen", STORE]
     assert view.stores[1].epochs == [EPOCH, later.epoch]
@@ -252,3 +266,31 @@ def test_what_only_the_database_finds_wrong_goes_to_quarantine_alone(hq: Engine,
     assert confirmed(recorder.record([journal.cut(1, 10), journal.cut(11, 20), journal.cut(21, 30)])) == 10
     assert count_at_hq(hq) == 20
     assert ["not this one" in reason for reason in scalars(hq, schema.rejected.c.reason)] == [True]
+
+
+@pytest.mark.parametrize("hq_url", ["postgresql"], indirect=True)
+async def test_a_database_that_is_for_reading_only_for_a_while_stops_no_receiver(
+    hq: Engine, cloud: Mosquitto, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a standby is before it takes over."""
+    monkeypatch.setattr(lane, "RETRY_S", 0.1)
+    config = configure(cloud.port)
+    name = hq.url.database
+
+    def let_write(allowed: bool) -> None:
+        with hq.begin() as db:
+            db.exec_driver_sql("SET TRANSACTION READ WRITE")
+            db.exec_driver_sql(
+                f"ALTER DATABASE {name} SET default_transaction_read_only = {'off' if allowed else 'on'}"
+            )
+        hq.dispose()
+
+    let_write(False)
+    tried: list[str] = []
+    event.listen(hq, "handle_error", lambda context: tried.append(type(context.sqlalchemy_exception).__name__))
+    async with Edge(config).running() as edge, a_receiver(hq, cloud.port), a_bridge(config):
+        await edge.journal(FactClass.TRANSACTION, 5)
+        await until(lambda: len(tried) > 2)
+        let_write(True)
+        await until(lambda: edge.confirmed() == 5)
+    assert set(tried) == {"InternalError"}

@@ -70,6 +70,11 @@ class Need(Message):
         description="stream, or group:stream -> the last position in hand; empty: nothing yet"
     )
     only_confirmed: bool = Field(default=False, description="only `Confirmed` is wanted, no offer and no messages")
+    journal: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9-]{0,64}$",
+        description="the journal epoch of which `Confirmed` is wanted; empty: the newest that HQ has heard of",
+    )
 
 
 class StreamPosition(Message):
