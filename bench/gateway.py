@@ -78,7 +78,7 @@ async def gateway(
         try:
             for name, command in commands.items():
                 processes[name] = await asyncio.create_subprocess_exec(
-                    *DIE_WITH_PARENT, *command, stdout=out, stderr=out
+                    *DIE_WITH_PARENT, *command, stdout=out, stderr=out, start_new_session=True
                 )
             await _serving(config, processes, log)
             yield Gateway(config, Address(host=config.bus.host, port=config.bus.port), processes, log)

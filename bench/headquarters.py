@@ -48,7 +48,7 @@ class Headquarters:
 async def headquarters(
     processes: Processes, *, receivers: int = 1, prefix: Sequence[str] = ()
 ) -> AsyncIterator[Headquarters]:
-    """All of it, ready. `prefix` goes before each command of HQ (``nice``, ``taskset``)."""
+    """All of it, ready. `prefix` goes before each command of HQ (``nice``, ``chrt``)."""
     async with postgres(processes, prefix) as (url, database):
         hq = Headquarters(free_port(), url, database)
         hq.broker = await cloud_broker(processes, hq.cloud_port, prefix)

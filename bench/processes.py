@@ -43,7 +43,10 @@ class Processes:
         user: Sequence[str] = (),
         cwd: Path | None = None,
     ) -> asyncio.subprocess.Process:
-        """Start one; with `talks` its standard output comes to us. `user` is a setpriv that changes who it runs as."""
+        """Start one, in a session of its own as systemd would.
+
+        With `talks` its standard output comes to us. `user` is a setpriv that changes who it runs as.
+        """
         process = await asyncio.create_subprocess_exec(
             *user,
             *DIE_WITH_PARENT,
@@ -52,6 +55,7 @@ class Processes:
             stdout=asyncio.subprocess.PIPE if talks else self._file,
             stderr=self._file,
             cwd=cwd,
+            start_new_session=True,
             limit=1024 * 1024,
         )
         self._running.append((process, by))

@@ -329,7 +329,7 @@ def run(config_file: Path) -> int:
     2: the file cannot be used; `TRY_AGAIN`: the disk does not let us begin now.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
-    os.nice(NICENESS)
+    _stand_back()
     try:
         config = load(config_file)
         asyncio.run(_until_told(config))
@@ -344,6 +344,18 @@ def run(config_file: Path) -> int:
         log.critical("%s cannot be opened (%s): is the disk full or failing? Trying again", config.bridge_db, error)
         return TRY_AGAIN
     return 0
+
+
+def _stand_back() -> None:
+    os.nice(NICENESS)
+    # Kernels that share the processor out by session ("autogroup": Debian's) heed niceness within a session only, and
+    # systemd and `tillgate run` give the bridge one of its own.
+    group = Path("/proc/self/autogroup")
+    if os.getsid(0) == os.getpid() and group.exists():
+        try:
+            group.write_text(str(NICENESS))
+        except OSError as error:
+            log.warning("the processor is not left to edge and broker first: %s: %s", group, error.strerror)
 
 
 async def _until_told(config: StoreConfig) -> None:
