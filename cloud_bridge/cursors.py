@@ -108,6 +108,11 @@ class Cursors:
         )
         await self._db.commit()
 
+    async def forget(self, epoch: str, fact_class: FactClass) -> None:
+        """What HQ has confirmed was of another life of this journal: nobody knows how much of ours it has."""
+        await self._db.execute("DELETE FROM cursors WHERE epoch = ? AND class = ?", (epoch, fact_class.value))
+        await self._db.commit()
+
     async def budget(self) -> tuple[dict[str, tuple[float, float]], float]:
         """What was left of the hour's budget, per kind, and how many seconds ago; 0 when the clock was set back."""
         rows = list(await self._db.execute_fetchall("SELECT kind, left_over, floor_left, at_s FROM budget"))

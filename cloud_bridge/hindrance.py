@@ -38,12 +38,37 @@ class Hindrance:
         self._silence = self._overrun = ""
         self._overruns = 0
         self._moved_at = -math.inf
+        self._strange: set[FactClass] = set()
         self._unanswered: list[Flight] = []
 
     @property
     def words(self) -> str:
         """What a person should know although the link is up; empty when nothing."""
-        return "; ".join(words for words in (self._silence, self._overrun, self._outbox.refusals.words) if words)
+        said = (self._strangers or self._silence, self._overrun, self._outbox.refusals.words)
+        return "; ".join(words for words in said if words)
+
+    @property
+    def _strangers(self) -> str:
+        if not self._strange:
+            return ""
+        names = ", ".join(name for name in FactClass if name in self._strange)
+        return (
+            f"HQ has other facts than this journal under the same numbers ({names}): this is an older copy of it, or"
+            " another gateway runs on a copy. What HQ lacks is kept here and does not get there: call HQ, and see"
+            " docs/link.md, An older copy"
+        )
+
+    def strange(self, fact_class: FactClass, seq: int) -> bool:
+        """HQ has, up to `seq`, other facts than ours; returns whether that is news."""
+        if fact_class in self._strange:
+            return False
+        self._strange.add(fact_class)
+        log.error("HQ has %s up to %d of this epoch, and not from this journal: %s", fact_class, seq, self._strangers)
+        return True
+
+    def forget_strangers(self) -> None:
+        """Another epoch has begun, which HQ has from nobody else."""
+        self._strange.clear()
 
     def moved(self, now: float) -> bool:
         """Something got to where it is to be kept; returns whether there was a hindrance."""

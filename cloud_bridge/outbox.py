@@ -35,6 +35,8 @@ class Flight:
     fact_class: FactClass
     first: int
     last: int
+    head: bytes
+    """The hash of `last`."""
     size_bytes: int
     sent_at: float
     mark: Mark | None
@@ -51,6 +53,8 @@ class Track:
     head: int = 0
     sent: int = 0
     confirmed: int = 0
+    compared: bool = False
+    """Whether HQ was seen, in this life of the bridge, to have this very journal up to where it had it then."""
     prev: bytes | None = None
     waiting_since: float = 0.0
     passed: float = 0.0
@@ -254,7 +258,7 @@ class Outbox:
     def sent(self, fact_class: FactClass, first: int, last: int, head: bytes, size_bytes: int, now: float) -> Flight:
         """A batch has left. `head` is the hash of `last`."""
         mark = self.flow.sent(size_bytes, now) if fact_class is not FactClass.CRITICAL else None
-        flight = Flight(fact_class, first, last, size_bytes, now, mark)
+        flight = Flight(fact_class, first, last, head, size_bytes, now, mark)
         track = self.tracks[fact_class]
         if not track.ahead:
             track.quiet_since = now
@@ -324,6 +328,25 @@ class Outbox:
             if track.sent < seq:
                 track.sent, track.prev = seq, None
         return progress
+
+    def knows(self, fact_class: FactClass, seq: int, digest: str) -> bool:
+        """Whether HQ, which has the hash `digest` at `seq`, can mean nothing but what was sent from here."""
+        track = self.tracks[fact_class]
+        if not digest:  # the end of a tombstone, or facts that came without hashes
+            return seq <= max(track.head, track.confirmed)
+        if seq <= track.confirmed:
+            return track.compared
+        return any(flight.last == seq and flight.head.hex().startswith(digest) for flight in track.ahead)
+
+    def distrust(self, fact_class: FactClass) -> bool:
+        """HQ has other facts; returns whether what counted as confirmed does so no more, since it may be of them."""
+        track = self.tracks[fact_class]
+        if track.compared or not track.confirmed:
+            return False
+        track.confirmed = track.sent = 0
+        track.prev = None
+        track.ahead.clear()
+        return True
 
     def connected(self, now: float) -> None:
         """A new connection. HQ, which is asked on it what it has, gets a moment to answer before more is sent."""

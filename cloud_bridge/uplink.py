@@ -102,6 +102,8 @@ class Uplink:
         self._parked: set[_Place] = set()
         self._parking = Background(sqlite3.Error)
         self._said = ""
+        self._doubts: dict[FactClass, tuple[int, str]] = {}
+        """What HQ says it has of our epoch, and its hash, where that is still to be compared with the journal."""
 
     # -- what the daemon tells -----------------------------------------------------------------------------------------
 
@@ -143,7 +145,14 @@ class Uplink:
             return
         message.ack()
         if told.epoch == self.epoch:
-            if self.outbox.confirm(told.confirmed, self._now()):
+            ours = {}
+            for fact_class, seq in told.confirmed.items():
+                digest = told.hashes.get(fact_class, "")
+                if self.outbox.knows(fact_class, seq, digest):
+                    ours[fact_class] = seq
+                else:
+                    self._doubts[fact_class] = seq, digest
+            if self.outbox.confirm(ours, self._now()):
                 self.hindrance.moved(self._now())
                 self._unsaved.set()
                 self._on_change()
@@ -196,6 +205,8 @@ class Uplink:
         if now >= self._look_at:
             await self._look()
             now = self._now()
+        if self._doubts:
+            await self._compare()
         pause = self._look_at - now
         if not self._readable or not self._connected:
             return pause
@@ -239,15 +250,13 @@ class Uplink:
         self._readable = True
         if epoch != self.epoch:
             confirmed = await self._cursors.confirmed(epoch)
-            for fact_class, seq in confirmed.items():
+            self.hindrance.forget_strangers()
+            self._doubts.clear()
+            for fact_class, seq in list(confirmed.items()):
                 if seq > heads.get(fact_class, 0):
-                    log.error(
-                        "HQ has confirmed %s up to %d, the journal ends at %d: it is an older copy. Start a new epoch"
-                        " by setting store.db aside, and tell HQ.",
-                        fact_class.value,
-                        seq,
-                        heads.get(fact_class, 0),
-                    )
+                    del confirmed[fact_class]
+                    await self._cursors.forget(epoch, fact_class)
+                    self.hindrance.strange(fact_class, seq)
             self.outbox.start(confirmed)
             self.epoch = epoch
             if self._connected:  # what HQ said before was not of this epoch
@@ -255,6 +264,32 @@ class Uplink:
                 self._ask()
         if self.outbox.see_heads(heads, self._now()):
             self._on_change()
+
+    async def _compare(self) -> None:
+        """Believe HQ where the journal has the same hash under the same number.
+
+        It may be another life's: of the journal of which this one is a copy, or of the box that has a copy of this one.
+        Its numbers go on as ours do, so that to believe them would be to count as confirmed what HQ has never got.
+        """
+        heads = await self._tail.heads()
+        if await self._tail.epoch() != self.epoch:
+            self._look_at = 0.0
+            return
+        doubts, self._doubts = self._doubts, {}
+        self.outbox.see_heads(heads, self._now())
+        for fact_class, (seq, digest) in doubts.items():
+            found = await self._tail.hash_at(fact_class, seq) if digest else None
+            if seq > heads.get(fact_class, 0) or (found is not None and not found.hex().startswith(digest)):
+                if self.outbox.distrust(fact_class):
+                    await self._cursors.forget(self.epoch, fact_class)
+                if self.hindrance.strange(fact_class, seq):
+                    self._on_change()
+                continue
+            self.outbox.tracks[fact_class].compared = found is not None
+            if self.outbox.confirm({fact_class: seq}, self._now()):
+                self.hindrance.moved(self._now())
+                self._unsaved.set()
+                self._on_change()
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

@@ -117,7 +117,8 @@ def _disk(gateway: GatewayStatus) -> str:
 
 def _switch_off(gateway: GatewayStatus) -> str:
     if gateway.safe_to_switch_off:
-        return "yes: HQ has everything, and nothing is in hand"
+        who = "HQ" if gateway.confirm == "hq" else "the cloud broker"
+        return f"yes: {who} has everything, and nothing is in hand"
     waiting = sum(entry.facts for entry in gateway.backlog.values())
     return f"no: {waiting} facts are nowhere but here" if waiting else "no: work is in hand"
 

@@ -139,15 +139,20 @@ def client_of(arguments: argparse.Namespace) -> Client:
     )
 
 
-def with_database(url: str, work: Callable[[Engine], int]) -> int:
-    """Run `work` with HQ's database open; says what to do when it cannot be opened."""
+def with_database(url: str, work: Callable[[Engine], int], *, there: bool = False) -> int:
+    """Run `work` with HQ's database open; says what to do when it cannot be opened.
+
+    With `there` it only looks, and makes no file where there is none.
+    """
     try:
         from sqlalchemy.exc import OperationalError
 
-        from cloud_bridge.hq.schema import BadUrl, open_engine
+        from cloud_bridge.hq.schema import BadUrl, missing_file, open_engine
     except ImportError as error:
         return complain(f"{error.name} is not installed: HQ's end needs `pip install tillgate[hq]`")
     try:
+        if there and (missing := missing_file(url)):
+            return complain(f"there is no database {missing}: give --url, as the receiver has it")
         engine = open_engine(url)
     except BadUrl as error:
         return complain(str(error))

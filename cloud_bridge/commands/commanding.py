@@ -136,7 +136,7 @@ def _list(arguments: argparse.Namespace) -> int:
             ))  # fmt: skip
         return 0
 
-    return with_database(arguments.url, look)
+    return with_database(arguments.url, look, there=True)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -149,4 +149,4 @@ def _show(arguments: argparse.Namespace) -> int:
         print(json.dumps(views[0].as_json(), indent=2))
         return 0
 
-    return with_database(arguments.url, look)
+    return with_database(arguments.url, look, there=True)

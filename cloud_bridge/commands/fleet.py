@@ -77,7 +77,7 @@ def _stores(arguments: argparse.Namespace) -> int:
             print(fleet_table.table(view, width))
         return 0
 
-    return with_database(arguments.url, look)
+    return with_database(arguments.url, look, there=True)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -96,6 +96,8 @@ def _verify(arguments: argparse.Namespace) -> int:
                 progress.clear()
                 print(_text(report))
         progress.clear()
+        if arguments.store is not None and not chains:
+            return complain(f"of store {arguments.store!r} there is nothing here; `tillgate hq stores` lists them")
         if arguments.json:
             print(json.dumps({"whole": not broken, "facts": progress.done, "chains": reports}, indent=2))
         else:
@@ -103,7 +105,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             print(f"{progress.done} facts in {chains} chains: {whole}")
         return 1 if broken else 0
 
-    return with_database(arguments.url, walk)
+    return with_database(arguments.url, walk, there=True)
 
 
 class _Progress:

@@ -77,7 +77,10 @@ def _key_and_way(parser: argparse.ArgumentParser) -> None:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-05-04T22:00:00+02:00") from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError("needs a zone: 2026-05-04T22:00:00+02:00")
     return moment
@@ -144,4 +147,4 @@ def _list(arguments: argparse.Namespace) -> int:
               else notices.table(views) if views else "no notice is in force")  # fmt: skip
         return 0
 
-    return with_database(arguments.url, look)
+    return with_database(arguments.url, look, there=True)

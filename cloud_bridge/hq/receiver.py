@@ -37,8 +37,11 @@ from edge.bus.messages.links import Confirmed, Need
 
 log = logging.getLogger(__name__)
 
-CONFIRMATION_BYTES = 250
+CONFIRMATION_BYTES = 350
 """About what one is, with topic and header."""
+
+TOLD_HASH_DIGITS = 16
+"""Of a hash in a confirmation. It tells two journals apart; the chain itself is verified here."""
 
 TELL_EVERY_S = 0.1
 TRIM_EVERY_S = 3600.0
@@ -146,7 +149,8 @@ class Receiver:
 
     def _publish(self, outcome: Outcome) -> None:
         for (store, epoch), told in outcome.items():
-            message = Confirmed(epoch=epoch, confirmed=told.confirmed, rejected=told.rejected)
+            hashes = {name: digest.hex()[:TOLD_HASH_DIGITS] for name, digest in told.hashes.items() if digest}
+            message = Confirmed(epoch=epoch, confirmed=told.confirmed, hashes=hashes, rejected=told.rejected)
             self._client.publish_soon(
                 topics.confirmed(store), message.model_dump_json().encode(), expiry_s=60, on_done=_note_failure
             )

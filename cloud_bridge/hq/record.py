@@ -58,9 +58,10 @@ _EPOCH = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 @dataclass(slots=True)
 class Told:
-    """What a store is to be told of one epoch: confirmed and refused sequences per class."""
+    """What a store is to be told of one epoch: confirmed (with the hash there, if it is here) and refused sequences."""
 
     confirmed: dict[FactClass, int] = field(default_factory=dict)
+    hashes: dict[FactClass, bytes | None] = field(default_factory=dict)
     rejected: dict[FactClass, list[int]] = field(default_factory=dict)
 
 
@@ -73,7 +74,8 @@ def merge(outcome: Outcome, later: Outcome) -> None:
     for key, told in later.items():
         mine = outcome.setdefault(key, Told())
         for fact_class, seq in told.confirmed.items():  # what was read before another lane's commit must not undo it
-            mine.confirmed[fact_class] = max(seq, mine.confirmed.get(fact_class, 0))
+            if seq >= mine.confirmed.get(fact_class, 0):
+                mine.confirmed[fact_class], mine.hashes[fact_class] = seq, told.hashes.get(fact_class)
         mine.rejected.update(told.rejected)
 
 
@@ -153,7 +155,9 @@ class Recorder:
             new.insert()
             heads.advance(db, states.values())
             for chain, state in states.items():
-                outcome.setdefault(chain[:2], Told()).confirmed[FactClass(chain[2])] = state.contiguous
+                told = outcome.setdefault(chain[:2], Told())
+                told.confirmed[FactClass(chain[2])] = state.contiguous
+                told.hashes[FactClass(chain[2])] = state.hash
             for chain in self._with_refused(db, states):
                 outcome[chain[:2]].rejected[FactClass(chain[2])] = self._refused(db, chain)
         return outcome
@@ -179,9 +183,15 @@ class Recorder:
                 if found is None:
                     return {}
                 epoch = found
-            query = select(head["class"], head.contiguous).where(and_(head.store == store, head.epoch == epoch))
-            have = {FactClass(row[0]): int(row[1]) for row in db.execute(query)}
-        return {(store, epoch): Told(dict.fromkeys(FactClass, 0) | have)}
+            query = select(head["class"], head.contiguous, head.hash).where(
+                and_(head.store == store, head.epoch == epoch)
+            )
+            have = [(FactClass(row[0]), int(row[1]), row[2]) for row in db.execute(query)]
+        told = Told(
+            dict.fromkeys(FactClass, 0) | {name: seq for name, seq, _ in have},
+            {name: digest for name, _, digest in have},
+        )
+        return {(store, epoch): told}
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ number of receivers may work side by side.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -26,7 +27,7 @@ from sqlalchemy import (
     event,
     inspect,
 )
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -243,17 +244,19 @@ class BadUrl(ValueError):
     """The database URL cannot be used; the text says what one looks like."""
 
 
+def missing_file(url: str) -> str | None:
+    """The SQLite file that `url` names and that is not there; None when it is, or the database is another. BadUrl."""
+    parsed = _parsed(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    return file if file and file != ":memory:" and not Path(file).exists() else None
+
+
 def open_engine(url: str) -> Engine:
     """The database at `url` (``sqlite:///hq.db``, ``postgresql+psycopg://user@host/db``) with its tables made.
 
     BadUrl when it is no such URL; `sqlalchemy.exc.OperationalError` when the database does not answer.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise BadUrl(f"{url!r} is no database URL; write sqlite:///hq.db or postgresql+psycopg://...") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise BadUrl(f"{parsed.get_backend_name()!r} is not known here; use sqlite or postgresql+psycopg")
+    parsed = _parsed(url)
     engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine)
@@ -270,6 +273,16 @@ def open_engine(url: str) -> Engine:
         if fresh:
             dating.recall(connection)
     return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadUrl(f"{url!r} is no database URL; write sqlite:///hq.db or postgresql+psycopg://...") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise BadUrl(f"{parsed.get_backend_name()!r} is not known here; use sqlite or postgresql+psycopg")
+    return parsed
 
 
 def _prepare_sqlite(engine: Engine) -> None:

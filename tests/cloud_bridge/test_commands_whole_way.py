@@ -14,7 +14,7 @@ from sqlalchemy import Engine, update
 
 from bench.gateway import Gateway, gateway, lanes_toml
 from cloud_bridge.hq import commands, keys
-from cloud_bridge.hq.schema import commands_sent
+from cloud_bridge.hq.schema import commands_sent, open_engine
 from edge.bus import topics
 from edge.bus.client import Client, Message
 from tests.cloud_bridge.rig import Mosquitto, a_bridge, a_receiver, until
@@ -170,6 +170,7 @@ def test_what_cannot_be_sent_is_said(
     keys.make(tmp_path / "hq.key")
     given = [str(tmp_path / "hq.key") if one == "K" else one for one in arguments]
     where = ["--url", f"sqlite:///{tmp_path / 'hq.db'}"]
+    open_engine(where[1]).dispose()
     at = given.index("status.report") if "status.report" in given else len(given)
     if "device.test" in given:
         at = given.index("device.test")

@@ -244,6 +244,22 @@ def test_a_url_that_is_none_says_what_one_looks_like(capsys: pytest.CaptureFixtu
     assert "is it running" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("look", [["stores"], ["verify"], ["command", "list"], ["notice", "list"]])
+def test_looking_makes_no_database_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], look: list[str]
+) -> None:
+    file = tmp_path / "mistyped.db"
+    assert run("hq", *look, "--url", f"sqlite:///{file}") == 2
+    assert f"there is no database {file}" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_a_time_that_is_none_says_what_one_looks_like(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("hq", "notice", "publish", "--store", "s1", "--key", "hq.key", "--text", "Closed.", "--until", "tomorrow")
+    assert "'tomorrow' is no time: write 2026-05-04T22:00:00+02:00" in capsys.readouterr().err
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["hq"], ["hq", "receive"], ["hq", "prices", "publish"], ["bridge"]):
         with pytest.raises(SystemExit):

@@ -11,7 +11,7 @@ NOW = 100.0
 
 
 def batch(fact_class: FactClass, size_bytes: int = 30_000, facts: int = 50) -> Flight:
-    return Flight(fact_class, 1, facts, size_bytes, NOW, None)
+    return Flight(fact_class, 1, facts, b"", size_bytes, NOW, None)
 
 
 def one(fact_class: FactClass, size_bytes: int = 500) -> Flight:

@@ -121,4 +121,5 @@ def test_the_command_says_it_in_words_in_json_and_by_its_status(
     assert run("hq", "verify", "--url", hq_url, "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["whole"], found["chains"][0]["missing"]) == (False, [[20, 20]])
-    assert run("hq", "verify", "--url", hq_url, "--store", "nobody") == 0
+    assert run("hq", "verify", "--url", hq_url, "--store", "nobody") == 2
+    assert "'nobody' there is nothing here" in capsys.readouterr().err

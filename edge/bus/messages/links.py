@@ -107,6 +107,11 @@ class Confirmed(Message):
 
     epoch: str
     confirmed: dict[FactClass, int]
+    hashes: dict[FactClass, str] = Field(
+        default_factory=dict,
+        description="the chain's hash at `confirmed`, its first 16 hexadecimal digits, where HQ has it: a store that"
+        " finds another there has not these facts",
+    )
     rejected: dict[FactClass, list[int]] = Field(default_factory=dict)
 
 
