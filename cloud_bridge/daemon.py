@@ -11,33 +11,14 @@ import secrets
 import signal
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from cloud_bridge import policy
-from cloud_bridge.cursors import Cursors
-from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
-from cloud_bridge.link import Diagnosis
-from cloud_bridge.meter import Meter
-from cloud_bridge.outages import Outages
-from cloud_bridge.outbox import Outbox
-from cloud_bridge.pace import Budget
-from cloud_bridge.profiles import ASIDE_BYTES, LINES, PROFILES, Profile, smallest
+from cloud_bridge.hq_link import HqLink, Unusable, Work, link_up
 from cloud_bridge.report import Report, unknown
-from cloud_bridge.salvaged import Salvaged
-from cloud_bridge.store_status import StoreVoice
-from cloud_bridge.tail import Tail
-from cloud_bridge.uplink import Uplink
 from edge.bus import topics
-from edge.bus.client import Address, Backoff, Client, Disconnected, Message, TlsFiles, Will
-from edge.bus.messages.facts import Outage
-from edge.bus.messages.links import Need, OutageRecorded
-from edge.bus.messages.statuses import GatewayStatus
-from edge.config import BadConfig, Cloud, StoreConfig, load
-from edge.journal.clock import Clock
+from edge.bus.client import Address, Client, Disconnected, Will
+from edge.config import BadConfig, StoreConfig, load
 from edge.supervisor import keep_running
 
 log = logging.getLogger("bridge")
@@ -49,63 +30,6 @@ TRY_AGAIN = 75
 """Exit status: start this process again (EX_TEMPFAIL of sysexits.h)."""
 
 GOODBYE_WITHIN_S = 2.0
-NEED_EXPIRY_S = 60
-STATUS_EXPIRY_S = 60
-OWN_SUBSCRIPTIONS = 2
-"""Confirmations and the store's own downlink; each group is one more."""
-
-
-Work = tuple[str, Callable[[], Awaitable[object]]]
-"""A name and what is to be kept running under it."""
-
-
-class Unusable(Exception):
-    """The configuration asks for something that cannot work; the text says what to change."""
-
-
-def cloud_client(config: StoreConfig, cloud: Cloud, limits: Profile) -> Client:
-    """The client of the cloud broker. Its session is always clean: HQ is asked for what was missed, not the broker."""
-    tls = cloud.tls
-    files = TlsFiles(ca=tls.ca, certificate=tls.certificate, key=tls.key) if tls else None
-    try:
-        password = cloud.password_file.read_text().strip() if cloud.password_file else None
-    except OSError as error:
-        raise Unusable(f"[cloud] password_file: {cloud.password_file} cannot be read: {error.strerror}") from None
-    return Client(
-        Address(host=cloud.host, port=cloud.port, tls=files),
-        client_id=config.store.id,
-        username=cloud.username,
-        password=password,
-        protocol=5 if cloud.protocol == "5" else 4,
-        clean_start=True,
-        keepalive_s=limits.silent_s,
-        told_keepalive_s=limits.keepalive_s,
-        receive_maximum=RECEIVE_MAXIMUM,
-        max_in_flight=limits.in_flight,
-        max_packet_bytes=max(limits.packet_bytes, 512 * 1024),
-        max_filters=limits.filters_per_subscribe,
-        backoff=Backoff(limits.retry_from_s, limits.retry_to_s, limits.connect_gap_s),
-    )
-
-
-def outbox_for(cloud: Cloud, limits: Profile) -> Outbox:
-    """What may leave when, on this link."""
-    line, own = LINES[cloud.link], cloud.budget
-    bytes_per_s = smallest(limits.bytes_per_s, own.bytes_per_s or line.bytes_per_s)
-    return Outbox(
-        in_flight=limits.in_flight,
-        in_flight_bytes=limits.in_flight_bytes and limits.in_flight_bytes - ASIDE_BYTES,
-        packet_bytes=limits.packet_bytes,
-        budget=Budget(
-            limits.publishes_per_s,
-            bytes_per_s,
-            own.bytes_per_hour or line.bytes_per_hour,
-            own.messages_per_hour or line.messages_per_hour,
-        ),
-        confirmed_by_broker=cloud.confirm == "broker",
-        confirm_within_s=policy.CONFIRM_WITHIN_S,
-        bulk_in_flight=policy.BULK_IN_FLIGHT if cloud.wire == "batch" else limits.in_flight,
-    )
 
 
 async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
@@ -126,16 +50,15 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
     bus.on_connect.append(lambda _: report.say_again())
     async with contextlib.AsyncExitStack() as stack:
         work: list[Work] = [("report", report.run)]
-        goodbye: Callable[[], bytes] = bytes
+        to_hq: HqLink | None = None
         if config.cloud is None:
             report.say("unknown", "no [cloud] in store.toml: the store works alone and keeps everything")
-            cloud = None
         else:
-            cloud, more, goodbye = await _link_up(config, config.cloud, bus, report, stack)
-            work += more
+            to_hq = await link_up(config, config.cloud, bus, report, stack)
+            work += to_hq.work
         await stack.enter_async_context(bus)
-        if cloud is not None:
-            await stack.enter_async_context(cloud)
+        if to_hq is not None:
+            await stack.enter_async_context(to_hq.client)
         async with asyncio.TaskGroup() as group:
             # A disk that is full or fails is no bug: what waits for it tries again.
             running = [
@@ -148,179 +71,8 @@ async def serve(config: StoreConfig, stop: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError, Disconnected):
             async with asyncio.timeout(GOODBYE_WITHIN_S):
                 await bus.publish(topics.BRIDGE_STATUS, unknown("the bridge was stopped"), retain=True)
-                if cloud is not None and cloud.connected:
-                    await cloud.publish(topics.up_status(config.store.id), goodbye())
-
-
-async def _link_up(
-    config: StoreConfig, cloud: Cloud, bus: Client, report: Report, stack: contextlib.AsyncExitStack
-) -> tuple[Client, list[Work], Callable[[], bytes]]:
-    """Build the link to HQ; returns its client, the work to keep running, and what HQ is told at the end."""
-    limits = PROFILES[cloud.profile]
-    store = config.store.id
-    subscriptions = len(cloud.groups) + OWN_SUBSCRIPTIONS
-    if subscriptions > (limits.subscriptions or subscriptions):
-        raise Unusable(
-            f"[cloud] groups: {len(cloud.groups)} groups make {subscriptions} subscriptions; the profile"
-            f" {limits.name!r} allows {limits.subscriptions}. Put this store into fewer groups"
-        )
-    client = cloud_client(config, cloud, limits)
-    cursors = await Cursors.open(config.bridge_db)
-    stack.push_async_callback(cursors.close)
-    tail = Tail(config.store_db)
-    stack.push_async_callback(tail.close)
-
-    def forward(stream: str, payload: bytes) -> None:
-        if bus.connected:  # else it is handed over again
-            bus.publish_soon(topics.bridge_down(stream), payload)
-
-    def ask(need: Need) -> None:
-        if client.connected:
-            payload = need.model_copy(update={"journal": uplink.epoch}).model_dump_json().encode()
-            uplink.outbox.sent_besides(len(payload), asyncio.get_running_loop().time())
-            client.publish_soon(topics.up_need(store), payload, expiry_s=NEED_EXPIRY_S)
-
-    def tell_edge(outage: Outage) -> None:
-        if bus.connected:  # else it is told again
-            bus.publish_soon(topics.BRIDGE_OUTAGE, outage.model_dump_json().encode())
-
-    def tell_hq(payload: bytes) -> None:
-        if client.connected:
-            topic = topics.up_status(store)
-            uplink.outbox.sent_besides(len(topic) + len(payload), asyncio.get_running_loop().time())
-            meter.other_bytes += len(topic) + len(payload)
-            client.publish_soon(topic, payload, expiry_s=STATUS_EXPIRY_S)
-
-    def changed() -> None:
-        outages.journal(uplink.epoch, uplink.outbox.heads, uplink.outbox.confirmed)
-        if client.connected:
-            say_link()
-        report.changed()
-
-    def say_link() -> None:
-        """A connection on which nothing gets through is no link, whatever it says of itself."""
-        if stuck := uplink.hindrance.stuck:
-            report.say("cloud", stuck)
-        elif client.refused:
-            names = ", ".join(f"{one.topic_filter} ({one.reason})" for one in client.refused)
-            report.say("online", f"the cloud broker does not let us read {names}: nothing of HQ's comes down there")
-        else:
-            report.say("online")
-
-    meter = Meter(client.publish_soon)
-    outages = Outages(cursors.db, Clock(), tell_edge, report.changed)
-    await outages.open()
-    stack.push_async_callback(outages.save)
-    downlink = Downlink(store=store, groups=cloud.groups, cursors=cursors, forward=forward, ask=ask)
-    await downlink.load()
-    uplink = Uplink(
-        store=store,
-        tail=tail,
-        cursors=cursors,
-        outbox=outbox_for(cloud, limits),
-        publish=meter.publish,
-        ask=downlink.ask_what_is_confirmed,
-        on_change=changed,
-        give_up=client.give_up,
-        wire=cloud.wire,
-    )
-    salvaged = Salvaged(
-        store=store,
-        tail=tail,
-        cursors=cursors,
-        outbox=uplink.outbox,
-        publish=meter.publish,
-        confirm=cloud.confirm,
-        wire=cloud.wire,
-    )
-    left, away_s = await cursors.budget()
-    uplink.outbox.budget.resume(left, away_s, asyncio.get_running_loop().time())
-    stack.push_async_callback(uplink.save_now)
-    report.uplink, report.cursors, report.outages, report.sent = uplink, cursors, outages, meter.sent
-
-    voice = StoreVoice(uplink, report, outages, [device.id for device in config.devices], tell_hq)
-
-    def on_gateway(message: Message) -> None:
-        with contextlib.suppress(ValidationError):  # the downlink looks at it again, and says so
-            status = GatewayStatus.model_validate_json(message.payload)
-            if status.epoch:
-                outages.shed({name: entry.evicted + entry.expired for name, entry in status.backlog.items()})
-            voice.hear_gateway(status)
-        downlink.on_gateway_status(message)
-
-    def on_outage_recorded(message: Message) -> None:
-        with contextlib.suppress(ValidationError):
-            outages.on_recorded(OutageRecorded.model_validate_json(message.payload).id)
-        message.ack()
-
-    bus.on_message(topics.JOURNAL_HEADS, uplink.on_heads)
-    bus.on_message(topics.BRIDGE_COMMITTED, downlink.on_committed)
-    bus.on_message(topics.GATEWAY_STATUS, on_gateway)
-    bus.on_message(topics.DEVICES_STATUS_ANY, voice.on_device)
-    bus.on_message(topics.BRIDGE_OUTAGE_RECORDED, on_outage_recorded)
-    bus.on_connect.append(lambda _: outages.report_again())
-
-    def on_confirmed(message: Message) -> None:
-        if not salvaged.hears(message):
-            uplink.on_confirmed(message)
-
-    client.on_message(topics.confirmed(store), meter.hears(on_confirmed))
-    client.on_message(topics.down_any(store), meter.hears(downlink.on_down))
-    for name in cloud.groups:
-        client.on_message(topics.group_down_any(name), meter.hears(downlink.on_down))
-
-    diagnosis = Diagnosis(cloud.host, cloud.probes)
-    losses: asyncio.Queue[Disconnected] = asyncio.Queue()
-
-    def connected(_: bool) -> None:
-        said = client.server_limits
-        uplink.on_connected(said.receive_maximum, said.max_packet_bytes)
-        salvaged.on_connected()
-        downlink.ask_now()
-        changed()
-        voice.connected()
-        client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
-
-    def disconnected(reason: Disconnected) -> None:
-        uplink.on_lost(reason)
-        salvaged.on_lost()
-        voice.lost()
-        changed()  # so that what is journalled from now on counts as kept
-        outages.link("unknown", str(reason))
-        losses.put_nowait(reason)
-
-    async def diagnose() -> None:
-        while True:
-            reason = await losses.get()
-            verdict = await diagnosis.judge(reason.cause, reason.detail)
-            if not client.connected and losses.empty():
-                report.say(verdict.link, verdict.detail)
-
-    client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
-
-    def granted() -> None:
-        downlink.ask_now()  # HQ's answers so far met nobody
-        changed()
-
-    client.on_connect.append(connected)
-    client.on_granted.append(granted)
-    client.on_disconnect.append(disconnected)
-    report.say("unknown", f"connecting to {client.address}")
-    work: list[Work] = [
-        ("uplink", uplink.run),
-        ("salvaged facts", salvaged.run),
-        ("cursors", uplink.save),
-        ("downlink", downlink.run),
-        ("diagnosis", diagnose),
-        ("outages", outages.run),
-        ("word to HQ", voice.run),
-    ]
-    if config.metrics.bridge_port is not None:
-        from cloud_bridge.metrics import BridgeMetrics
-
-        counts = BridgeMetrics(uplink, report, meter, client)
-        work.append(("metrics", partial(counts.serve, config.metrics.host, config.metrics.bridge_port)))
-    return client, work, voice.goodbye
+                if to_hq is not None and to_hq.client.connected:
+                    await to_hq.client.publish(topics.up_status(config.store.id), to_hq.goodbye())
 
 
 def run(config_file: Path) -> int:

@@ -22,8 +22,6 @@ from cloud_bridge.pace import Budget
 from cloud_bridge.refusals import Refusals
 from edge.bus.messages.facts import FactClass
 
-BULK = tuple(fact_class for fact_class in FactClass if policy.POLICY[fact_class].weight is not None)
-
 FLIGHT_OVERHEAD_BYTES = 320
 """Of a PUBLISH besides its payload, at most: topic, header, expiry. It counts where bytes in flight are limited."""
 

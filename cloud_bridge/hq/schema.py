@@ -38,8 +38,6 @@ AWAY = (OperationalError, InternalError, InterfaceError, PoolTimeout)
 
 metadata = MetaData()
 
-_CHAIN = ("store", "epoch", "class")
-
 
 def _chain_columns() -> list[Column[Any]]:
     return [

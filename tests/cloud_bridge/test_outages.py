@@ -200,7 +200,7 @@ async def test_a_bridge_that_is_killed_in_mid_outage_goes_on(tmp_path: Path, day
             await until(lambda: rows(file)[0][0] == "reported")
             assert third.outages.last == (outage,)
         async with Kept(db, days) as fourth:
-            await asyncio.sleep(0.1)
+            fourth.outages.report_again()
             assert fourth.reported == []
 
 

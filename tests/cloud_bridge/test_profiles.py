@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import Engine
 
 from cloud_bridge import profiles
-from cloud_bridge.daemon import Unusable, serve
+from cloud_bridge.daemon import serve
 from cloud_bridge.hq import keys, price_list, schema
 from cloud_bridge.hq.downlog import Downlog, Make, store_scope
 from cloud_bridge.hq.recipients import Recipient
+from cloud_bridge.hq_link import Unusable
 from cloud_bridge.profiles import PROFILES, Profile
 from edge.bus import topics
 from edge.bus.messages.facts import FactClass
