@@ -6,7 +6,9 @@ Strategy: whatever changes calls `changed`; one task publishes at most five time
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import sqlite3
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
@@ -41,6 +43,7 @@ class Report:
         self._dirty = asyncio.Event()
         self._forecast = Forecast()
         self._last = b""
+        self._parked = 0
 
     def changed(self) -> None:
         """Something that the status tells has changed."""
@@ -79,7 +82,9 @@ class Report:
     async def compose(self) -> BridgeStatus:
         """The status as it is now."""
         uplink = self.uplink
-        parked = await self.cursors.parked() if self.cursors else 0
+        if self.cursors:
+            with contextlib.suppress(sqlite3.Error):  # the link is to be told of also when bridge.db cannot be read
+                self._parked = await self.cursors.parked()
         if uplink is None:
             return BridgeStatus(link=self._link, since=self._since, detail=self._detail, confirm=self._confirm)
         now = asyncio.get_running_loop().time()
@@ -97,7 +102,7 @@ class Report:
             detail=self._detail or uplink.hindrance.words,
             epoch=uplink.epoch,
             confirmed=uplink.outbox.confirmed,
-            parked=parked,
+            parked=self._parked,
             eta_s=max((etas[name] for name in waiting), default=0) if all(name in etas for name in waiting) else None,
             eta_by_class_s=etas,
             budget_wait_s=math.ceil(budget_wait_s),

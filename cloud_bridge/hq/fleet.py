@@ -23,8 +23,8 @@ from sqlalchemy import Connection, Engine, and_, func, select
 
 from cloud_bridge.hq import schema
 from cloud_bridge.hq.fleet_view import ClassView, FleetView, StoreView, Twin
+from cloud_bridge.hq.gone import holes
 from cloud_bridge.hq.heads import Chain
-from cloud_bridge.hq.record import holes
 from cloud_bridge.hq.troubles import ALARM_S
 from edge.bus import topics
 from edge.bus.messages.facts import FactClass, Outage

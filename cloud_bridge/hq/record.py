@@ -18,42 +18,26 @@ unpacked while the one before is on its way to disk.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import re
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, func, select, update
+from sqlalchemy import Connection, Engine, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
-from cloud_bridge.hq import heads, noted, rows, schema
+from cloud_bridge.hq import gone, heads, noted, quarantine, rows, schema
 from cloud_bridge.hq.heads import Chain, Head
 from cloud_bridge.hq.unpack import Received, unpack
-from cloud_bridge.wire import BadBatch, Batch
+from cloud_bridge.wire import BadBatch
 from edge.bus import topics
-from edge.bus.envelope import now_utc, parse
-from edge.bus.messages.facts import TYPE_OF, FactClass, JournalDamaged, Tombstone
-
-KEPT_PAYLOAD_BYTES = 256 * 1024
-KEPT_REJECTED = 10_000
-"""Quarantine is bounded: what comes beyond it is counted on the last row, not kept."""
-
-TOLD_REFUSED = 100
-MAX_SEQ = 2**53
-REFUSED = "refused"
-OMITTED = "omitted"
+from edge.bus.envelope import now_utc
+from edge.bus.messages.facts import FactClass
 
 SEEN_EVERY_S = 1.0
 """How exact a store's `last_seen` is."""
-
-_TOMBSTONE = TYPE_OF[Tombstone]
-_DAMAGED = TYPE_OF[JournalDamaged]
-_EPOCH = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(slots=True)
@@ -144,22 +128,22 @@ class Recorder:
         self._see_stores({chain[0] for chain in chains}, now)
         with self._transaction() as db:
             for topic, payload, reason in bad:
-                self._reject(db, topic, payload, reason, now, alarm=False)
+                quarantine.keep(db, topic, payload, reason, now, alarm=False)
             states = heads.lock(db, self._insert, chains, now)
             new = _New(db, now)
             for entry in received:
                 if not self._take(db, entry, states[entry.chain], new):
                     continue
                 for chain, stone in entry.tombstones:
-                    self._note_gone(db, chain, stone.first, stone.last, stone.reason, now)
+                    gone.note(db, chain, stone.first, stone.last, stone.reason, now)
             new.insert()
             heads.advance(db, states.values())
             for chain, state in states.items():
                 told = outcome.setdefault(chain[:2], Told())
                 told.confirmed[FactClass(chain[2])] = state.contiguous
                 told.hashes[FactClass(chain[2])] = state.hash
-            for chain in self._with_refused(db, states):
-                outcome[chain[:2]].rejected[FactClass(chain[2])] = self._refused(db, chain)
+            for chain in gone.with_refused(db, states):
+                outcome[chain[:2]].rejected[FactClass(chain[2])] = gone.refused(db, chain)
         return outcome
 
     def refuse(self, messages: Iterable[tuple[str, bytes, str]]) -> None:
@@ -167,7 +151,7 @@ class Recorder:
         now = now_utc()
         with self._transaction() as db:
             for topic, payload, reason in messages:
-                self._reject(db, topic, payload, reason, now, alarm=False)
+                quarantine.keep(db, topic, payload, reason, now, alarm=False)
 
     def confirmed(self, store: str, epoch: str = "") -> Outcome:
         """What HQ has of this store's `epoch`, or of its newest, to answer a store that asks; 0 where it has nothing.
@@ -203,15 +187,15 @@ class Recorder:
             reason = (
                 f"{batch.fact_class.value} {batch.first} of epoch {batch.epoch} stays there: {entry.received.omitted}"
             )
-            self._reject(db, entry.topic, entry.payload, reason, now, alarm=True)
-            self._note_gone(db, entry.chain, batch.first, batch.first, OMITTED, now)
+            quarantine.keep(db, entry.topic, entry.payload, reason, now, alarm=True)
+            gone.note(db, entry.chain, batch.first, batch.first, gone.OMITTED, now)
             return False
         if not entry.received.sound:
             single = len(batch.bodies) == 1
             reason = f"{what}: the hash chain does not add up"
-            self._reject(db, entry.topic, entry.payload, reason, now, alarm=single)
+            quarantine.keep(db, entry.topic, entry.payload, reason, now, alarm=single)
             if single:
-                self._note_gone(db, entry.chain, batch.first, batch.first, REFUSED, now)
+                gone.note(db, entry.chain, batch.first, batch.first, gone.REFUSED, now)
             return False
         known = self._known(db, entry, state, new)
         before = known.pop(batch.first - 1, None)
@@ -221,7 +205,7 @@ class Recorder:
                 f"{what} is not what continues the journal HQ has: two gateways write one journal, or it was changed"
                 " afterwards; find out which, and let the other begin a new epoch"
             )
-            self._reject(db, entry.topic, entry.payload, reason, now, alarm=True)
+            quarantine.keep(db, entry.topic, entry.payload, reason, now, alarm=True)
             return False
         fresh = [index for index in range(len(batch.bodies)) if batch.first + index not in known]
         new.add(entry, fresh)
@@ -268,70 +252,6 @@ class Recorder:
                 db.execute(seen, [{"store": store, "first_seen": now, "last_seen": now} for store in due])
             self._seen.update(dict.fromkeys(due, at))
 
-    # -- what never comes ----------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _with_refused(db: Connection, chains: Collection[Chain]) -> list[Chain]:
-        """Those of which anything was refused for good: few, if any."""
-        if not chains:
-            return []
-        gone = schema.gone.c
-        query = select(gone.store, gone.epoch, gone["class"]).where(
-            and_(gone.why == REFUSED, heads.among(gone, chains))
-        )
-        return [(row[0], row[1], row[2]) for row in db.execute(query.distinct())]
-
-    def _refused(self, db: Connection, chain: Chain) -> list[int]:
-        """The chain's latest sequences that were refused for good; told every time, since a message may be lost."""
-        gone = schema.gone.c
-        query = select(gone.first).where(and_(heads.of(gone, chain), gone.why == REFUSED)).order_by(gone.first.desc())
-        return sorted(row[0] for row in db.execute(query.limit(TOLD_REFUSED)))
-
-    def _note_gone(self, db: Connection, chain: Chain, first: int, last: int, why: str, now: str) -> None:
-        values = {"store": chain[0], "epoch": chain[1], "class": chain[2]}
-        row = self._insert(schema.gone).values(**values, first=first, last=last, why=why, at=now)
-        longest = func.max if self._engine.dialect.name == "sqlite" else func.greatest
-        db.execute(
-            row.on_conflict_do_update(
-                index_elements=["store", "epoch", "class", "first"],
-                set_={"last": longest(schema.gone.c.last, row.excluded.last)},
-            )
-        )
-
-    def _reject(self, db: Connection, topic: str, payload: bytes, reason: str, now: str, *, alarm: bool) -> None:
-        fingerprint = hashlib.sha256(topic.encode() + b"\0" + payload).hexdigest()
-        kept = db.execute(select(func.count()).select_from(schema.rejected)).scalar() or 0
-        if kept >= KEPT_REJECTED:
-            last = select(func.max(schema.rejected.c.id)).scalar_subquery()
-            again = update(schema.rejected).where(schema.rejected.c.id == last)
-            db.execute(again.values(times=schema.rejected.c.times + 1, last_at=now))
-            return
-        statement = self._insert(schema.rejected).values(
-            at=now,
-            last_at=now,
-            topic=topic[:1024],
-            reason=reason[:2000],
-            payload=payload[:KEPT_PAYLOAD_BYTES],
-            size_bytes=len(payload),
-            fingerprint=fingerprint,
-            times=1,
-            alarm=alarm,
-        )
-        db.execute(
-            statement.on_conflict_do_update(
-                index_elements=["fingerprint"], set_={"times": schema.rejected.c.times + 1, "last_at": now}
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """Sequences of a chain that will never come, as the store says itself, and why."""
-
-    first: int
-    last: int
-    reason: str
-
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -341,20 +261,15 @@ class _Entry:
     payload: bytes
     received: Received
     chain: Chain = field(init=False)
-    tombstones: tuple[tuple[Chain, Gone], ...] = field(init=False)
+    tombstones: tuple[tuple[Chain, gone.Gone], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         batch = self.received.batch
         object.__setattr__(self, "chain", (batch.store, batch.epoch, batch.fact_class.value))
         found = zip(self.received.owns, batch.bodies, strict=False)
-        gone = [
-            (chain, stone)
-            for own, body in found
-            if own.type in (_TOMBSTONE, _DAMAGED)
-            for chain, stone in (_tombstone if own.type == _TOMBSTONE else _lost)(batch, body)
-            if 1 <= stone.first <= stone.last <= MAX_SEQ
-        ]
-        object.__setattr__(self, "tombstones", tuple(gone))
+        speaking = ((own.type, body) for own, body in found if own.type in gone.SPEAKING)
+        told = (one for kind, body in speaking for one in gone.told_by(kind, batch, body))
+        object.__setattr__(self, "tombstones", tuple(told))
 
 
 @dataclass(slots=True)
@@ -386,46 +301,3 @@ class _New:
             bodies, owns, hashes = received.batch.bodies, received.owns, received.hashes
             for index in indexes:
                 yield rows.row_of(chain, first + index, owns[index], bodies[index], hashes[index], self.now)
-
-
-def _tombstone(batch: Batch, body: bytes) -> list[tuple[Chain, Gone]]:
-    """What the tombstone says; nothing when it says nothing usable: it is recorded then, and the hole stays visible."""
-    try:
-        stone = Tombstone.model_validate(parse(body).get("data"), strict=False)
-    except ValueError:
-        return []
-    return [((batch.store, batch.epoch, stone.of_class.value), Gone(stone.first, stone.last, stone.reason))]
-
-
-def _lost(batch: Batch, body: bytes) -> list[tuple[Chain, Gone]]:
-    """What of an earlier epoch cannot be read any more, because its journal was damaged."""
-    try:
-        said = JournalDamaged.model_validate(parse(body).get("data"), strict=False)
-    except ValueError:
-        return []
-    if not _EPOCH.fullmatch(said.epoch):
-        return []
-    return [((batch.store, said.epoch, one.of_class.value), Gone(one.first, one.last, "damaged")) for one in said.lost]
-
-
-def holes(db: Connection, store: str) -> dict[Chain, list[tuple[int, int]]]:
-    """Per chain of the store the ranges that are neither here nor accounted for, below the highest that is here."""
-    found: dict[Chain, list[tuple[int, int]]] = defaultdict(list)
-    for row in db.execute(select(schema.heads).where(schema.heads.c.store == store)).mappings():
-        if row["highest"] <= row["contiguous"]:
-            continue
-        chain: Chain = (store, row["epoch"], row["class"])
-        facts, gone = schema.facts.c, schema.gone.c
-        spans = [(seq, seq) for (seq,) in db.execute(_after(facts, facts.seq, chain, row["contiguous"]))]
-        ranges = select(gone.first, gone.last).where(and_(heads.of(gone, chain), gone.last > row["contiguous"]))
-        spans += [(first, last) for first, last in db.execute(ranges)]
-        expected = row["contiguous"] + 1
-        for first, last in sorted(spans):
-            if first > expected:
-                found[chain].append((expected, first - 1))
-            expected = max(expected, last + 1)
-    return dict(found)
-
-
-def _after(columns: Any, seq: Any, chain: Chain, contiguous: int) -> Any:
-    return select(seq).where(and_(heads.of(columns, chain), seq > contiguous)).order_by(seq)

@@ -11,7 +11,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from cloud_bridge.hq import fleet, fleet_table, lane, schema
-from cloud_bridge.hq.record import Recorder, holes
+from cloud_bridge.hq.gone import holes
+from cloud_bridge.hq.record import Recorder
 from cloud_bridge.wire import Batch, Encoder
 from edge.bus import envelope, topics
 from edge.bus.messages.facts import FactClass
@@ -225,7 +226,7 @@ async def test_receivers_at_the_same_time_make_one_record(hq: Engine, hq_url: st
 
 
 def test_quarantine_is_bounded(hq_file: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloud_bridge.hq.record.KEPT_REJECTED", 5)
+    monkeypatch.setattr("cloud_bridge.hq.quarantine.KEPT_REJECTED", 5)
     recorder = Recorder(hq_file)
     recorder.record([(TOPIC, f"rubbish {number}".encode()) for number in range(20)])
     assert sum(scalars(hq_file, schema.rejected.c.times)) == 20

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from cloud_bridge import policy
 from cloud_bridge.cursors import Cursors
-from cloud_bridge.hq.record import holes
+from cloud_bridge.hq.gone import holes
 from cloud_bridge.outbox import Outbox
 from cloud_bridge.pace import Budget
 from cloud_bridge.salvaged import Salvaged
