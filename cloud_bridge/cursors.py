@@ -1,7 +1,7 @@
 """The bridge's own file, ``bridge.db``: what HQ has confirmed, what of the downlink is committed, what is parked.
 
 Strategy: nothing here is the only copy of anything. A lost confirmation cursor costs sending again what HQ then
-ignores, so it is written behind (at most once a second); a downlink position is written before the cloud gets its
+ignores, so it is written behind (every few seconds at most); a downlink position is written before the cloud gets its
 acknowledgement. A file that cannot be read is set aside and a new one begins.
 """
 
@@ -25,6 +25,7 @@ _NOT_OURS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR
 """What SQLite says of a file whose content, or whose tables, are not what they should be."""
 
 SCHEMA = """
+PRAGMA page_size = 1024;      -- of a file that begins now: less to write for each small change
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS cursors (

@@ -40,7 +40,9 @@ SAFETY_S = 30.0
 LOOK_AGAIN_S = 1.0
 """Pause between two looks at a journal that could not be read."""
 
-SAVE_EVERY_S = 1.0
+SAVE_EVERY_S = 5.0
+"""HQ tells what it has whenever it is asked; cards wear."""
+
 WHY_REJECTED = "rejected by HQ"
 PACKET_OVERHEAD_BYTES = 64
 """Of a PUBLISH besides topic and payload: fixed header, packet id, expiry."""

@@ -23,9 +23,11 @@ from edge.journal.clock import Stamp
 SLICE = 1_000
 """Most rows removed in one transaction."""
 
-VACUUM_PAGES = 256
-"""Most pages given back at once: a megabyte, so that a commit waits for it no longer than for another commit."""
-KEPT_FREE_PAGES = 1_024
+VACUUM_BYTES = 1024 * 1024
+"""Most that is given back at once, so that a commit waits for it no longer than for another commit."""
+LEAST_BYTES = 16 * 1024
+"""Less room than this is none, whatever is to be written: no small fact slips in where a sale is refused."""
+KEPT_FREE_BYTES = 4 * 1024 * 1024
 INCREMENTAL = 2
 
 TombstoneReason = Literal["evicted", "expired"]
@@ -57,6 +59,7 @@ class Room:
 
     def enough(self, need_bytes: int) -> bool:
         """Whether `need_bytes` can be written without touching the reserve."""
+        need_bytes = max(need_bytes, LEAST_BYTES)
         usable = max(0, self._free_bytes() - self.reserve_bytes)
         return usable >= need_bytes or usable + self._free_in_file_bytes() >= need_bytes
 
@@ -72,9 +75,11 @@ class Room:
         free = int(self._db.execute("PRAGMA freelist_count").fetchone()[0])
         whole = int(self._db.execute("PRAGMA page_count").fetchone()[0])
         (kind,) = self._db.execute("PRAGMA auto_vacuum").fetchone()
-        if kind != INCREMENTAL or free <= max(KEPT_FREE_PAGES, whole // 4):
+        (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
+        if kind != INCREMENTAL or free <= max(KEPT_FREE_BYTES // page_bytes, whole // 4):
             return False
-        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        # As a script: this statement gives back one page a step, and only a script is stepped to its end.
+        self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_BYTES // page_bytes})")
         return True
 
     def evictable(self) -> tuple[FactClass, int] | None:

@@ -23,14 +23,15 @@ import orjson
 from edge.bus.messages.facts import FactClass
 from edge.journal.clock import Stamp
 from edge.journal.lanes import ranges
-from edge.journal.opening import APPLICATION_ID, damage_in, transaction
+from edge.journal.opening import APPLICATION_ID, PAGE_BYTES, damage_in, transaction
 
 log = logging.getLogger(__name__)
 
 _COLUMNS = "class, seq, id, lane, lane_seq, type, recorded_at, boot, mono_ms, clock, digest, body, hash, conflict"
 _SLICE = 1_000
 MAGIC = b"SQLite format 3\0"
-PAGE_BYTES = 4096
+_PAGE_BYTES = (PAGE_BYTES, 4096)
+"""What the pages of our files may have, the present first."""
 UNREADABLE = "unreadable"
 """Stands for an epoch that nothing in the damaged file tells: HQ could not tell such facts from new ones."""
 
@@ -85,10 +86,11 @@ def _with_header(damaged: Path) -> Path | None:
         if file.read(16) in (MAGIC, b""):
             return None
     rescue = damaged.with_name(damaged.name + ".rescue")
-    pages = damaged.stat().st_size // PAGE_BYTES
+    page_bytes = _page_bytes(damaged)
+    pages = damaged.stat().st_size // page_bytes
     # Section 1.3 of the SQLite file format: WAL (2, 2), one change, no free pages, schema format 4, UTF-8.
     numbers = (1, pages, 0, 0, 1, 4, 0, 0, 1, 0, 0, APPLICATION_ID)
-    header = struct.pack(">16sH6B12I20xII", MAGIC, PAGE_BYTES, 2, 2, 0, 64, 32, 32, *numbers, 1, 3_040_000)
+    header = struct.pack(">16sH6B12I20xII", MAGIC, page_bytes, 2, 2, 0, 64, 32, 32, *numbers, 1, 3_040_000)
     try:
         shutil.copyfile(damaged, rescue)
         log_file = damaged.with_name(damaged.name + "-wal")
@@ -101,6 +103,20 @@ def _with_header(damaged: Path) -> Path | None:
         rescue.unlink(missing_ok=True)
         return None
     return rescue
+
+
+def _page_bytes(damaged: Path) -> int:
+    """The size of a page, from where the first page's cells stand: they are laid from its end on.
+
+    Section 1.6 of the SQLite file format: the page's own header begins at byte 100 here, 12 bytes in an interior page.
+    """
+    with damaged.open("rb") as file:
+        first = file.read(max(_PAGE_BYTES))
+    if len(first) < max(_PAGE_BYTES):
+        return PAGE_BYTES
+    (count,) = struct.unpack_from(">H", first, 103)
+    pointers = struct.unpack_from(f">{min(count, 200)}H", first, 112 if first[100] == 5 else 108)
+    return next((size for size in _PAGE_BYTES if max(pointers, default=0) < size), PAGE_BYTES)
 
 
 def done() -> str:
@@ -226,8 +242,8 @@ def readable_rows(db: sqlite3.Connection, columns: str, lost: list[int]) -> Iter
 
 def _row_bound(db: sqlite3.Connection) -> int:
     """More rows than the file can hold, when it cannot say itself: no row takes less than 300 bytes."""
-    pages = _try(db, "PRAGMA page_count")
-    return (int(pages[0][0]) * 4096 // 300) if pages else 0
+    pages = _try(db, "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+    return (int(pages[0][0]) // 300) if pages else 0
 
 
 def _try(db: sqlite3.Connection, sql: str) -> list[tuple[Any, ...]]:

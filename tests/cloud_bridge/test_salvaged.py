@@ -27,7 +27,7 @@ from edge.journal.audit import verify
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, until
 
-PAGE = 4096
+PAGE = 1024
 COUNT = 600
 HAD = 200
 """So many HQ had confirmed when the journal was damaged."""

@@ -14,6 +14,7 @@ from edge.bus.messages.facts import FactClass
 from edge.journal.audit import verify
 from edge.journal.commands import add_commands
 from edge.journal.failing import marker
+from edge.journal.opening import PAGE_BYTES
 from edge.journal.reader import Reader
 from edge.journal.store import Accepted, NewFact, StoreFaulted
 from tests.edge.journal_facts import fact, opened
@@ -42,19 +43,15 @@ def _set_aside(journal: Path) -> list[Path]:
 
 def _spoil_page(path: Path, page: int) -> None:
     with path.open("r+b") as file:
-        file.seek((page - 1) * 4096)
-        file.write(b"\xa5" * 4096)
+        file.seek((page - 1) * PAGE_BYTES)
+        file.write(b"\xa5" * PAGE_BYTES)
 
 
 def _facts_leaf_pages(path: Path) -> list[int]:
     """Pages that hold rows of `facts`, found by the texts in them (SQLite has no list of them to give)."""
     content = path.read_bytes()
-    pages = range(2, len(content) // 4096 + 1)
-    return [
-        page
-        for page in pages
-        if content[(page - 1) * 4096] == 13 and b"specversion" in content[(page - 1) * 4096 :][:4096]
-    ]
+    pages = {page: content[(page - 1) * PAGE_BYTES :][:PAGE_BYTES] for page in range(2, len(content) // PAGE_BYTES + 1)}
+    return [page for page, held in pages.items() if held[0] == 13 and b"specversion" in held]
 
 
 async def test_a_sound_file_stays(journal: Path) -> None:
@@ -124,6 +121,27 @@ async def test_a_file_beyond_reading_still_lets_the_store_open(journal: Path, da
         assert (await store.record(fact("9", 1))).seq == 1
     assert _set_aside(journal)[0].read_bytes()[:50] == spoilt[:50], "kept as it was"
     assert verify(journal).ok
+
+
+@pytest.mark.parametrize("page_bytes", [PAGE_BYTES, 4096])
+async def test_without_its_first_bytes_a_file_is_read_whatever_the_size_of_its_pages(
+    journal: Path, page_bytes: int
+) -> None:
+    db = sqlite3.connect(journal, isolation_level=None)
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute(f"PRAGMA page_size = {page_bytes}")
+    db.execute("VACUUM")
+    db.close()
+    content = journal.read_bytes()
+    assert int.from_bytes(content[16:18], "big") == page_bytes
+    async with opened(journal) as store:
+        assert store.salvaged is None
+        assert await store.fetch_one("PRAGMA page_size") == (page_bytes,), "an older file goes on as it is"
+        assert (await store.record(fact("9", 1))).seq == COUNT + 1
+    journal.write_bytes(b"\xff" * 100 + journal.read_bytes()[100:])
+    async with opened(journal) as store:
+        assert store.salvaged is not None
+        assert store.salvaged.facts == COUNT + 1
 
 
 async def test_a_broken_chain_among_the_last_rows_is_damage(journal: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from edge.bus.messages.facts import FACTS, FactClass
 from edge.journal.audit import verify
-from edge.journal.room import SLICE
+from edge.journal.opening import PAGE_BYTES
+from edge.journal.room import KEPT_FREE_BYTES, SLICE
 from edge.journal.store import Accepted, NewFact, StorageFull, Store
 from tests.edge.journal_facts import TurnedClock, fact, opened, telemetry
 
@@ -88,7 +89,7 @@ async def test_telemetry_goes_first_then_engagement_then_new_facts_are_refused(t
 
 async def test_a_file_that_sqlite_finds_full_makes_room_and_stays_usable(tmp_path: Path) -> None:
     """The disk's own answer (SQLITE_FULL), not a measurement in advance."""
-    async with opened(tmp_path / "store.db", max_pages=300) as store:
+    async with opened(tmp_path / "store.db", max_pages=1_200) as store:
         sale = fact(lane_seq=1)
         await store.record(sale)
         telemetry_kept = 0
@@ -220,6 +221,8 @@ async def test_a_file_that_was_trimmed_shrinks_while_sales_go_on(tmp_path: Path)
         (after,) = await store.fetch_one("PRAGMA page_count")  # type: ignore[misc]
         assert after < before // 2
         assert number > 5, "sales went in between"
+        (free,) = await store.fetch_one("PRAGMA freelist_count")  # type: ignore[misc]
+        assert free * PAGE_BYTES <= KEPT_FREE_BYTES
     assert verify(path).ok
 
 

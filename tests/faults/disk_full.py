@@ -166,6 +166,9 @@ async def _tell(told: Story, store: RunningStore, till: Any, desk: Desk, line: A
     await till.all_answered()
     for _ in range(6):  # operation facts: each print leaves one
         assert await desk.ask("print", document=[{"kind": "text", "text": "x"}]) == "done"
+    tender = {"business_day_date": "2026-05-04", "operator_id": "7", "receipt_number": "R2", "kind": "cash"}
+    small = {**tender, "currency": "EUR", "amount_minor": 1}
+    assert await desk.fact("tillgate.tender.taken.v1", small) == "accepted"
     told.lives.add(store.pid("edge"))
 
     # Only the reserve is left: sales push out telemetry, then engagement, until nothing may go any more.
@@ -176,8 +179,6 @@ async def _tell(told: Story, store: RunningStore, till: Any, desk: Desk, line: A
         await till.fact(sale(number, lines=30))
         await asyncio.sleep(0.01)
     told.gone = [data["of_class"] for data in _tombstones(store)]
-    tender = {"business_day_date": "2026-05-04", "operator_id": "7", "receipt_number": "R2", "kind": "cash"}
-    small = {**tender, "currency": "EUR", "amount_minor": 1}
     while await desk.fact("tillgate.tender.taken.v1", small) == "accepted":
         pass  # free pages in the file are room too
     told.heard["reserve"] = await desk.everything() | {"a scan": await _scan(till, line)}
