@@ -192,6 +192,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await commands.load()
     store.on_commit.append(status.on_commit)
     store.on_fault.append(status.changed)
+    intake.on_full.append(status.changed)
 
     client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
     client.on_message(topics.LANE_REQUESTS_ANY, router.on_message)

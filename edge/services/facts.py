@@ -54,6 +54,8 @@ class FactIntake:
         self._message_bytes = message_bytes
         self.full = False
         """Whether the last fact was refused because the disk is full."""
+        self.on_full: list[Callable[[], None]] = []
+        """Called when `full` has changed."""
 
     def on_message(self, message: Message) -> None:
         """Take one fact; the answer follows its commit."""
@@ -80,7 +82,10 @@ class FactIntake:
         if done.cancelled():
             return  # stopping: the broker still has the fact and gives it to our next life
         error = done.exception()
-        self.full = isinstance(error, StorageFull)
+        if self.full != isinstance(error, StorageFull):
+            self.full = not self.full
+            for changed in self.on_full:
+                changed()
         if error is None:
             outcome = done.result()
             if isinstance(outcome, Accepted):

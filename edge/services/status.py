@@ -35,6 +35,9 @@ QUIET_S = 1.0
 AGEING_S = 10.0
 """How often the age of the oldest waiting fact is told again."""
 
+IDLE_S = 30.0
+"""How often it is looked whether something has changed that tells nobody, as the disk's free space."""
+
 HEADS_QUIET_S = 0.05
 
 LOOK_EVERY_S = 5.0
@@ -122,12 +125,12 @@ class StatusBoard:
     # -- status --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> NoReturn:
-        """Publish the status whenever it changed, and now and then while facts wait."""
+        """Publish the status whenever it changed; it is looked for now and then, more often while facts wait."""
         while True:
             waiting = await self.publish()
             await asyncio.sleep(QUIET_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(AGEING_S if waiting else None):
+                async with asyncio.timeout(AGEING_S if waiting else IDLE_S):
                     await self._dirty.wait()
 
     async def publish(self, *, again: bool = False) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from edge.journal.audit import verify
 from tests.faults.disk_full import DOCUMENT, ENGAGEMENTS, STAGES, Story, story, table, written
+from tests.faults.store_rig import running_store, sale
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,15 @@ def test_with_room_everything_works_at_once_and_nothing_accepted_was_lost(told: 
 
 def test_the_document_shows_what_happens(told: Story) -> None:
     assert table(told) == written(), f"{DOCUMENT.name}: run  python -m tests.faults.disk_full --write"
+
+
+async def test_a_store_in_which_nothing_else_happens_says_that_its_disk_is_full(tmp_path: Path) -> None:
+    async with running_store(tmp_path) as store, store.till() as till:
+        await store.state("serving")
+        store.shim.fill(0)
+        pending = await till.fact(sale(1))
+        status = await store.state("storage_full")
+        assert "disk is full" in status.please
+        store.shim.free()
+        await asyncio.wait_for(pending.accepted(), 60)
+        await store.state("serving")
