@@ -170,8 +170,11 @@ class Outbox:
 
     # -- what leaves next ----------------------------------------------------------------------------------------------
 
-    def choose(self, now: float) -> FactClass | float | None:
-        """The class to send now; or seconds until there is one; or None while only an event can change the answer."""
+    def choose(self, now: float, *, packing: bool = False) -> FactClass | float | None:
+        """The class to send now; or seconds until there is one; or None while only an event can change the answer.
+
+        `packing`: a bulk batch is on its way here already, and only a critical one may overtake it.
+        """
         waiting = [fact_class for fact_class, track in self.tracks.items() if track.head > track.sent]
         if not waiting or self.room <= 0 or not self._window_open(now) or (self._unacked and self.refusals.careful):
             return None
@@ -183,6 +186,8 @@ class Outbox:
         may = not held_s and not self._must_wait_for_word(FactClass.CRITICAL)
         if FactClass.CRITICAL in waiting and may and self._may_run_ahead(critical=True):
             return FactClass.CRITICAL
+        if packing:
+            return None
         bulk_out = sum(1 for flight in self._unacked if flight.fact_class is not FactClass.CRITICAL)
         if bulk_out >= min(self._bulk_in_flight, max(1, self.in_flight - 1)) or not self._may_run_ahead():
             return None
@@ -227,6 +232,12 @@ class Outbox:
             return None
         out_bytes = sum(flight.size_bytes + FLIGHT_OVERHEAD_BYTES for flight in self._unacked)
         return self.in_flight_bytes - out_bytes - FLIGHT_OVERHEAD_BYTES
+
+    def may_leave(self, size_bytes: int, now: float) -> bool:
+        """Whether a payload of this size may leave now. Something else may have left since its class was chosen."""
+        if self.room <= 0 or (self._unacked and self.refusals.careful) or self.budget.wait_s(now) > 0:
+            return False
+        return self.fits(size_bytes)
 
     def fits(self, size_bytes: int) -> bool:
         """Whether a payload of this size may leave now. If not, nothing is chosen until it does."""

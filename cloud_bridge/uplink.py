@@ -2,7 +2,8 @@
 
 Strategy: `Outbox` decides what leaves next; this module does it. One task; it sleeps until something happens: the
 journal has grown, the broker has acknowledged, HQ has confirmed, the link has come or gone, or a wait has ended. A
-batch is read and packed in threads: as much as the broker takes and the line carries in a moment.
+batch is read and packed in threads: as much as the broker takes and the line carries in a moment. A bulk batch has a
+task to itself meanwhile, one at a time, so that a critical fact leaves before it.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class Uplink:
         self._on_change = on_change
         self._give_up = give_up
         self._single = wire == "single"
-        self._packer = Packer(store)
+        self._packer, self._critical_packer = Packer(store), Packer(store)
+        self._packing: asyncio.Task[None] | None = None
+        """The bulk batch that is being made ready."""
         self._connected = False
         self._wake = asyncio.Event()
         self._unsaved = asyncio.Event()
@@ -174,18 +177,23 @@ class Uplink:
 
     async def run(self) -> NoReturn:
         """Send until cancelled."""
-        while True:
-            self._wake.clear()
-            try:
-                pause = await self._step()
-            except JournalAway as error:
-                log.warning("the journal is away: %s", error)
-                self._readable = False
-                pause = self._look_at - self._now()
-            if pause > 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    pause = await self._step()
+                except JournalAway as error:
+                    log.warning("the journal is away: %s", error)
+                    self._readable = False
+                    pause = self._look_at - self._now()
+                if pause > 0:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await self._wake.wait()
+        finally:
+            packing, self._packing = self._packing, None
+            if packing is not None:
+                packing.cancel()
 
     async def save(self) -> NoReturn:
         """Write confirmed cursors behind."""
@@ -203,6 +211,9 @@ class Uplink:
 
     async def _step(self) -> float:
         """Do one thing; returns how long to sleep unless woken, 0 when there may be more to do."""
+        if self._packing is not None and self._packing.done():
+            packed, self._packing = self._packing, None
+            packed.result()
         now = self._now()
         if now >= self._look_at:
             await self._look()
@@ -234,11 +245,15 @@ class Uplink:
             pause = min(pause, deaf_in + 0.01)
         if now < self.hindrance.hold_until:
             return min(pause, self.hindrance.hold_until - now)
-        choice = self.outbox.choose(now)
+        choice = self.outbox.choose(now, packing=self._packing is not None)
         if isinstance(choice, FactClass):
-            await (self._send_single(choice) if self._single else self._send_batch(choice))
-            if self.outbox.budget.levels(now):  # a crash must not give it back
-                self._unsaved.set()
+            if self._single:
+                await self._send_single(choice)
+            elif choice is FactClass.CRITICAL:
+                await self._send_batch(choice)
+            else:
+                self._packing = asyncio.get_running_loop().create_task(self._send_batch(choice), name="pack")
+                self._packing.add_done_callback(lambda _: self._wake.set())
             return 0.0
         return pause if choice is None else min(pause, choice)
 
@@ -302,7 +317,8 @@ class Uplink:
         aim = limit if fact_class is FactClass.CRITICAL else min(limit, self.outbox.flow.batch_bytes(self._now()))
         if (left := self.outbox.window_left_bytes()) is not None:
             aim = min(aim, max(LEAST_BATCH_BYTES, left * 9 // 10))
-        size_bytes = min(policy.MAX_BATCH_RAW_BYTES, self._packer.raw_bytes(fact_class, aim))
+        packer = self._critical_packer if fact_class is FactClass.CRITICAL else self._packer
+        size_bytes = min(policy.MAX_BATCH_RAW_BYTES, packer.raw_bytes(fact_class, aim))
         most = 1 if self.outbox.refusals.one_fact(fact_class) else policy.MAX_BATCH_FACTS
         links = await self._tail.links(fact_class, after, most, size_bytes)
         if not links:
@@ -313,13 +329,13 @@ class Uplink:
             return
         if self._still(track, fact_class, after):
             thin = self.outbox.flow.thin(self._now())
-            pack = partial(self._packer.pack, aim_bytes=aim, limit_bytes=limit, thin=thin)
+            pack = partial(packer.pack, aim_bytes=aim, limit_bytes=limit, thin=thin)
             packed = await asyncio.to_thread(pack, fact_class, epoch, links, prev)
             if packed.omitted:
                 await self._stays(epoch, fact_class, packed.first)
             size = len(packed.payload)
-            if self._still(track, fact_class, after) and self.outbox.fits(size):
-                flight = self.outbox.sent(fact_class, packed.first, packed.last, packed.head, size, self._now())
+            if self._still(track, fact_class, after) and self.outbox.may_leave(size, self._now()):
+                flight = self._sent(fact_class, packed.first, packed.last, packed.head, size)
                 done = partial(self._done, flight)
                 self._publish(topic, packed.payload, expiry_s=policy.BROKER_KEEPS_S, on_done=done, resend=False)
 
@@ -343,7 +359,7 @@ class Uplink:
                 return
             if not self.outbox.fits(len(row.body)):
                 return
-            flight = self.outbox.sent(fact_class, first, row.seq, row.hash, len(row.body), self._now())
+            flight = self._sent(fact_class, first, row.seq, row.hash, len(row.body))
             first = row.seq + 1
             if len(row.body) > self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES:
                 await self._stays(self.epoch, fact_class, row.seq)
@@ -371,6 +387,13 @@ class Uplink:
     def _still(self, track: Track, fact_class: FactClass, after: int) -> bool:
         """Whether the world is as it was when what follows `after` was read."""
         return track is self.outbox.tracks[fact_class] and track.sent == after and self._connected
+
+    def _sent(self, fact_class: FactClass, first: int, last: int, head: bytes, size_bytes: int) -> Flight:
+        now = self._now()
+        flight = self.outbox.sent(fact_class, first, last, head, size_bytes, now)
+        if self.outbox.budget.levels(now):  # a crash must not give it back
+            self._unsaved.set()
+        return flight
 
     def _done(self, flight: Flight, error: BusError | None) -> None:
         now = self._now()

@@ -83,6 +83,22 @@ def test_few_bulk_batches_are_out_and_critical_has_room_beside_them() -> None:
     assert outbox.choose(1.0) is None, "the window of the broker is full"
 
 
+def test_a_critical_fact_overtakes_the_bulk_batch_that_is_being_packed_and_may_take_its_room() -> None:
+    outbox = an_outbox(in_flight=3, bulk_in_flight=2)
+    outbox.see_heads({M: 1000, C: 1}, 0.0)
+    first = send(outbox, C)
+    assert outbox.choose(1.0) is M
+    assert outbox.choose(1.0, packing=True) is None, "one at a time"
+    outbox.see_heads({C: 3}, 1.0)
+    for _ in range(2):
+        assert outbox.choose(1.0, packing=True) is C
+        assert outbox.may_leave(100, 1.0)
+        send(outbox, C)
+    assert not outbox.may_leave(100, 1.0), "the window of the broker is full"
+    outbox.acked(first, 1.1)
+    assert outbox.may_leave(100, 1.1)
+
+
 def test_what_stays_here_tells_nothing_of_the_line() -> None:
     outbox = an_outbox()
     known = outbox.flow.rate_bytes_s
