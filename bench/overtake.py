@@ -102,7 +102,7 @@ async def overtaken(journal: Path, facts: int, line: Line, receivers: int) -> Ti
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(EVERY_S):
                         await run.all_there.wait()
-            while len(till.confirmed_at) < len(till.sent_at):
+            while min(len(till.recorded_at), len(till.confirmed_at)) < len(till.sent_at):
                 await asyncio.sleep(0.01)
         await watching
         return till
