@@ -94,8 +94,9 @@ class Run:
             if now > shown + 0.5 and self.bridge is not None:
                 shown = now
                 # In a thread: the kernel takes its time, and others are being timed by this process.
-                memory = await asyncio.to_thread(pss_mb, self.bridge.pid)
-                self.peak_pss_mb = max(self.peak_pss_mb, memory)
+                with contextlib.suppress(ProcessLookupError):  # it is just becoming Python: what was opened is gone
+                    memory = await asyncio.to_thread(pss_mb, self.bridge.pid)
+                    self.peak_pss_mb = max(self.peak_pss_mb, memory)
                 progress(f"drain: {self.confirmed:,} of {self.facts:,} confirmed, {up:,} bytes up")
             await asyncio.sleep(WATCH_EVERY_S)
 
