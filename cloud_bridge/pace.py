@@ -16,6 +16,7 @@ RATE_SHARE = (1 - BURST_SHARE) / (1 + FLOOR_SHARE)
 """Of an hour's budget: what may leave at once; of the rate, what bulk always has; the rate, so that all of it fits."""
 
 FLOOR_AFTER_S = 60.0
+"""The floor begins so long after the start."""
 
 LINE_OVERHEAD_BYTES = 150
 """What a publish costs a metered line besides its payload: topic and header, TLS record, TCP and IP, the answer."""
@@ -62,8 +63,9 @@ class Hour:
     def __init__(self, per_hour: float) -> None:
         self.rate_per_s = per_hour * RATE_SHARE / 3600
         self._whole = Bucket(self.rate_per_s, per_hour * BURST_SHARE)
-        self._floor = Bucket(self.rate_per_s * FLOOR_SHARE, self.rate_per_s * FLOOR_SHARE * FLOOR_AFTER_S)
-        self._floor.level = -self._floor.burst
+        # One batch at a time: what it saved up in quiet times would come on top of the burst.
+        self._floor = Bucket(self.rate_per_s * FLOOR_SHARE, 1.0)
+        self._floor.level = -self._floor.rate_per_s * FLOOR_AFTER_S
 
     def wait_s(self, now: float) -> float:
         """Seconds until somebody who is held back may send."""

@@ -324,7 +324,7 @@ class Uplink:
         if not links:
             track.head = track.sent
             return
-        prev = await self._before(track, fact_class, links[0][0])
+        prev = await self._before(track, fact_class, after, links[0][0])
         if not await self._same_epoch(epoch):
             return
         if self._still(track, fact_class, after):
@@ -369,12 +369,12 @@ class Uplink:
             expiry_s = policy.POLICY[fact_class].single_expiry_s
             self._publish(topic, row.body, expiry_s=expiry_s, on_done=partial(self._done, flight), resend=False)
 
-    async def _before(self, track: Track, fact_class: FactClass, first: int) -> bytes | None:
-        """The hash before `first`, which is the next to be sent; None when the journal no longer has it."""
-        if first == track.sent + 1 and track.prev is not None:
+    async def _before(self, track: Track, fact_class: FactClass, after: int, first: int) -> bytes | None:
+        """The hash before `first`, the first above `after` that there is; None when the journal no longer has it."""
+        if first != after + 1:
+            log.warning("%s %d to %d are no longer in the journal", fact_class.value, after + 1, first - 1)
+        elif track.sent == after and track.prev is not None:
             return track.prev
-        if first != track.sent + 1:
-            log.warning("%s %d to %d are no longer in the journal", fact_class.value, track.sent + 1, first - 1)
         return await self._tail.hash_at(fact_class, first - 1)
 
     async def _same_epoch(self, epoch: str) -> bool:

@@ -40,6 +40,20 @@ def test_what_leaves_at_once_is_bounded() -> None:
     assert sum(1 for one in leaving(idle, 2, start=100 * 3600.0)) * BATCH <= PER_HOUR * BURST_SHARE + 2 * BATCH
 
 
+def test_in_no_window_more_leaves_than_the_burst_the_rate_and_one_batch() -> None:
+    """Also after quiet days: the floor saves nothing up that would come on top."""
+    per_hour = 100 * PER_HOUR
+    idle = Hour(per_hour)
+    idle.spend(1, 0.0, held=True)
+    assert idle.wait_s(0.0) == 0
+    start = 100 * 3600.0
+    times = leaving(idle, 900, start=start)
+    even_per_s = per_hour * (1 - BURST_SHARE) / 3600
+    for length_s in (1, 10, 60, 300, 900):
+        left = sum(1 for one in times if one < start + length_s)
+        assert left * BATCH <= per_hour * BURST_SHARE + even_per_s * length_s + 2 * BATCH
+
+
 def test_critical_facts_count_and_leave_the_others_a_tenth() -> None:
     hour, now, bulk = Hour(PER_HOUR), 0.0, 0
     while now < 3600:
