@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -53,6 +54,7 @@ MESSAGES_PER_HOUR = 10_000_000
 
 SAMPLE_S = 0.5
 DRAIN_WITHIN_S = 4 * 3600.0
+ARRIVED_WITHIN_S = 120.0
 GIB = 1024**3
 
 Figures = dict[str, float | int | str]
@@ -226,23 +228,31 @@ async def drain(
     return figures
 
 
+_HERE = b"SELECT hash FROM facts WHERE class = %s AND seq = %s"
+
+
 async def counted(journal: Path, hq: Headquarters, expected: int) -> Figures:
-    """What is in HQ's database when the store has nothing left, beside what its journal holds."""
+    """What is in HQ's database of all that the journal holds now. The store lives on, and may say more later."""
     reader = await Reader.open(journal)
     missing = twice = 0
     chains = []
+    heads = {fact_class: head for fact_class, head in (await reader.heads()).items() if head}
     try:
-        async with await psycopg.AsyncConnection.connect(hq.url.replace("+psycopg", "")) as db:
-            for fact_class, head in (await reader.heads()).items():
-                if not head:
-                    continue
-                sql = b"SELECT count(*), count(DISTINCT seq), max(seq) FROM facts WHERE class = %s"
-                rows, distinct, _ = await _one(db, sql, fact_class.value)
+        url = hq.url.replace("+psycopg", "")
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as db:
+            with contextlib.suppress(TimeoutError):  # what is not there by then is missing
+                async with asyncio.timeout(ARRIVED_WITHIN_S):
+                    while not all([await _one(db, _HERE, name.value, head) for name, head in heads.items()]):
+                        await asyncio.sleep(0.2)
+            for fact_class, head in heads.items():
+                sql = b"SELECT count(*), count(DISTINCT seq) FROM facts WHERE class = %s AND seq <= %s"
+                rows, distinct = await _one(db, sql, fact_class.value, head) or (0, 0)
                 missing += head - distinct
                 twice += rows - distinct
-                last = await _one(db, b"SELECT hash FROM facts WHERE class = %s ORDER BY seq DESC LIMIT 1", fact_class)
-                chains.append(bytes(last[0]) == await reader.hash_at(fact_class, head))
-            at_hq, size = await _one(db, b"SELECT count(*), pg_database_size(current_database()) FROM facts")
+                last = await _one(db, _HERE, fact_class.value, head)
+                chains.append(last is not None and bytes(last[0]) == await reader.hash_at(fact_class, head))
+            sql = b"SELECT count(*), pg_database_size(current_database()) FROM facts"
+            at_hq, size = await _one(db, sql) or (0, 0)
     finally:
         await reader.close()
     return {
@@ -255,10 +265,10 @@ async def counted(journal: Path, hq: Headquarters, expected: int) -> Figures:
     }
 
 
-async def _one(db: psycopg.AsyncConnection[tuple[object, ...]], sql: bytes, *arguments: str) -> tuple[int, ...]:
-    found = await (await db.execute(sql, arguments)).fetchone()
-    assert found is not None
-    return found  # type: ignore[return-value]
+async def _one(
+    db: psycopg.AsyncConnection[tuple[Any, ...]], sql: bytes, *arguments: str | int
+) -> tuple[Any, ...] | None:
+    return await (await db.execute(sql, arguments)).fetchone()
 
 
 async def measure(days: float, drain_s: float, live_s: float) -> tuple[Figures, list[Goal]]:
@@ -314,8 +324,8 @@ async def measure(days: float, drain_s: float, live_s: float) -> tuple[Figures, 
                             watch.changed.clear()
                             await watch.changed.wait()
                     figures["journal_gib_afterwards"] = journal.stat().st_size / GIB
+                    figures |= await counted(journal, hq, total)
                     passed = await line.order("state")
-            figures |= await counted(journal, hq, total)
         figures["expected_wire_bytes"] = expected_bytes
         figures |= judged(root / "wan.jsonl", budget)
         figures["wire_bytes_per_fact"] = passed["up_bytes"] / int(figures["at_hq"])

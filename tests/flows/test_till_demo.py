@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -174,42 +173,3 @@ def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert "runs in" in ran.stderr
     first.release()
-
-
-def test_the_relay_is_silent_while_cut_and_goes_on_afterwards() -> None:
-    asyncio.run(_relay())
-
-
-async def _relay() -> None:
-    from demo.places import Ports
-    from demo.wan import Wan
-
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(100):
-            writer.write(data)
-        writer.close()
-
-    ports = Ports.free(0)
-    cloud = await asyncio.start_server(echo, "127.0.0.1", ports.cloud)
-    async with asyncio.timeout(WITHIN_S), Wan(ports.cloud, port=ports.wan, probe_port=ports.probe) as wan:
-        reader, writer = await asyncio.open_connection("127.0.0.1", ports.wan)
-        writer.write(b"before")
-        assert await reader.readexactly(6) == b"before"
-        await wan.cut()
-        writer.write(b"during")
-        late_reader, late_writer = await asyncio.open_connection("127.0.0.1", ports.wan)
-        late_writer.write(b"never")
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", ports.probe)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await reader.read(1)
-        await wan.restore()
-        assert await reader.readexactly(6) == b"during"
-        with contextlib.suppress(ConnectionResetError):
-            assert await late_reader.read() == b""
-        _, probe = await asyncio.open_connection("127.0.0.1", ports.probe)
-        assert wan.cut_s > 0
-        for one in (writer, late_writer, probe):
-            one.close()
-    cloud.close()
