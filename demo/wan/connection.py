@@ -40,7 +40,8 @@ class End(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        transport.pause_reading()
+        # Not here: the loop of Python 3.11.2 (Debian 12) begins to read after this call, paused or not.
+        asyncio.get_running_loop().call_soon(transport.pause_reading)
         if self._opened:
             self._opened(self)
 
