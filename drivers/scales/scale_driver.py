@@ -117,7 +117,8 @@ class Scale:
         try:
             async with asyncio.timeout(timeout_s), self._turn:
                 await self._quiet()
-                await self._write(command)
+                await self._gap()
+                self._write(command)
                 # A stream shows the old weight a moment longer.
                 await asyncio.sleep(self.protocol.command_gap_ms / 1000)
                 while not isinstance(last, Weight) or not last.stable:
@@ -155,6 +156,7 @@ class Scale:
     async def _quiet(self) -> None:
         # Late answers belong to an earlier request: wait for them, or until they can no longer come.
         self._first = self.protocol.repeats
+        self._answer = None
         loop = asyncio.get_running_loop()
         while self._unanswered:
             left = self._last_command + self.protocol.late_ms / 1000 - loop.time()
@@ -165,6 +167,7 @@ class Scale:
             await asyncio.wait((self._answer,), timeout=left)
             if self._answer.done():
                 self._answer.result()  # raises DeviceLost when the link went meanwhile
+            self._answer = None
 
     async def _weight_after(self, before: Answer | None) -> Answer | None:
         """Ask for the weight. Where the scale does not tell whether it is at rest, it is when `before` was the same."""
@@ -177,11 +180,18 @@ class Scale:
         return answer
 
     async def _ask(self, command: bytes, answer_s: float | None = None) -> Answer | None:
-        """Send one command when the gap allows (or only listen); return its answer, or None when none came in time."""
+        """Send one command when the gap allows (or only listen); return its answer, or None when none came in time.
+
+        An answer to this request's command before, which came in the gap, is as good: a scale that gives a weight only
+        once would not give it again.
+        """
         if answer_s is None:
             answer_s = self.protocol.answer_ms / 1000
         if command:
-            await self._write(command)
+            await self._gap()
+            if self._answer is not None and self._answer.done():
+                return self._taken(self._answer)
+            self._write(command)
             self._unanswered += 1
         elif not self.is_open:
             raise self._gone_away()
@@ -189,14 +199,22 @@ class Scale:
         self._first = False
         self._answer = asyncio.get_running_loop().create_future()
         await asyncio.wait((self._answer,), timeout=answer_s)
-        return self._answer.result() if self._answer.done() else None
+        return self._taken(self._answer) if self._answer.done() else None
 
-    async def _write(self, command: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._last_command + self.protocol.command_gap_ms / 1000 - loop.time())
+    def _taken(self, answer: asyncio.Future[Answer]) -> Answer:
+        self._answer = None
+        return answer.result()
+
+    async def _gap(self) -> None:
+        """Leave the scale the pause that it wants between two commands."""
+        await asyncio.sleep(
+            self._last_command + self.protocol.command_gap_ms / 1000 - asyncio.get_running_loop().time()
+        )
         if not self.is_open:
             raise self._gone_away()
-        self._last_command = loop.time()
+
+    def _write(self, command: bytes) -> None:
+        self._last_command = asyncio.get_running_loop().time()
         self.transport.write(command)
 
     def _gone_away(self) -> DeviceLost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from drivers.errors import BadOption, NotReady
 from drivers.events import Handshake, Noise, ScaleStatus, Weight
 from drivers.scales.dialog_02 import Dialog02
 from drivers.scales.dialog_06 import Dialog06, Dialog06Options, remainder, rotated_left
+from drivers.scales.scale_driver import ScaleDriver
 from tests.drivers.rig import PATIENCE_S, scale_on_a_pty
 
 ACK, NAK = b"\x06", b"\x15"
@@ -27,13 +29,25 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ttyscale-1"
 
 
+async def no_question_is_left(scale: ScaleDriver) -> None:
+    """Wait until the scale has answered all that it was asked: it would give a new weight to an old question."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                await scale.read(PATIENCE_S)
+            except NotReady:
+                continue
+            return
+
+
 async def test_a_weight_is_given_once_until_something_is_lifted(path: Path) -> None:
     async with scale_on_a_pty("dialog-02", path) as (scale, twin, _):
         twin.load("0.482")
         assert (await scale.weigh(PATIENCE_S)).value == "0.482"
         with pytest.raises(NotReady, match="lift the goods") as caught:
-            await scale.weigh(0.4)
+            await scale.weigh(2)
         assert caught.value.reason == "not_moved"
+        await no_question_is_left(scale)
         await twin.do("unload", {})
         twin.load("0.482")
         assert (await scale.weigh(PATIENCE_S)).value == "0.482"
