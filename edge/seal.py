@@ -223,7 +223,7 @@ class Seal:
             ) from None
 
     def derived(self, key_id: str, salt: bytes) -> bytes:
-        """32 bytes of key for one thing that is sealed in pieces (a file). Raises Unsealable when the key is missing."""
+        """32 bytes of key for one file that is sealed in pieces. Raises Unsealable when the key is missing."""
         return derive(self._master(bytes.fromhex(key_id)).secret, self._info + b" " + salt)
 
     def _master(self, key_id: bytes) -> MasterKey:

@@ -125,9 +125,6 @@ def test_a_key_is_made_once_and_found_again(tmp_path: Path) -> None:
 
 
 def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
-    ask = (
-        "import sys, pathlib; from edge.seal import Keyring; print(Keyring.find(pathlib.Path(sys.argv[1])).current.id)"
-    )
     started = [
         subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(6)
