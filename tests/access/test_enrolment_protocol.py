@@ -120,7 +120,7 @@ def test_every_wrong_character_and_every_swap_is_noticed() -> None:
         ("tillgate:enrol?v=2&code=" + CODE, "another version"),
         ("tillgate:enrol?v=1", "this has 0"),
         ("tillgate:enrol?", "another version"),
-        ("tillgate:enrol?v", "cannot be read"),
+        ("tillgate:enrol?v", "not an invitation"),
         ("tillgate:enrol?v=1&port=0&code=" + CODE, "port"),
         ("tillgate:enrol?v=1&port=99999999&code=" + CODE, "port"),
         ("tillgate:enrol?v=1&ca=abc&code=" + CODE, "no fingerprint"),
