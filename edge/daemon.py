@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
+from edge.access.audit import Audit
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
@@ -127,6 +128,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
 
         counts = EdgeMetrics(config)
     report = counts.reporter(store, config.store.id) if counts else Reporter(store, config.store.id)
+    audit = Audit(report)
     quarantine = Quarantine(store)
     replies = counts.replies(publish) if counts else Replies(publish)
     budget = LaneBudget(limits.messages_per_s, limits.burst)
@@ -247,6 +249,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         await from_hq.stop()
         await commands.stop()
         status.stop()
+        audit.tell()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
