@@ -65,11 +65,12 @@ class Store:
     """A whole store in a temporary folder, started by `tillgate run`."""
 
     def __init__(self, root: Path, scanner: str) -> None:
+        self.bus = Address(host="127.0.0.1", port=free_port())
         self.cloud_port = free_port()
         self.printer_port = free_port()
         self.file = root / "store.toml"
         self.file.write_text(
-            f'state_dir = "state"\n[store]\nid = "BENCH"\n[bus]\nport = {free_port()}\n'
+            f'state_dir = "state"\n[store]\nid = "BENCH"\n[bus]\nport = 0\nplain_port = {self.bus.port}\n'
             f'[cloud]\nhost = "127.0.0.1"\nport = {self.cloud_port}\n{LIMITS}{lanes_toml(LANES)}'
             f'[[devices]]\nid = "scanner-1"\nprotocol = "serial-scanner"\nlanes = ["1"]\n'
             f'transport = {{ kind = "serial", path = "{scanner}" }}\n'
@@ -132,7 +133,7 @@ async def first_scan_s(store: Store, line: int, started: float) -> float:
             arrived.set_result(time.perf_counter())
 
     till = Client(
-        Address(host=store.config.bus.host, port=store.config.bus.port),
+        store.bus,
         client_id="bench-1",
         username="1",
         backoff=Backoff(0.05, 0.1),
@@ -159,10 +160,9 @@ async def an_hour_of_sales(store: Store) -> None:
 
     async with AsyncExitStack() as stack:
         watch = Client(Address(socket=store.config.broker_socket), client_id="bench-watch", clean_start=True)
-        address = Address(host=store.config.bus.host, port=store.config.bus.port)
         lanes = []
         for number in range(1, LANES + 1):
-            client = Client(address, client_id=f"bench-{number}", username=str(number), clean_start=True)
+            client = Client(store.bus, client_id=f"bench-{number}", username=str(number), clean_start=True)
             lane = Lane(client, str(number))
             client.on_message(topics.lane_replies(str(number)), lane.answered)
             await stack.enter_async_context(client)

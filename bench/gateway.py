@@ -64,9 +64,9 @@ async def gateway(
     """
     with contextlib.ExitStack() as stack:
         root = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillgate-bench-")))
-        file = root / "store.toml"
+        file, bus_port = root / "store.toml", free_port()
         file.write_text(
-            f'state_dir = "state"\n[store]\nid = "BENCH"\n[bus]\nport = {free_port()}\nadvertise = false\n{tables}'
+            f'state_dir = "state"\n[store]\nid = "BENCH"\n[bus]\nport = 0\nplain_port = {bus_port}\n{tables}'
         )
         config = load(file)
         log = root / "log.txt"
@@ -81,7 +81,7 @@ async def gateway(
                     *DIE_WITH_PARENT, *command, stdout=out, stderr=out, start_new_session=True
                 )
             await _serving(config, processes, log)
-            yield Gateway(config, Address(host=config.bus.host, port=config.bus.port), processes, log)
+            yield Gateway(config, Address(host="127.0.0.1", port=bus_port), processes, log)
         finally:
             for process in reversed(processes.values()):
                 if process.returncode is None:

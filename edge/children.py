@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from edge.bus.address import TlsFiles
-from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, TillListener, prepare
-from edge.config import StoreConfig, Tls
+from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, ServerFiles, TlsListener, prepare
+from edge.config import StoreConfig
 from edge.supervisor import keep_running
 
 log = logging.getLogger(__name__)
@@ -97,16 +96,19 @@ def forget_pid(file: Path) -> None:
 
 def broker_settings(config: StoreConfig) -> BrokerSettings:
     """The store's broker as its configuration wants it."""
-    return BrokerSettings(
-        state_dir=config.state_dir / "run",
-        socket=config.broker_socket,
-        listener=TillListener(config.bus.host, config.bus.port, tls=_tls(config.bus.tls)),
-        lane_secrets={lane.id: lane.secret for lane in config.lanes if lane.secret},
+    run_dir, access = config.state_dir / "run", config.access_dir
+    files = ServerFiles(
+        certificate=access / "broker.pem",
+        key=run_dir / "broker.key",
+        trusted=access / "trusted.pem",
+        revoked=access / "revoked.crl",
     )
-
-
-def _tls(tls: Tls | None) -> TlsFiles | None:
-    return TlsFiles(tls.ca, tls.certificate, tls.key) if tls else None
+    return BrokerSettings(
+        state_dir=run_dir,
+        socket=config.broker_socket,
+        tls=TlsListener(files, config.bus.host, config.bus.port) if config.bus.port else None,
+        plain_port=config.bus.plain_port,
+    )
 
 
 async def run(config: StoreConfig, log_dir: Path | None) -> None:

@@ -60,11 +60,15 @@ class Tls(Section):
 
 
 class Bus(Section):
-    """The store's own broker. Tills reach it on `host`:`port`; edge and bridge on a unix socket in the state folder."""
+    """The store's own broker. Edge and bridge reach it on a unix socket in the state folder, tills on `host`:`port`.
 
-    host: str = "127.0.0.1"
-    port: Port = 1883
-    tls: Tls | None = None
+    `port` is mutual TLS: a till is the lane that its certificate of the store's authority names; 0 for none.
+    `plain_port` is on 127.0.0.1 only and asks for no proof: whoever is on this machine may be any lane.
+    """
+
+    host: str = "0.0.0.0"  # every address of the store's network: strangers end at the handshake
+    port: int = Field(default=8883, ge=0, le=65535)
+    plain_port: Port | None = None
     advertise: bool = Field(default=True, description="tell tills by mDNS where the broker is")
     interfaces: tuple[str, ...] = Field(default=(), description="addresses to advertise on; empty: all")
 
@@ -79,11 +83,10 @@ class Limits(Section):
 
 
 class Lane(Section):
-    """One checkout position. `secret` is what its till gives as password until certificates are used."""
+    """One checkout position. Its till is known by a certificate whose common name is `id`."""
 
     id: Id
     name: str = ""
-    secret: str | None = Field(default=None, min_length=8)
 
 
 class Device(Section):
@@ -226,6 +229,11 @@ class StoreConfig(Section):
     def broker_socket(self) -> Path:
         return self.state_dir / "run" / "broker.sock"
 
+    @property
+    def access_dir(self) -> Path:
+        """What proves who is who: the store's authority and what it has issued."""
+        return self.state_dir / "access"
+
     def lane(self, lane_id: str) -> Lane | None:
         return next((lane for lane in self.lanes if lane.id == lane_id), None)
 
@@ -315,10 +323,10 @@ def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
                 wrong.append((("cloud", "groups", index), f"{group!r} has a dot: {broker}; use '-' or '_' instead"))
     if config.metrics.edge_port is not None and config.metrics.edge_port == config.metrics.bridge_port:
         wrong.append((("metrics", "bridge_port"), "edge has this port; each process needs one of its own"))
-    if config.bus.host not in ("127.0.0.1", "::1", "localhost") and config.bus.tls is None:
-        unguarded = [lane.id for lane in config.lanes if lane.secret is None]
-        if unguarded:
-            wrong.append((("bus", "host"), f"tills on the network need a secret each; lanes without: {unguarded}"))
+    if config.bus.port == 0 and config.bus.plain_port is None:
+        wrong.append((("bus", "port"), "0 is no listener, and there is no plain_port: tills need one of the two"))
+    if config.bus.port == config.bus.plain_port:
+        wrong.append((("bus", "plain_port"), "is the port of TLS; each listener needs one of its own"))
     return wrong
 
 

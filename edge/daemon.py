@@ -239,7 +239,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
                 keep_running("dating", partial(_date, store, clock), expected=(NotStored,)), name="dating"
             )
         )
-        if config.bus.advertise:
+        if config.bus.advertise and config.bus.port:
             advertising = keep_running("mDNS", partial(_advertise, config), expected=(DiscoveryFailed,))
             running.append(group.create_task(advertising, name="mDNS"))
         report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
@@ -299,7 +299,7 @@ async def _date(store: Store, clock: Clock) -> NoReturn:
 
 async def _advertise(config: StoreConfig) -> NoReturn:
     bus = config.bus
-    async with advertise(config.store.id, bus.port, tls=bus.tls is not None, host=bus.host, interfaces=bus.interfaces):
+    async with advertise(config.store.id, bus.port, tls=True, host=bus.host, interfaces=bus.interfaces):
         while True:
             await asyncio.Event().wait()
 

@@ -3,9 +3,11 @@
 Strategy: everything is a function of `BrokerSettings`; `prepare` writes the files and gives the command. Two listeners:
 
 - a unix socket for the gateway's own processes. Whoever may open the file may do everything: its folder is 0700.
-- a listener for tills. A till's user name is its lane; access patterns keep it inside its own lane. It proves itself by
-  a client certificate (user name = common name) or by the lane's secret. When no lane has a secret, any client that
-  names a lane is let in: only on loopback.
+- TLS for tills. A client without a certificate of the store's authority ends at the handshake; with one, its user name
+  and its client id are the certificate's common name, the lane. So no lane can take another's place on the bus, each
+  has one connection, and access patterns keep it inside its own part.
+- where it is wanted, plain MQTT on 127.0.0.1, for what runs on this machine: `./dev run`, a benchmark. There a user
+  name is believed. It cannot be put on any other address.
 
 Nothing of the broker is kept on disk. What is retained is published again by its owner on connecting, a fact belongs to
 the till until the gateway has answered `accepted`, and a database that is rewritten every half hour wears out the card
@@ -14,28 +16,23 @@ and is what was found damaged after power cuts. So a broker that starts afresh l
 One limit for sizes, on the whole packet: above it the connection is closed and MQTT 5 clients are told the limit when
 they connect. (mosquitto's other limit, on the message alone, would tell an MQTT 3.1.1 till "taken" and drop it.)
 
-Source: mosquitto.conf(5) and mosquitto_passwd(1) of mosquitto 2.0.
+Source: mosquitto.conf(5) of mosquitto 2.0; for the ciphers of TLS 1.2 RFC 9325, section 4.2.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import ipaddress
 import logging
 import os
 import pwd
-import secrets
 import shutil
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bus import topics
-from edge.bus.address import Address, TlsFiles
+from edge.bus.address import Address
 from edge.bus.errors import BusError
 
 log = logging.getLogger(__name__)
@@ -43,8 +40,9 @@ log = logging.getLogger(__name__)
 SOCKET_PATH_BYTES = 107
 """What Linux takes as the path of a unix socket (unix(7): sun_path)."""
 
-HASH_ROUNDS = 1_000
-"""Of PBKDF2 for a lane's secret: the broker has one thread, and secrets are long and random."""
+LOOPBACK = "127.0.0.1"
+TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Forward secrecy and authenticated encryption only (RFC 9325, 4.2). Of TLS 1.3 every suite is such a one."""
 
 START_WITHIN_S = 10.0
 STOP_WITHIN_S = 5.0
@@ -55,31 +53,48 @@ class BrokerFailed(BusError):
 
 
 @dataclass(frozen=True, slots=True)
-class TillListener:
-    """Where tills reach the broker. With `tls`, its certificate and key are the broker's own."""
+class ServerFiles:
+    """PEM files of the TLS listener: the broker's own certificate and key, the authorities whose certificates of lanes
+    are `trusted`, and the lists of what these have `revoked`, one of each authority.
+    """
 
-    host: str = "127.0.0.1"
-    port: int = 1883
-    tls: TlsFiles | None = None
-    max_connections: int = 200
+    certificate: Path
+    key: Path
+    trusted: Path
+    revoked: Path
+
+    def missing(self) -> list[Path]:
+        """Those that are not there, or may not be read."""
+        files = (self.certificate, self.key, self.trusted, self.revoked)
+        return [file for file in files if not os.access(file, os.R_OK)]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsListener:
+    """Where tills reach the broker from the store's network."""
+
+    files: ServerFiles
+    host: str = "0.0.0.0"  # strangers end at the handshake
+    port: int = 8883
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
     """All that the broker's configuration depends on. `state_dir` gets the rendered files.
 
-    `lane_secrets`: lane id → secret. With TLS and no secrets, tills need a client certificate signed by `tls.ca`.
-    `may_write` and `may_read` are access patterns for tills, ``%u`` being the lane. The limits: the largest packet
-    that anyone may send; unacknowledged messages on the way to one client, and queued behind those (a lane that runs
-    wild fills the edge's queue: what does not fit is dropped, and the till, which still owns it, sends it again).
+    `may_write` and `may_read` are access patterns for tills, ``%u`` being the lane. The limits: connections of a
+    listener; the largest packet that anyone may send; unacknowledged messages on the way to one client, and queued
+    behind those (a lane that runs wild fills the edge's queue: what does not fit is dropped, and the till, which still
+    owns it, sends it again).
     """
 
     state_dir: Path
     socket: Path
-    listener: TillListener | None = None
-    lane_secrets: Mapping[str, str] = field(default_factory=dict)
+    tls: TlsListener | None = None
+    plain_port: int | None = None
     may_write: tuple[str, ...] = topics.TILL_MAY_WRITE
     may_read: tuple[str, ...] = topics.TILL_MAY_READ
+    max_connections: int = 200
     max_packet_bytes: int = 524_288
     max_in_flight: int = 2_000
     max_queued: int = 20_000
@@ -94,12 +109,6 @@ class BrokerSettings:
             )
         if any(character.isspace() for character in str(self.socket)):
             raise ValueError(f"the broker's socket {self.socket} has a space in its path, which mosquitto cannot read")
-        listener = self.listener
-        if listener and not (listener.tls or self.lane_secrets or _is_loopback(listener.host)):
-            raise ValueError(
-                f"tills on {listener.host} would be let in without proof of who they are; "
-                "give each lane a secret, or use TLS"
-            )
 
     @property
     def address(self) -> Address:
@@ -117,9 +126,9 @@ class BrokerSettings:
         return self.state_dir / "tills.acl"
 
     @property
-    def password_file(self) -> Path:
-        """Hashes of the lanes' secrets."""
-        return self.state_dir / "tills.passwd"
+    def pid_file(self) -> Path:
+        """The broker's process id, for whoever tells it to read its files again (SIGHUP)."""
+        return self.state_dir / "mosquitto.pid"
 
 
 def render_config(settings: BrokerSettings) -> str:
@@ -127,6 +136,7 @@ def render_config(settings: BrokerSettings) -> str:
     lines = [
         "# Written by Tillgate at every start: changes here are lost.",
         "per_listener_settings true",
+        f"pid_file {settings.pid_file}",
         "# Nothing is kept on disk: see the note on what is promised in the bus documentation.",
         "persistence false",
         "log_dest stderr",
@@ -150,28 +160,31 @@ def render_config(settings: BrokerSettings) -> str:
         # Started by root, mosquitto would become another user, who cannot read the state folder.
         lines.append(f"user {pwd.getpwuid(os.getuid()).pw_name}")
     lines += ["", f"listener 0 {settings.socket}", "allow_anonymous true"]
-    if settings.listener is not None:
-        lines += ["", *_till_listener(settings, settings.listener)]
+    if settings.tls is not None:
+        lines += ["", *_tls_listener(settings, settings.tls)]
+    if settings.plain_port is not None:
+        lines += ["", *_listener(settings, LOOPBACK, settings.plain_port), "allow_anonymous true"]
     return "\n".join(lines) + "\n"
 
 
-def _till_listener(settings: BrokerSettings, listener: TillListener) -> list[str]:
-    lines = [
-        f"listener {listener.port} {listener.host}",
-        f"max_connections {listener.max_connections}",
-        f"acl_file {settings.acl_file}",
+def _listener(settings: BrokerSettings, host: str, port: int) -> list[str]:
+    return [f"listener {port} {host}", f"max_connections {settings.max_connections}", f"acl_file {settings.acl_file}"]
+
+
+def _tls_listener(settings: BrokerSettings, tls: TlsListener) -> list[str]:
+    return [
+        *_listener(settings, tls.host, tls.port),
+        f"certfile {tls.files.certificate}",
+        f"keyfile {tls.files.key}",
+        f"cafile {tls.files.trusted}",
+        f"crlfile {tls.files.revoked}",
+        "tls_version tlsv1.2",
+        f"ciphers {TLS_1_2_CIPHERS}",
+        "require_certificate true",
+        "use_identity_as_username true",
+        "use_username_as_clientid true",
+        "allow_anonymous false",
     ]
-    if listener.tls is not None:
-        lines += [f"certfile {listener.tls.certificate}", f"keyfile {listener.tls.key}", "tls_version tlsv1.2"]
-        if listener.tls.ca is not None:
-            lines.append(f"cafile {listener.tls.ca}")
-    if settings.lane_secrets:
-        lines += ["allow_anonymous false", f"password_file {settings.password_file}"]
-    elif listener.tls is not None:
-        lines += ["allow_anonymous false", "require_certificate true", "use_identity_as_username true"]
-    else:
-        lines.append("allow_anonymous true")
-    return lines
 
 
 def render_acl(settings: BrokerSettings) -> str:
@@ -182,27 +195,20 @@ def render_acl(settings: BrokerSettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_passwords(lane_secrets: Mapping[str, str]) -> str:
-    """mosquitto's password file: ``lane:$7$rounds$salt$hash``, PBKDF2 with SHA-512, salt of 12 bytes, base64."""
-    lines = []
-    for lane, secret in sorted(lane_secrets.items()):
-        salt = secrets.token_bytes(12)
-        digest = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, HASH_ROUNDS)
-        coded = (base64.b64encode(part).decode() for part in (salt, digest))
-        lines.append(f"{lane}:$7${HASH_ROUNDS}${'$'.join(coded)}")
-    return "\n".join(lines) + "\n"
-
-
 def prepare(settings: BrokerSettings) -> list[str]:
-    """Write the broker's files and give the command that runs it. Raises `BrokerFailed` when mosquitto is missing."""
+    """Write the broker's files and give the command that runs it.
+
+    Raises `BrokerFailed` when mosquitto is missing, or a file that it needs for TLS.
+    """
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/sbin")
     if program is None:
         raise BrokerFailed("mosquitto is not installed; install it: apt-get install mosquitto")
+    if settings.tls is not None and (missing := settings.tls.files.missing()):
+        raise BrokerFailed(f"the broker has no proof of who it is: {', '.join(map(str, missing))} cannot be read")
     for folder in {settings.state_dir, settings.socket.parent}:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(settings.config_file, render_config(settings))
     _write(settings.acl_file, render_acl(settings))
-    _write(settings.password_file, render_passwords(settings.lane_secrets))
     return [program, "-c", str(settings.config_file)]
 
 
@@ -214,13 +220,6 @@ def _write(path: Path, text: str) -> None:
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     fresh.replace(path)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class BrokerProcess:

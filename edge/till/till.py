@@ -62,9 +62,9 @@ class Till:
     """One lane's till. Use it as ``async with``; it is ready to record facts at once, gateway or not.
 
     `address` as ``host:port`` (or an `Address`); left out, the gateway of `store` is found by mDNS on `interfaces`.
-    `tls` names the PEM files for TLS: with it, the till never speaks to a gateway that has none.
-    `secret` is the lane's password where the store has given it one. `on_gateway` is called when the gateway comes or
-    goes, `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
+    `tls` names the PEM files for TLS: with it, the till never speaks to a gateway that has none. Without it, only a
+    gateway on the same machine lets the till in (`plain_port`). `on_gateway` is called when the gateway comes or goes,
+    `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
     never take, `on_rejected_scan` when something was scanned that cannot be delivered ("Scan it again"), `on_weight`
     with each live weight while the till watches a scale (`scale.watch`). WrongLedger when the ledger's file is another
     lane's or already in use.
@@ -79,7 +79,6 @@ class Till:
         address: Address | str | None = None,
         tls: TlsFiles | None = None,
         interfaces: Sequence[str] = (),
-        secret: str | None = None,
         app: str = "",
         version: str = "",
         protocol: int = 5,
@@ -94,10 +93,11 @@ class Till:
         self.lane = lane
         self.gateway = GatewayView()
         self._ledger_path = ledger_path
+        if isinstance(address, Address) and tls is not None and address.tls is None:
+            raise ValueError(f"{address} speaks no TLS, and this till was given TLS files: it never speaks plainly")
         self._address = Address.parse(address, tls) if isinstance(address, str) else address
         self._tls = tls
         self._interfaces = interfaces
-        self._secret = secret
         self._app = app
         self._version = version
         self._protocol = protocol
@@ -261,7 +261,6 @@ class Till:
             address,
             client_id=f"till-{self.lane}",
             username=self.lane,
-            password=self._secret,
             protocol=self._protocol,
             clean_start=False,
             session_expiry_s=60,

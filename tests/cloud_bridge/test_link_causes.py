@@ -14,11 +14,11 @@ from demo.wan import Wan
 from edge.bus.client import Address, Client, TlsFiles
 from edge.bus.messages.facts import FactClass
 from edge.config import StoreConfig
+from tests.access.maker import Authority
 from tests.cloud_bridge import stand_in_packets as mqtt
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import QUICK, STORE, Edge, Mosquitto, a_bridge, a_port, a_receiver, at_hq, in_journal, until
 from tests.cloud_bridge.stand_in import StandIn
-from tests.edge.bus_rig import Authority
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 
@@ -64,7 +64,6 @@ def served(files: TlsFiles) -> ssl.SSLContext:
     ],
 )
 async def test_a_certificate_that_does_not_fit(what: str, word: str, configure: Configure, tmp_path: Path) -> None:
-    (tmp_path / "stranger").mkdir()
     authority, stranger = Authority(tmp_path), Authority(tmp_path / "stranger")
     signs = stranger if what == "stranger" else authority
     days = {"expired": (-9, -2), "of tomorrow": (1, 3)}.get(what, (-1, 2))

@@ -1,11 +1,9 @@
-"""What tests of the bus need: a real mosquitto, a proxy that can go deaf, certificates, a peer that says anything."""
+"""What tests of the bus need: a real mosquitto, a proxy that can go deaf, a peer that says anything."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import ipaddress
 import signal
 import subprocess
 import time
@@ -13,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from edge.bus.address import Address, TlsFiles
-from edge.bus.broker import BrokerSettings, TillListener, prepare
+from edge.bus.address import Address
+from edge.bus.broker import LOOPBACK, BrokerSettings, prepare
 from edge.bus.client import Backoff, Client
 
 WITHIN_S = 30.0
@@ -51,8 +49,8 @@ class Broker:
 
     @property
     def tills(self) -> Address:
-        assert self.settings.listener is not None
-        return Address(host=self.settings.listener.host, port=self.settings.listener.port)
+        assert self.settings.plain_port is not None
+        return Address(host=LOOPBACK, port=self.settings.plain_port)
 
     @property
     def log(self) -> str:
@@ -88,10 +86,9 @@ class Broker:
                 self.kill()
 
 
-def settings_in(folder: Path, port: int, **more: Any) -> BrokerSettings:
-    """Settings for a broker whose files lie in `folder`."""
-    listener = TillListener(port=port, tls=more.pop("tls", None))
-    return BrokerSettings(state_dir=folder, socket=folder / "b.sock", listener=listener, **more)
+def settings_in(folder: Path, port: int | None, **more: Any) -> BrokerSettings:
+    """Settings for a broker whose files lie in `folder`, with a plain listener on `port`."""
+    return BrokerSettings(state_dir=folder, socket=folder / "b.sock", plain_port=port, **more)
 
 
 class Proxy:
@@ -155,68 +152,3 @@ async def peer(*answers: bytes) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-
-
-class Authority:
-    """A certificate authority that signs a server's and lanes' certificates."""
-
-    def __init__(self, folder: Path) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = "Test store authority"
-        self.ca = folder / "ca.pem"
-        self.ca.write_bytes(self._certificate(self._name, self._key.public_key(), ca=True))
-
-    def issue(self, name: str, *, days: tuple[int, int] = (-1, 2), local: bool = True) -> TlsFiles:
-        """Key and certificate for `name`, valid between two days from now; with `local` good for 127.0.0.1 too."""
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._folder / f"{name}.pem"
-        key_file = self._folder / f"{name}.key"
-        certificate.write_bytes(self._certificate(name, key.public_key(), ca=False, days=days, local=local))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return TlsFiles(self.ca, certificate, key_file)
-
-    def _certificate(
-        self, name: str, key: Any, *, ca: bool, days: tuple[int, int] = (-1, 2), local: bool = True
-    ) -> bytes:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.x509.oid import NameOID
-
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)]))
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now + datetime.timedelta(days=days[0]))
-            .not_valid_after(now + datetime.timedelta(days=days[1]))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            # From Python 3.13 on, certificates are checked to the letter of RFC 5280.
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .add_extension(_key_usage(ca), critical=True)
-        )
-        if not ca:
-            here = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))] if local else []
-            names = [x509.DNSName(name), *here]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def _key_usage(ca: bool) -> Any:
-    from cryptography import x509
-
-    wanted = {"digital_signature": not ca, "key_cert_sign": ca, "crl_sign": ca}
-    others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only")
-    return x509.KeyUsage(**wanted, **dict.fromkeys((*others, "decipher_only"), False))

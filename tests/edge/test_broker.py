@@ -15,7 +15,7 @@ import pytest
 
 from edge.bus import broker as module
 from edge.bus.address import Address
-from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, TillListener, prepare
+from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, prepare
 from edge.bus.client import Client, Message, PublishRejected
 from edge.supervisor import keep_running
 from tests.edge.bus_rig import QUICK, Broker, connected, settings_in, until
@@ -135,27 +135,7 @@ async def test_rubbish_and_huge_messages_disturb_nobody_else(broker: Broker) -> 
         assert good.counters.connections == edge.counters.connections == 1
 
 
-async def test_a_lane_with_a_secret_needs_it_and_the_file_hides_it(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
-    guarded = Broker(settings_in(tmp_path / "b", free_port(), lane_secrets={"1": "open sesame"})).start()
-    try:
-        stored = guarded.settings.password_file
-        assert "sesame" not in stored.read_text()
-        assert stored.stat().st_mode & 0o077 == 0
-        async with connected(till(guarded, "1", password="open sesame")) as one:
-            await one.publish("tg/v1/lanes/1/facts", b"")
-        for lane, password in (("1", "wrong"), ("1", None), ("2", "open sesame"), (None, None)):
-            async with till(guarded, lane, client_id="refused", password=password) as refused:
-                error = await until(lambda client=refused: client.last_error)
-            assert str(error).startswith("connack:135")
-    finally:
-        guarded.stop()
-
-
-def test_tills_from_the_network_must_prove_who_they_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="give each lane a secret, or use TLS"):
-        BrokerSettings(tmp_path, tmp_path / "b.sock", TillListener(host="0.0.0.0"))
+def test_a_socket_that_cannot_be_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shorter state folder"):
         BrokerSettings(tmp_path, tmp_path / ("x" * 100) / "b.sock")
     with pytest.raises(ValueError, match="space"):
@@ -200,11 +180,11 @@ async def test_a_broker_does_not_outlive_an_owner_that_was_killed(tmp_path: Path
     program = f"""
         import asyncio
         from pathlib import Path
-        from edge.bus.broker import BrokerProcess, BrokerSettings, TillListener
+        from edge.bus.broker import BrokerProcess, BrokerSettings
 
         async def main():
             folder = Path({str(tmp_path)!r})
-            broker = BrokerProcess(BrokerSettings(folder, folder / "b.sock", TillListener(port={free_port()})))
+            broker = BrokerProcess(BrokerSettings(folder, folder / "b.sock", plain_port={free_port()}))
             await broker.start()
             print(broker.pid, flush=True)
             await asyncio.Event().wait()

@@ -13,6 +13,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from edge.bus.address import Address, TlsFiles
+from edge.bus.broker import LOOPBACK, TlsListener
 from edge.bus.client import (
     Backoff,
     BusError,
@@ -26,7 +27,8 @@ from edge.bus.client import (
     Will,
 )
 from edge.bus.packets import decode_puback
-from tests.edge.bus_rig import QUICK, WITHIN_S, Authority, Broker, Proxy, connected, peer, settings_in, until
+from tests.access.maker import Authority
+from tests.edge.bus_rig import QUICK, WITHIN_S, Broker, Proxy, connected, peer, settings_in, until
 
 
 def make(address: Address, client_id: str, **more: object) -> Client:
@@ -205,26 +207,11 @@ async def test_a_connection_that_fails_says_which_way(
         assert await cause_of(Address(host="127.0.0.1", port=refusing), protocol=4) == "connack:135"
 
 
-async def test_a_wrong_secret_is_refused(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    guarded = Broker(settings_in(tmp_path / "b", free_port(), lane_secrets={"1": "open sesame", "2": "other"})).start()
-    try:
-        async with connected(make(guarded.tills, "right", username="1", password="open sesame")) as client:
-            await client.publish("tg/v1/lanes/1/facts", b"{}")
-        for username, password in (("1", "other"), ("3", "x"), (None, None)):
-            for protocol in (5, 4):
-                refused = make(guarded.tills, "wrong", username=username, password=password, protocol=protocol)
-                async with refused:
-                    error = await until(lambda client=refused: client.last_error)
-                assert error.cause == "connack:135"
-    finally:
-        guarded.stop()
-
-
 async def test_over_tls_the_certificate_is_the_lane(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    authority, stranger = Authority(tmp_path), Authority(tmp_path / "s") if (tmp_path / "s").mkdir() is None else None
-    assert stranger is not None
-    secure = Broker(settings_in(tmp_path / "b", free_port(), tls=authority.issue("gateway"))).start()
-    port = secure.tills.port
+    authority, stranger = Authority(tmp_path / "a"), Authority(tmp_path / "s")
+    port = free_port()
+    listener = TlsListener(authority.serve(), LOOPBACK, port)
+    secure = Broker(settings_in(tmp_path / "b", None, tls=listener)).start()
 
     def till(tls: TlsFiles, **more: object) -> Client:
         return make(Address(host="127.0.0.1", port=port, tls=tls), "till", username="9", **more)

@@ -56,7 +56,7 @@ def test_every_default_shown_in_the_example_is_the_default(tmp_path: Path) -> No
     """A key that is commented out shows its default: with the comment taken away, nothing may change."""
     text = EXAMPLE.read_text(encoding="utf-8")
     shown = [line for line in text.splitlines() if line.startswith("# ") and " = " in line.split("#")[1]]
-    skip = ("username", "password_file", "[bus.tls]", "ca =", "certificate =", "key =", "groups", "probes", "profile")
+    skip = ("username", "password_file", "plain_port", "ca =", "certificate =", "key =", "groups", "probes", "profile")
     skip += ("edge_port", "bridge_port")  # without one there are no metrics
     skip += ("bytes_per_s", "bytes_per_hour", "messages_per_hour")  # without one the row of the link counts
     uncommented = text
@@ -75,14 +75,14 @@ def test_every_relative_path_is_beside_the_file(tmp_path: Path) -> None:
     text = (
         'state_dir = "state"\n'
         + SMALL.replace("/dev/ttyS0", "twins/scale")
-        + '[bus.tls]\nca = "tls/ca.pem"\nkey = "/k"\n'
+        + '[cloud]\nhost = "hq"\npassword_file = "hq.password"\n[cloud.tls]\nca = "tls/ca.pem"\nkey = "/k"\n'
     )
-    config = load(written(tmp_path, text + '[cloud]\nhost = "hq"\npassword_file = "hq.password"\n'))
+    config = load(written(tmp_path, text))
     assert config.state_dir == tmp_path / "state"
     assert config.devices[0].transport == {"kind": "serial", "path": str(tmp_path / "twins/scale")}
-    assert config.bus.tls is not None
     assert config.cloud is not None
-    assert (config.bus.tls.ca, config.bus.tls.key) == (tmp_path / "tls/ca.pem", Path("/k"))
+    assert config.cloud.tls is not None
+    assert (config.cloud.tls.ca, config.cloud.tls.key) == (tmp_path / "tls/ca.pem", Path("/k"))
     assert config.cloud.password_file == tmp_path / "hq.password"
     assert config.file == tmp_path / "store.toml"
 
@@ -103,7 +103,11 @@ def test_every_relative_path_is_beside_the_file(tmp_path: Path) -> None:
         (('path = "/dev/ttyS0"', 'path = "/dev/ttyS0", bauds = 1'), "devices[0].transport.bauds: is not known here"),
         (('transport = { kind = "serial", path = "/dev/ttyS0" }', ""), "devices[0].transport: is missing"),
         (("[store]", "[store"), "store.toml:1: is not TOML"),
-        (('id = "S1"', 'id = "S1"\n[bus]\nhost = "0.0.0.0"'), "store.toml:4: bus.host: tills on the network need"),
+        (
+            ('id = "S1"', 'id = "S1"\n[bus]\nport = 0'),
+            "store.toml:4: bus.port: 0 is no listener, and there is no",
+        ),
+        (('id = "S1"', 'id = "S1"\n[bus]\nplain_port = 8883'), "store.toml:4: bus.plain_port: is the port of TLS"),
         (('id = "S1"', 'id = "S1"\n[bus]\nport = 99999'), "store.toml:4: bus.port: "),
         (
             ('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nprice_key = "abc"'),

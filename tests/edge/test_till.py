@@ -14,7 +14,8 @@ import orjson
 import pytest
 
 from edge.bus import discovery, topics
-from edge.bus.broker import BrokerProcess, BrokerSettings, TillListener
+from edge.bus.address import Address, TlsFiles
+from edge.bus.broker import BrokerProcess, BrokerSettings
 from edge.bus.client import Backoff, Client, Message
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import DrawerClosed, SaleVoided
@@ -114,9 +115,7 @@ class Gateway:
         self._client.publish_soon(topics.lane_replies(LANE), orjson.dumps(table))
 
 
-def topics_address(socket: Path) -> Any:
-    from edge.bus.address import Address
-
+def topics_address(socket: Path) -> Address:
     return Address(socket=socket)
 
 
@@ -135,7 +134,7 @@ class Rig:
 async def rig(tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     monkeypatch.setattr(Client, "default_backoff", Backoff(0.05, 0.3))
     port = free_port()
-    settings = BrokerSettings(tmp_path, tmp_path / "b.sock", TillListener(port=port))
+    settings = BrokerSettings(tmp_path, tmp_path / "b.sock", plain_port=port)
     broker, gateway = BrokerProcess(settings), Gateway(settings.socket)
     async with AsyncExitStack() as stack:
         await broker.start()
@@ -143,6 +142,11 @@ async def rig(tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.
         await gateway.come()
         stack.push_async_callback(gateway.close)
         yield Rig(broker, gateway, port, tmp_path)
+
+
+def test_a_till_with_trust_is_never_told_to_speak_plainly(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="it never speaks plainly"):
+        Till(store=STORE, lane=LANE, ledger_path=tmp_path / "t", address=Address(host="gateway"), tls=TlsFiles())
 
 
 # -- facts -------------------------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ async def story(folder: Path) -> Story:
         async with scanner() as line:
             tables = TABLES.format(port=wire.port) + line.toml
             async with running_store(folder, tables) as store, store.till() as till:
-                plain = PlainTill(Address(host="127.0.0.1", port=store.config.bus.port), "2")
+                plain = PlainTill(Address(host="127.0.0.1", port=store.bus_port), "2")
                 bus = Client(Address(socket=store.config.broker_socket), client_id="story", clean_start=True)
                 async with plain.client, bus:
                     await _tell(told, store, till, Desk(store, plain, told), line, bus)

@@ -158,7 +158,7 @@ class Site:
         lanes = "".join(f'[[lanes]]\nid = "{till.lane}"\n' for till in self.tills)
         self.config.write_text(
             f'state_dir = "{self.state}"\n[store]\nid = "{STORE}"\n'
-            f"[bus]\nport = {self._ports['bus']}\nadvertise = false\n{lanes}"
+            f"[bus]\nport = 0\nplain_port = {self._ports['bus']}\nadvertise = false\n{lanes}"
             f'[cloud]\nhost = "127.0.0.1"\nport = {self.wan.port}\nprofile = "mosquitto"\n'
             f'price_key = "{public_key}"\n{self._cloud}\n'
             f'probes = ["127.0.0.1:{self._ports["probe"]}"]\n[journal]\nreserve_mb = 1\n'

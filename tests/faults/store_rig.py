@@ -70,8 +70,14 @@ class RunningStore:
         await until(there, f"state {wanted}; heard {[s.state for s in self.heard]}\n{self.log()[-3000:]}", within_s)
         return self.status
 
+    @property
+    def bus_port(self) -> int:
+        """Where its tills are let in."""
+        assert self.config.bus.plain_port is not None
+        return self.config.bus.plain_port
+
     def till(self, lane: str = "1") -> Till:
-        address = Address(host="127.0.0.1", port=self.config.bus.port)
+        address = Address(host="127.0.0.1", port=self.bus_port)
         return Till(store=STORE, lane=lane, ledger_path=self.ledgers / f"{lane}.db", address=address)
 
     def pid(self, name: str) -> int:
@@ -107,7 +113,7 @@ async def running_store(
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         file.write_text(
-            f'state_dir = "state"\n[store]\nid = "{STORE}"\n[bus]\nport = {port}\nadvertise = false\n'
+            f'state_dir = "state"\n[store]\nid = "{STORE}"\n[bus]\nport = 0\nplain_port = {port}\nadvertise = false\n'
             f'[[lanes]]\nid = "1"\n[[lanes]]\nid = "2"\n{tables}'
         )
     shim = Shim(state, folder / "faults")
