@@ -18,6 +18,7 @@ from typing import Literal
 import orjson
 
 from edge.bus.messages.facts import FactClass
+from edge.bus.messages.personal import Person
 from edge.journal import chain
 from edge.journal.clock import Stamp
 
@@ -37,6 +38,8 @@ class NewFact:
 
     `event` is the CloudEvent as parsed, already checked; attributes of its own that begin with ``tg`` are left out.
     `lane_seq` is the lane's own counter, 1 to 9,999,999,999; None for what the gateway itself says about a lane.
+    `person` is whom it is about, if it is: all of its data but the `impersonal` parts is sealed with that person's key
+    (`personal.py`), in the transaction that records it.
     """
 
     id: str
@@ -47,6 +50,8 @@ class NewFact:
     lane: str | None
     lane_seq: int | None
     event: Mapping[str, object]
+    person: Person | None = None
+    impersonal: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse what could not be kept: ValueError says which part."""
@@ -112,6 +117,8 @@ class Prepared:
     before: bytes
     after: bytes
     digest: bytes
+    nobody: bool = False
+    """It is about a person who is erased."""
 
     @property
     def size_bytes(self) -> int:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bus.messages.facts import FactClass
-from edge.journal import chain, failing, lifetime
+from edge.journal import chain, failing, lifetime, subjects
 from edge.journal.clock import Stamp
 
 log = logging.getLogger(__name__)
@@ -306,7 +306,7 @@ def _prepare(
                 f"the journal belongs to store {meta['store']!r}, the configuration says {store_id!r}:"
                 " correct the store's id, or give this store a state_dir of its own"
             )
-        for name, sql in ((lifetime.STEP, lifetime.SCHEMA), *schemas):
+        for name, sql in ((lifetime.STEP, lifetime.SCHEMA), (subjects.STEP, subjects.SCHEMA), *schemas):
             if name not in applied:
                 _apply(db, name, sql, stamp)
         db.execute(*lifetime.tick(stamp))

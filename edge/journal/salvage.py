@@ -173,6 +173,7 @@ def _copy(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) -> str:
     for start in range(0, len(earlier), _SLICE):
         _keep(db, earlier[start : start + _SLICE])
     _carry_lanes(old, db, stamp)
+    _carry_people(old, db)
     return epoch
 
 
@@ -211,6 +212,20 @@ def _carry_lanes(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) 
                 "INSERT OR IGNORE INTO lane_gaps (lane, first, last, noticed_at) VALUES (?, ?, ?, ?)",
                 [(lane, first, last, stamp.wall) for first, last in sorted(missing.get(lane, ()))],
             )
+
+
+def _carry_people(old: sqlite3.Connection, db: sqlite3.Connection) -> None:
+    """The keys of the people that the facts are about, and who was erased."""
+    tables = {name for (name,) in _try(old, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+    with transaction(db):
+        for table, columns in (
+            ("subjects", "row, lookup, pseudonym, since, sealed"),
+            ("subjects_erased", "lookup, at"),
+            ("subjects_secret", "one, sealed"),
+        ):
+            rows = _try(old, f"SELECT {columns} FROM {table}") if table in tables else []  # noqa: S608
+            marks = ", ".join("?" * len(columns.split(", ")))
+            db.executemany(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
 
 
 def readable_rows(db: sqlite3.Connection, columns: str, lost: list[int]) -> Iterator[tuple[Any, ...]]:

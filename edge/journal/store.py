@@ -20,13 +20,14 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from edge.bus.messages.facts import FactClass, JournalDamaged, LostRange
-from edge.journal import failing, opening, quarantine
+from edge.bus.messages.personal import Person
+from edge.journal import erasing, failing, opening, quarantine
 from edge.journal.clock import Clock, Stamp
 from edge.journal.entries import (
     Accepted,
@@ -38,9 +39,11 @@ from edge.journal.entries import (
     StoreFaulted,
     prepare,
 )
+from edge.journal.erasing import Erasure, erase_again
 from edge.journal.room import Room
 from edge.journal.salvage import pending as salvage_pending
 from edge.journal.salvage import salvage
+from edge.journal.subjects import Box, Subject, Subjects
 from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal
 
 __all__ = ["Accepted", "Conflict", "NewFact", "NotStored", "Statement", "StorageFull", "Store", "StoreFaulted"]
@@ -52,6 +55,8 @@ LAZY_COUNT = 256
 """So many waiting facts start a commit whatever their class."""
 BATCH_COUNT = 1_000
 BATCH_BYTES = 4 * 1024 * 1024
+FOLD_TRIES = 100
+FOLD_AGAIN_S = 0.1
 LOST_TOLD = 5_000
 """More ranges of lost facts than this are not told one by one; HQ sees their holes all the same."""
 RESERVE_BYTES = 64 * 1024 * 1024
@@ -122,9 +127,11 @@ class Store:
         free_bytes: Callable[[], int] | None = None,
         max_pages: int | None = None,
         unreadable_is_damage: bool = False,
+        subjects: Box | None = None,
     ) -> Self:
         """Open or create the store at `path`.
 
+        `subjects` seals the keys of the people that facts are about; a store without it takes no such facts.
         `schemas` are (name, script) pairs; each is applied once, by name: a service that changes its tables adds a
         step under a new name. `free_bytes` says what the file system has left (default: asks it); `max_pages` bounds
         the file. Raises StoreBusy, WrongStore, or sqlite3.Error and OSError when the disk does not let us; with
@@ -140,7 +147,7 @@ class Store:
                 open_file = partial(opening.open_file, path, store_id, schemas)
                 open_file = partial(open_file, unreadable_is_damage=unreadable_is_damage)
                 writer, salvaged = await loop.run_in_executor(
-                    thread, _open, open_file, path, store_id, clock, measure, reserve_bytes, max_pages
+                    thread, _open, open_file, path, store_id, clock, measure, reserve_bytes, max_pages, subjects
                 )
             except BaseException:
                 os.close(lock)
@@ -171,6 +178,8 @@ class Store:
         try:
             prepared = prepare(fact.event)
             "".join((fact.id, fact.type, fact.lane or "")).encode()
+            if fact.person is not None and self._writer.subjects is None:
+                raise ValueError("a store that was opened without its keys takes no facts about people")
         except ValueError as error:
             future.set_exception(error)
             return future
@@ -236,6 +245,46 @@ class Store:
         """The first row of a short query, or None."""
         rows = await self.fetch_all(sql, parameters)
         return rows[0] if rows else None
+
+    # -- people -------------------------------------------------------------------------------------------
+
+    async def erase(self, person: Person) -> Erasure:
+        """Destroy the key of a person, on the disk too; see `erasing.py`. StoreFaulted, StorageFull."""
+        erasure, done = await self._on_thread(partial(erasing.erase, self._writer, self.path, person))
+        self._tell(done)
+        return replace(erasure, folded=await self._fold())
+
+    async def readmit(self, person: Person) -> bool:
+        """Take somebody who was erased as a person again from now on; False when they were not erased."""
+        return await self._on_thread(partial(erasing.readmit, self._writer, self.path, person))
+
+    async def reseal_subjects(self) -> int:
+        """Seal the keys of people under the keyring's present master key; how many were sealed anew.
+
+        A slice at a time: commits go in between. Afterwards nothing of them needs an older master key.
+        """
+        done: int | None = 0
+        count = 0
+        while done is not None:
+            done, some = await self._on_thread(partial(erasing.reseal, self._writer, done))
+            count += some
+        await self._fold()
+        return count
+
+    async def _fold(self) -> bool:
+        """Have nothing in the write-ahead log; False when somebody has been reading it for too long."""
+        for _ in range(FOLD_TRIES):
+            if await self._on_thread(partial(erasing.fold, self._writer.db)):
+                return True
+            await asyncio.sleep(FOLD_AGAIN_S)
+        log.error("somebody has been reading %s for too long: its log still holds what was overwritten", self.path)
+        return False
+
+    async def subject(self, person: Person | str) -> Subject | None:
+        """What there is of a person, who is named or known by a pseudonym."""
+        people = self._writer.people
+        find = people.find_pseudonym if isinstance(person, str) else people.find
+        return await self._on_thread(partial(find, person))  # type: ignore[arg-type]
 
     # -- trimming -----------------------------------------------------------------------------------------
 
@@ -383,6 +432,7 @@ def _open(
     free_bytes: Callable[[], int],
     reserve_bytes: int,
     max_pages: int | None,
+    box: Box | None,
 ) -> tuple[Writer, Salvaged | None]:
     stamp = clock.now()
     opened = open_file(stamp)
@@ -398,7 +448,11 @@ def _open(
         if max_pages is not None:
             db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
         room = Room(db, opened.epoch, free_bytes, reserve_bytes)
-        writer = Writer(db, clock, store_id, opened.epoch, room)
+        subjects = Subjects(db, box) if box is not None else None
+        if subjects is not None:
+            subjects.begin()
+            erase_again(db, subjects, path, stamp.wall)
+        writer = Writer(db, clock, store_id, opened.epoch, room, subjects)
         if salvaged is not None:
             lost = tuple(LostRange(of_class=one, first=first, last=last) for one, first, last in found.lost[:LOST_TOLD])
             writer.end_salvage(

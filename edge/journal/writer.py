@@ -14,9 +14,13 @@ A full disk is not a fault: the batch is rolled back, room is made, and what sti
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import orjson
 
 from edge.bus import envelope
 from edge.bus.messages import facts
@@ -29,13 +33,14 @@ from edge.bus.messages.facts import (
     LaneGapFound,
     SequenceConflict,
 )
-from edge.journal import chain, salvage
+from edge.journal import chain, personal, salvage
 from edge.journal.clock import Clock, ClockTrust, Stamp
 from edge.journal.entries import (
     Accepted,
     Conflict,
     ConflictKind,
     NewFact,
+    NotStored,
     Prepared,
     Statement,
     StorageFull,
@@ -45,6 +50,8 @@ from edge.journal.lanes import Gap, GapChange, LaneProgress, ranges
 from edge.journal.recorded import Known, answer
 from edge.journal.recorded import Recorded as Journalled
 from edge.journal.room import Room, Tombstone, TombstoneReason
+from edge.journal.subjects import NotThere, Subjects
+from edge.seal import Unsealable
 
 ROW_OVERHEAD_BYTES = 700
 """What a row takes beside its content: the journal's own attributes, columns and indexes."""
@@ -114,11 +121,20 @@ class _Draft:
 class Writer:
     """Sequential access to the open file. Not thread-safe: one thread only."""
 
-    def __init__(self, db: sqlite3.Connection, clock: Clock, store_id: str, epoch: str, room: Room) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        clock: Clock,
+        store_id: str,
+        epoch: str,
+        room: Room,
+        subjects: Subjects | None = None,
+    ) -> None:
         self.db = db
         self.epoch = epoch
         self.room = room
         self.clock = clock
+        self.subjects = subjects
         self._source = envelope.gateway_source(store_id)
         self.heads: dict[FactClass, int] = {}
         self.lanes: dict[str, LaneProgress] = {}
@@ -127,6 +143,13 @@ class Writer:
         self.dated = False
         self._recorded = Journalled(db, epoch)
         self.load()
+
+    @property
+    def people(self) -> Subjects:
+        """The keys of the people that facts are about."""
+        if self.subjects is None:
+            raise ValueError("this store was opened without its keys")
+        return self.subjects
 
     def load(self) -> None:
         """Read from the file what is kept in memory."""
@@ -220,9 +243,18 @@ class Writer:
         fact = item.fact
         if fact is None or item.prepared is None:
             return self._run(item.statements)
+        try:
+            prepared = item.prepared if fact.person is None else self._sealed(fact, draft)
+        except NotThere:
+            return self._full()
+        except Unsealable as error:
+            return NotStored(f"the key of the person that it is about cannot be opened: {error}")
         earlier = draft.known.get(fact.id, [])
         for known in earlier:
-            if known.digest == item.prepared.digest:
+            unsealed = item.prepared.digest  # as it was journalled before parts were sealed
+            if known.digest in (prepared.digest, unsealed):
+                return self._repeat(known, draft)
+            if prepared.nobody and self._same_but_for_the_person(known, prepared):
                 return self._repeat(known, draft)
         clash = self._clash(fact, earlier, draft)
         if not draft.room:
@@ -231,18 +263,37 @@ class Writer:
             failure = self._run(item.statements)
             if failure is not None:
                 return failure
-        known = self._place(fact, item.prepared, draft, clash)
+        known = self._place(fact, prepared, draft, clash)
         outcome = answer(known, clash[1] if clash is not None else None, repeated=False)
         if isinstance(outcome, Conflict):
             draft.noticed.append(_collision(fact, outcome))
         return outcome
 
     def _without_writing(self, item: Item, draft: _Draft) -> Outcome:
-        if item.fact is not None and item.prepared is not None:
-            for known in draft.known.get(item.fact.id, []):
-                if known.digest == item.prepared.digest:
-                    return self._repeat(known, draft)
+        fact, prepared = item.fact, item.prepared
+        if fact is not None and prepared is not None:
+            with contextlib.suppress(NotThere, Unsealable):  # nothing about this person can be recorded already
+                prepared = prepared if fact.person is None else self._sealed(fact, draft)
+                for known in draft.known.get(fact.id, []):
+                    if known.digest == prepared.digest:
+                        return self._repeat(known, draft)
         return self._full()
+
+    def _sealed(self, fact: NewFact, draft: _Draft) -> Prepared:
+        """The fact with its personal parts sealed, by a key that is made now where there is room for one. NotThere."""
+        if fact.person is None or self.subjects is None:
+            raise NotThere
+        key = self.subjects.key(fact.person, draft.stamp.wall, make=draft.room)
+        data = cast("Mapping[str, Any]", fact.event["data"])
+        sealed = personal.sealed_data(key, fact.type, fact.id, data, fact.impersonal)
+        return replace(prepare({**fact.event, "data": sealed}), nobody=key is None)
+
+    def _same_but_for_the_person(self, known: Known, prepared: Prepared) -> bool:
+        """Whether this is what was recorded when the person of `prepared` was not yet erased."""
+        if known.row is None:
+            return False
+        (body,) = self.db.execute("SELECT body FROM facts WHERE row = ?", (known.row,)).fetchone() or (b"{}",)
+        return prepare(personal.without_person(orjson.loads(body))).digest == prepared.digest
 
     def _run(self, statements: Sequence[Statement]) -> Exception | None:
         """All of the statements or none; the reason when none. A file that cannot be written raises."""
@@ -378,11 +429,26 @@ class Writer:
 
     def end_salvage(self, said: JournalDamaged) -> None:
         """What can be carried over from a damaged file is here: say so, and that this is done."""
+
+        def work() -> Sequence[Recorded]:
+            self.db.execute(salvage.done())
+            return [said]
+
+        self.alone(work)
+
+    def alone(self, work: Callable[[], Sequence[Recorded]]) -> Done:
+        """Do `work` in a transaction of its own, together with the journal's facts that it returns."""
+        before = dict(self.heads)
         draft = _Draft(self.clock.now(), room=True, known={})
         self.db.execute("BEGIN IMMEDIATE")
-        self.db.execute(salvage.done())
-        self._say(said, draft)
-        self._finish(draft)
+        try:
+            for said in work():
+                self._say(said, draft)
+            self._finish(draft)
+        except BaseException:
+            self._abandon()
+            raise
+        return Done(heads={name: seq for name, seq in self.heads.items() if seq != before[name]})
 
     def trim(self, fact_class: FactClass, retention_ms: int, expire_ms: int | None) -> Done | None:
         """One slice of routine trimming: confirmed facts past their retention, else unconfirmed ones past their expiry.

@@ -20,6 +20,7 @@ from edge.bus import envelope, topics
 from edge.bus.client import Message
 from edge.bus.messages import facts, replies
 from edge.bus.messages.base import Recorded
+from edge.bus.messages.personal import Person, about
 from edge.bus.messages.replies import Code, ProblemError
 from edge.journal.store import Accepted, Conflict, NewFact, NotStored, Statement, StorageFull, Store
 from edge.services.limits import LaneBudget
@@ -129,6 +130,7 @@ def _checked(event: envelope.Event, source: str, lane: str) -> NewFact:
         row, sequence = facts.check(event, source)
     except facts.BadFact as error:
         raise ProblemError(Code.BAD_MESSAGE, str(error)) from None
+    whose = about(row.data)
     return NewFact(
         id=event["id"],
         type=row.name,
@@ -138,6 +140,8 @@ def _checked(event: envelope.Event, source: str, lane: str) -> NewFact:
         lane=lane,
         lane_seq=sequence,
         event=event,
+        person=Person(whose.subject, event["data"][whose.subject]) if whose is not None else None,
+        impersonal=whose.impersonal if whose is not None else frozenset(),
     )
 
 

@@ -39,6 +39,7 @@ from edge.bus.messages.facts.journal import (
     LaneGapFound,
     LostRange,
     SequenceConflict,
+    SubjectErased,
     Tombstone,
 )
 from edge.bus.messages.facts.sales import (
@@ -92,6 +93,7 @@ __all__ = [
     "SaleLine",
     "SaleVoided",
     "SequenceConflict",
+    "SubjectErased",
     "TenderTaken",
     "Tombstone",
     "check",

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from edge.bus.messages.base import EventId, Recorded
 from edge.bus.messages.facts.table import FACTS, FactType
+from edge.bus.messages.personal import about
 
 
 class BadFact(ValueError):
@@ -47,14 +48,16 @@ def check(event: dict[str, Any], source: str) -> tuple[FactType, int]:
     try:
         row.data.model_validate(envelope.data)
     except ValidationError as error:
-        raise BadFact(f"data.{first_error(error)}") from None
+        # What was found may be somebody's number; it would stand in the log.
+        raise BadFact(f"data.{first_error(error, shown=about(row.data) is None)}") from None
     return row, sequence
 
 
-def first_error(error: ValidationError) -> str:
-    """The first complaint as ``place: what would be right``."""
+def first_error(error: ValidationError, *, shown: bool = True) -> str:
+    """The first complaint as ``place: what would be right``, and what was found instead if that may be `shown`."""
     first = error.errors(include_url=False, include_context=False, include_input=True)[0]
     place = ".".join(str(part) for part in first["loc"]) or "message"
+    if not shown:
+        return f"{place}: {first['msg']}"
     found = repr(first["input"])
-    shown = found if len(found) <= 60 else found[:57] + "..."
-    return f"{place}: {first['msg']} (found {shown})"
+    return f"{place}: {first['msg']} (found {found if len(found) <= 60 else found[:57] + '...'})"

@@ -57,6 +57,12 @@ class JournalDamaged(Recorded):
     )
 
 
+class SubjectErased(Recorded):
+    """A customer's key was destroyed here: their part of every fact is unreadable from now on."""
+
+    subject: str = Field(description="the pseudonym in this store's facts: `tgsealed`")
+
+
 class ClockTrusted(Recorded):
     boot: str
     offset_ms: int = Field(description="wall clock minus monotonic clock of that boot")

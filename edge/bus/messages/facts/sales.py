@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from edge.bus.messages.base import (
     Recorded,
     WeightValue,
 )
+from edge.bus.messages.personal import Personal
 
 
 class MeasuredWeight(Recorded):
@@ -83,4 +84,4 @@ class CashMoved(Recorded):
 
 class MemberIdentified(Recorded):
     receipt_number: str = Field(min_length=1, max_length=64)
-    member: str = Field(min_length=1, max_length=64)
+    member: Annotated[str, Field(min_length=1, max_length=64), Personal(subject=True)]

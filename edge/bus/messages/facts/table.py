@@ -25,6 +25,7 @@ from edge.bus.messages.facts.journal import (
     LaneGapFilled,
     LaneGapFound,
     SequenceConflict,
+    SubjectErased,
     Tombstone,
 )
 from edge.bus.messages.facts.sales import (
@@ -69,6 +70,7 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.sequence.conflict.v1", _O, SequenceConflict),
         FactType("tillgate.journal.tombstone.v1", _O, Tombstone),
         FactType("tillgate.journal.damaged.v1", _O, JournalDamaged),
+        FactType("tillgate.subject.erased.v1", _O, SubjectErased),
         FactType("tillgate.clock.trusted.v1", _O, ClockTrusted),
         FactType("tillgate.link.restored.v1", _O, Outage),
         FactType("tillgate.print.finished.v1", _O, PrintFinished),

@@ -1,0 +1,261 @@
+"""Erasing a person: the key is gone from every file, the chain still holds, and it stays so whatever comes later."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from edge.bus.messages.personal import Person
+from edge.journal import personal
+from edge.journal.audit import verify
+from edge.journal.store import Accepted, Conflict, Store
+from edge.journal.subjects import keys
+from edge.seal import Keyring, Seal
+from tests.access.privacy_rig import a_store, files_with, member_event, rows, take
+
+ANNA, BERT = Person("member", "4711-0815"), Person("member", "4711-0816")
+
+
+@pytest.fixture
+def keyring() -> Keyring:
+    return Keyring.new()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state" / "store.db"
+
+
+async def traces(store: Store, person: Person) -> tuple[bytes, ...]:
+    """What must not be found anywhere once the person is erased."""
+    found = await store.subject(person)
+    assert found is not None
+    return (found.key, found.sealed, found.lookup, person.name.encode())
+
+
+async def engagement(store: Store) -> list[dict[str, Any]]:
+    found = await store.fetch_all("SELECT body FROM facts WHERE class = 'engagement' ORDER BY seq")
+    return [orjson.loads(body) for (body,) in found]
+
+
+async def test_an_erased_persons_key_is_in_no_file_any_more(path: Path, keyring: Keyring) -> None:
+    """Searched byte by byte while the store is open: pages that are free, indexes, the write-ahead log."""
+    store = await a_store(path, keyring)
+    everybody = [ANNA, BERT, *(Person("member", f"other-{number}") for number in range(400))]
+    await take(store, *(member_event(one.name, number) for number, one in enumerate(everybody, 1)))
+    await take(store, *(member_event(one.name, number) for number, one in enumerate(everybody, 1001)))
+    anna, bert = await traces(store, ANNA), await traces(store, BERT)
+    kept = await traces(store, everybody[200])
+    assert files_with(path.parent, anna[1])
+
+    erasure = await store.erase(ANNA)
+
+    assert erasure.folded
+    assert erasure.pseudonym == personal.pseudonym_of(anna[0])
+    assert files_with(path.parent, *anna[:2], anna[3]) == []
+    with path.open("rb") as file:  # its digest may stand in the list of the erased, and there only once
+        assert file.read().count(anna[2]) == 1
+    assert files_with(path.parent, bert[1])
+    assert files_with(path.parent, kept[1])
+    assert path.with_name("store.db-wal").stat().st_size == 0
+    assert await store.subject(ANNA) is None
+    assert await store.subject(BERT) is not None
+    await store.close()
+    assert files_with(path.parent, *anna[:2], anna[3]) == []
+    report = verify(path)
+    assert report.ok
+    assert sum(one.count for one in report.classes) == 2 * len(everybody) + 2  # the gap, and that she was erased
+
+
+async def test_what_was_erased_is_unreadable_and_the_rest_is_not(path: Path, keyring: Keyring) -> None:
+    store = await a_store(path, keyring)
+    await take(store, member_event(ANNA.name, 1, points=3), member_event(BERT.name, 2, points=4))
+    before = await engagement(store)
+    await store.erase(ANNA)
+    after = await engagement(store)
+    assert after == before
+    with closing(sqlite3.connect(path)) as db:
+        there = keys(db, Seal(keyring, "subjects"), [event["data"]["member"]["tgsealed"] for event in after])
+    plain = [personal.opened(event, there.get)["data"] for event in after]
+    assert plain[0] == after[0]["data"]
+    assert plain[1] == {"receipt_number": "000002", "member": BERT.name, "points": 4}
+    (said,) = await store.fetch_all("SELECT body FROM facts WHERE type = 'tillgate.subject.erased.v1'")
+    assert orjson.loads(said[0])["data"] == {"subject": after[0]["data"]["member"]["tgsealed"]}
+    await store.close()
+
+
+async def test_a_fact_that_comes_afterwards_is_kept_without_the_person(path: Path, keyring: Keyring) -> None:
+    """A till that was away for days must not bring them back; nor must its repeat be taken for another fact."""
+    store = await a_store(path, keyring)
+    first = member_event(ANNA.name, 1)
+    await take(store, first)
+    await store.erase(ANNA)
+    late, again, late_again = await take(store, member_event(ANNA.name, 2, id_="late"), first, member_event("x", 3))
+    assert isinstance(late, Accepted)
+    assert isinstance(again, Accepted)
+    assert isinstance(late_again, Accepted)
+    assert (again.seq, again.repeated) == (1, True)
+    events = await engagement(store)
+    assert events[1]["data"] == {"receipt_number": "000002", "member": {"tgsealed": None}}
+    other = {**first, "data": {**first["data"], "receipt_number": "999999"}}
+    (conflict,) = await take(store, other)
+    assert isinstance(conflict, Conflict)
+    await store.close()
+    assert rows(path, "SELECT count(*) FROM subjects") == [(1,)]
+    assert files_with(path.parent, ANNA.name.encode()) == []
+    assert verify(path).ok
+
+
+async def test_somebody_nobody_knows_can_be_erased_in_advance(path: Path, keyring: Keyring) -> None:
+    store = await a_store(path, keyring)
+    erasure = await store.erase(ANNA)
+    assert erasure.pseudonym is None
+    await take(store, member_event(ANNA.name, 1))
+    assert (await engagement(store))[0]["data"]["member"] == {"tgsealed": None}
+    assert await store.fetch_all("SELECT 1 FROM facts WHERE type = 'tillgate.subject.erased.v1'") == []
+    await store.close()
+
+
+async def test_an_erased_person_can_be_taken_as_a_person_again(path: Path, keyring: Keyring) -> None:
+    """A number that was erased by mistake, or is given out again: known from now on, not as of before."""
+    store = await a_store(path, keyring)
+    await take(store, member_event(ANNA.name, 1))
+    old = await traces(store, ANNA)
+    await store.erase(ANNA)
+    assert await store.readmit(ANNA)
+    assert not await store.readmit(ANNA)
+    await take(store, member_event(ANNA.name, 2))
+    new = await traces(store, ANNA)
+    assert new[0] != old[0]
+    await store.close()
+    store = await a_store(path, keyring)  # and the list agrees
+    assert await store.subject(ANNA) is not None
+    await store.close()
+
+
+async def test_bad_input_that_names_the_person_goes_with_them(path: Path, keyring: Keyring) -> None:
+    store = await a_store(path, keyring)
+    await take(store, member_event(ANNA.name, 1))
+    for payload in (
+        b'{"member": "4711-0815"',
+        "Kundin 4711-0815 möchte".encode(),
+        b'{"member": "14711-0815", "of somebody else": true}',
+        b"nothing",
+    ):
+        store.quarantine(origin="lanes/1/facts", lane="1", code="bad_message", reason="not JSON", payload=payload)
+    await store.write(())
+    erasure = await store.erase(ANNA)
+    assert erasure.quarantined == 2
+    left = [row[0] for row in await store.fetch_all("SELECT payload FROM quarantine ORDER BY id")]
+    assert left == [b'{"member": "14711-0815", "of somebody else": true}', b"nothing"]
+    assert files_with(path.parent, b'"4711-0815"', b"Kundin 4711") == []
+    await store.close()
+
+
+async def test_attack_snapshot_put_back_after_an_erasure(path: Path, keyring: Keyring, tmp_path: Path) -> None:
+    """Somebody puts an older copy of the store in its place: it still has the key, and loses it as it is opened."""
+    store = await a_store(path, keyring)
+    await take(store, member_event(ANNA.name, 1), member_event(BERT.name, 2))
+    anna = await traces(store, ANNA)
+    await store.close()
+    shutil.copyfile(path, tmp_path / "snapshot.db")
+    store = await a_store(path, keyring)
+    await store.erase(ANNA)
+    await store.close()
+
+    shutil.copyfile(tmp_path / "snapshot.db", path)
+    assert files_with(path.parent, anna[1])
+    store = await a_store(path, keyring)
+    assert await store.subject(ANNA) is None
+    assert await store.subject(BERT) is not None
+    assert files_with(path.parent, *anna[:2]) == []
+    await take(store, member_event(ANNA.name, 3))
+    assert (await engagement(store))[-1]["data"]["member"] == {"tgsealed": None}
+    await store.close()
+
+
+async def test_a_list_that_was_lost_is_written_anew_and_one_cut_off_does_no_harm(path: Path, keyring: Keyring) -> None:
+    store = await a_store(path, keyring)
+    await take(store, member_event(ANNA.name, 1))
+    await store.erase(ANNA)
+    await store.erase(BERT)
+    await store.close()
+    listed = path.with_suffix(".erased")
+    assert listed.stat().st_mode & 0o777 == 0o600
+    whole = listed.read_bytes()
+    listed.write_bytes(whole[:-20])
+    await (await a_store(path, keyring)).close()
+    listed.unlink()
+    await (await a_store(path, keyring)).close()
+    assert sorted(listed.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+async def test_the_keys_of_a_damaged_file_are_carried_over_and_erased_there_too(path: Path, keyring: Keyring) -> None:
+    store = await a_store(path, keyring)
+    events = [member_event(f"m{number}", number) for number in range(1, 300)]
+    await take(store, member_event(ANNA.name, 1000), *events)
+    anna = await traces(store, ANNA)
+    await store.close()
+    with path.open("r+b") as file:  # a row that no longer fits the chain
+        content = file.read()
+        at = content.rindex(b'"tgclass":"engagement"')
+        file.seek(at)
+        file.write(b'"tgclass":"engagemEnt"')
+    store = await a_store(path, keyring)
+    assert store.salvaged is not None
+    repeated = await take(store, *events[:5], member_event("m7", 2000))
+    assert all(isinstance(one, Accepted) for one in repeated)
+    assert [one.repeated for one in repeated if isinstance(one, Accepted)] == [True] * 5 + [False]
+    assert await traces(store, ANNA) == anna
+    assert store.salvaged.path.name in " ".join(files_with(path.parent, anna[1]))
+
+    erasure = await store.erase(ANNA)
+
+    assert erasure.unsearched == ()
+    assert files_with(path.parent, anna[0], anna[1]) == []
+    assert files_with(path.parent, (await traces(store, Person("member", "m7")))[1])
+    await store.close()
+
+
+async def test_a_new_master_key_seals_the_keys_anew(path: Path, keyring: Keyring) -> None:
+    """The former master key can go: nothing is sealed with it any more, and people are who they were."""
+    store = await a_store(path, keyring)
+    events = [member_event(f"m{number}", number) for number in range(1, 1200)]
+    await take(store, *events)
+    await store.erase(Person("member", "m500"))
+    before = await traces(store, Person("member", "m7"))
+    await store.close()
+
+    both = keyring.with_new_key()
+    store = await a_store(path, both)
+    assert await store.reseal_subjects() == 1198
+    assert files_with(path.parent, before[1]) == []
+    await store.close()
+
+    alone = both.without(keyring.current.id)
+    store = await a_store(path, alone)
+    assert (await traces(store, Person("member", "m7")))[0] == before[0]
+    again = await take(store, *events)
+    assert all(isinstance(one, Accepted) and one.repeated for one in again)
+    await store.close()
+
+
+async def test_a_key_that_cannot_be_opened_stops_nobody_else(path: Path, keyring: Keyring) -> None:
+    """The fact stays with the till, which sends it again; all others are taken."""
+    store = await a_store(path, keyring)
+    await take(store, member_event(ANNA.name, 1))
+    found = await store.subject(ANNA)
+    assert found is not None
+    await store.write([("UPDATE subjects SET sealed = ? WHERE lookup = ?", (found.sealed[:-1] + b"\0", found.lookup))])
+    with pytest.raises(Exception, match="cannot be opened"):
+        await take(store, member_event(ANNA.name, 2))
+    (other,) = await take(store, member_event(BERT.name, 3))
+    assert isinstance(other, Accepted)
+    await store.close()
