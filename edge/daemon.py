@@ -64,6 +64,7 @@ from edge.services.replies import Replies
 from edge.services.requests import REQUESTS_SCHEMAS, Router, forget_old_answers
 from edge.services.status import StatusBoard, stopped
 from edge.services.technician import TechnicianDesk
+from edge.services.warnings import Warnings
 from edge.startup import complain, loaded, start_logging
 from edge.supervisor import keep_running
 
@@ -168,6 +169,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         (NOTICES_STREAM, notices.take),
     ):
         from_hq.serve(stream, take)
+    warnings = Warnings()
     status = StatusBoard(
         store,
         publish,
@@ -176,7 +178,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         quarantined=lambda: quarantine.count,
         full=lambda: intake.full,
         busy=lambda: router.busy or printing.busy or commands.busy,
+        warnings=warnings.shown,
     )
+    warnings.on_change.append(status.changed)
 
     await cards.open()
     await printing.open()

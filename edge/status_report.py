@@ -45,6 +45,7 @@ class Report:
             self.gateway.state == "serving"
             and self.gateway.link == "online"
             and not self.gateway.please
+            and not self.gateway.warnings
             and not any(device.please for device in self.devices)
         )
 
@@ -71,6 +72,7 @@ class Report:
             *_wrapped("disk", _disk(gateway), width),
             *_wrapped("switch off", _switch_off(gateway), width),
             *_wrapped("please", gateway.please, width),
+            *(line for warning in gateway.warnings for line in _wrapped("warning", warning.text, width)),
             "",
             *_classes(gateway),
             "",

@@ -23,7 +23,7 @@ from edge.bus.client import Message
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import BridgeStatus, JournalHeads
-from edge.bus.messages.statuses import Backlog, GatewayStatus
+from edge.bus.messages.statuses import Backlog, GatewayStatus, GatewayWarning
 from edge.journal.clock import Clock, age_ms
 from edge.journal.store import Store, StoreFaulted
 
@@ -57,6 +57,7 @@ class StatusBoard:
         quarantined: Callable[[], int],
         full: Callable[[], bool],
         busy: Callable[[], bool],
+        warnings: Callable[[], tuple[GatewayWarning, ...]] = tuple,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -64,6 +65,7 @@ class StatusBoard:
         self._quarantined = quarantined
         self._full = full
         self._busy = busy
+        self._warnings = warnings
         self._clock = clock
         self._bridge = BridgeStatus(link="unknown", since=now_utc())
         self._dirty = asyncio.Event()
@@ -174,6 +176,7 @@ class StatusBoard:
             disk_free_mb=self._disk_free_mb,
             price_version=self._price_version(),
             please=self._please(),
+            warnings=self._warnings(),
             safe_to_switch_off=self._nothing_in_hand() and not any(entry.facts for entry in backlog.values()),
         )
 

@@ -23,6 +23,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "weight": scans.WeightMessage,
     "weight.live": scans.LiveWeight,
     "gateway.status": statuses.GatewayStatus,
+    "gateway.status.warnings": statuses.GatewayStatus,
     "device.status": statuses.DeviceStatus,
     "presence": statuses.Presence,
     "price.manifest": prices.PriceManifest,

@@ -25,6 +25,12 @@ class Backlog(Message):
     expired: int = Field(default=0, ge=0, description="facts that were too old to be of use before HQ had them")
 
 
+class GatewayWarning(Message):
+    code: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,63}$", description="stable; one warning of each code at a time")
+    text: str = Field(min_length=1, max_length=500, description="what is wrong, and what a person should do")
+    since: str = ""
+
+
 class GatewayStatus(Message):
     state: Literal["starting", "serving", "storage_full", "faulted", "stopped"]
     link: Link
@@ -48,6 +54,9 @@ class GatewayStatus(Message):
     price_version: str | None = None
     safe_to_switch_off: bool = False
     please: str = Field(default="", description="what a person should do; empty when nothing")
+    warnings: tuple[GatewayWarning, ...] = Field(
+        default=(), strict=False, description="what is wrong and a person should mend; none of it stops a sale"
+    )
 
 
 DeviceState = Literal["unknown", "ready", "busy", "not_ready", "offline", "faulted"]

@@ -1,0 +1,174 @@
+"""The certificate with which the store's servers (broker, enrolment, page) prove themselves to tills.
+
+Strategy: `ensure_broker_identity` runs before mosquitto starts, in whatever process starts it, and needs nothing but
+the state folder; edge keeps the certificate fresh while everything runs (`authority_care.py`). Key and chain are in one
+file, ``run/broker.pem``, so that a crash never leaves a key beside another's certificate; mosquitto reads both from it.
+
+Whatever is wrong with the authority, the broker starts: with the certificate that is there, also when it has expired;
+and where there is none, with one that no till believes, so that devices, journal and bridge go on. What a till does not
+believe it does not talk to: it keeps its sales until a person has mended the gateway.
+
+mosquitto 2.0 on SIGHUP (found with 2.0.11): certificate, key and ``crlfile`` are read again, connections stay, and a
+list is added to those read before; ``cafile`` is read only at the start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import signal
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge.access import authority_book
+from edge.access.authority import RENEW_LEFT, Authority, AuthorityFault
+from edge.config import StoreConfig
+from edge.seal import Keyring, NoKey, Seal
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerIdentity:
+    """What a TLS listener of the store needs. `fault`: what a person should know, None when all is well."""
+
+    certificate: Path
+    """Key and chain in one file; `key` is the same one."""
+    trusted: Path
+    """The authorities whose lanes are let in."""
+    revoked: Path
+    fault: str | None = None
+
+    @property
+    def key(self) -> Path:
+        return self.certificate
+
+    @classmethod
+    def of(cls, state_dir: Path, fault: str | None = None) -> BrokerIdentity:
+        """Where the files of the store with this state folder are."""
+        access = state_dir / "access"
+        return cls(state_dir / "run" / "broker.pem", access / "trusted.pem", access / "revoked.crl", fault)
+
+
+def open_authority(config: StoreConfig) -> Authority:
+    """The authority of this store, made when there has never been one. Raises OSError."""
+    try:
+        seal = Seal(Keyring.find(config.state_dir), "authority")
+    except NoKey as error:
+        log.critical("the store authority cannot sign: %s", error)
+        seal = None
+    return Authority.open(config.state_dir / "access", seal, config.store.id)
+
+
+def ensure_broker_identity(config: StoreConfig) -> BrokerIdentity:
+    """See that the broker can start: authority, its certificate, the list of revoked ones. Raises OSError.
+
+    Call it before each start of mosquitto. `fault` of what is returned is not fatal: it says what a person should mend.
+    """
+    authority = open_authority(config)
+    identity = BrokerIdentity.of(config.state_dir)
+    identity.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        refresh(authority, config, identity)
+    except AuthorityFault as error:
+        _stand_in(config, identity)
+        return BrokerIdentity.of(config.state_dir, str(error))
+    return BrokerIdentity.of(config.state_dir, authority.fault)
+
+
+def refresh(authority: Authority, config: StoreConfig, identity: BrokerIdentity, *, synced: bool = False) -> bool:
+    """Give the broker a new certificate if it needs one; whether it got one. Raises AuthorityFault, OSError.
+
+    It needs one when there is none or another file, when a third of its life is left, when it was signed by the former
+    authority or by a clock that was ahead, and when this box has names or addresses that are not in it.
+    """
+    book = authority.book
+    if book is None:
+        raise AuthorityFault(authority.fault or "the store authority is not open")
+    names = names_of(config)
+    server = book.server
+    if server is not None and server.authority == book.current.fingerprint and set(names) <= set(server.names):
+        left = server.not_after - datetime.now(UTC)
+        too_long = synced and server.issued_at > datetime.now(UTC)
+        if left > RENEW_LEFT and not too_long and _digest(identity.certificate) == server.digest:
+            return False
+    try:
+        authority.issue_server(names, identity.certificate, synced=synced)
+    except AuthorityFault:
+        if not identity.certificate.exists():
+            raise
+        return False
+    return True
+
+
+def names_of(config: StoreConfig) -> tuple[str, ...]:
+    """Every host name and address under which a till may reach this box now."""
+    import ifaddr
+
+    host = socket.gethostname()
+    names = {host, f"{host.partition('.')[0]}.local", server_name(config.store.id), "localhost", "127.0.0.1", "::1"}
+    for adapter in ifaddr.get_adapters():
+        for address in adapter.ips:
+            if isinstance(address.ip, str):
+                names.add(address.ip)
+            elif not address.ip[0].startswith("fe80"):
+                names.add(address.ip[0])
+    return tuple(sorted(name for name in names if name))
+
+
+def server_name(store: str) -> str:
+    """The name that a gateway's certificate always has, whatever its address: what a till asks for in TLS."""
+    return f"tillgate-{re.sub('[^A-Za-z0-9]', '-', store)}.local"
+
+
+def reload_broker(run_dir: Path) -> bool:
+    """Let mosquitto read certificate and list of revoked ones again (SIGHUP); False when it does not run here."""
+    return _signalled(run_dir, signal.SIGHUP)
+
+
+def end_broker(run_dir: Path) -> bool:
+    """End mosquitto, so that its keeper starts it again: only so it forgets an authority. False: it does not run."""
+    return _signalled(run_dir, signal.SIGTERM)
+
+
+def _signalled(run_dir: Path, number: signal.Signals) -> bool:
+    """Send this to the process of ``broker.pid``, if that is a mosquitto: a number may have got another owner."""
+    try:
+        pid = int((run_dir / "broker.pid").read_text())
+        if (Path("/proc") / str(pid) / "comm").read_text().strip() != "mosquitto":
+            return False
+        os.kill(pid, number)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _stand_in(config: StoreConfig, identity: BrokerIdentity) -> None:
+    """Where something is missing that nobody can sign now: files that let mosquitto start and let no till in."""
+    if all(file.exists() for file in (identity.certificate, identity.trusted, identity.revoked)):
+        return
+    from edge.access import certificates
+
+    made = certificates.make_authority(config.store.id)
+    signer = certificates.Signer(made.certificate, made.key)
+    key, key_pem = certificates.new_key()
+    if not identity.certificate.exists():
+        chain = signer.server(config.store.id, names_of(config), key, 1, certificates.NEVER)
+        authority_book.write_if_changed(identity.certificate, key_pem + chain)
+    if not identity.trusted.exists() or not identity.revoked.exists():
+        # Without the list of revoked ones nobody who was revoked may come back: then nobody is believed.
+        stand_in = identity.trusted.parent
+        stand_in.mkdir(mode=0o700, parents=True, exist_ok=True)
+        authority_book.write_if_changed(identity.trusted, made.certificate)
+        authority_book.write_if_changed(identity.revoked, signer.revoked((), 1))
