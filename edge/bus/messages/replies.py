@@ -30,6 +30,10 @@ class Code(StrEnum):
     CARD_NUMBER_REFUSED = "card_number_refused"
     CONFLICT = "conflict"
     EXPIRED = "expired"
+    LOG_IN_REFUSED = "log_in_refused"
+    NOT_LOGGED_IN = "not_logged_in"
+    NOT_ALLOWED = "not_allowed"
+    APPROVAL_NEEDED = "approval_needed"
     FAULTED = "faulted"
 
 
@@ -48,6 +52,10 @@ TITLES: dict[Code, str] = {
     Code.CARD_NUMBER_REFUSED: "The message holds a card number; it must not.",
     Code.CONFLICT: "The same id or sequence came with other content; both are kept.",
     Code.EXPIRED: "It came too late to be done.",
+    Code.LOG_IN_REFUSED: "Person, password or code is wrong.",
+    Code.NOT_LOGGED_IN: "Nobody is logged in here; log in and ask again.",
+    Code.NOT_ALLOWED: "This person may not do that.",
+    Code.APPROVAL_NEEDED: "A second person must approve of it.",
     Code.FAULTED: "The gateway has a fault of its own; it is logged and a technician is told.",
 }
 

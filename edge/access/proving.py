@@ -1,0 +1,124 @@
+"""Proving who one is: one path for everybody, in one order, with one answer when it fails.
+
+Strategy: first whether this person may try here now, then the password (with the same work for somebody who does not
+exist), then the second factor; what of it was wrong is not said. One at a time, off the event loop. All of it is done
+here, with HQ or without, and with a full disk too: what a log-in leaves counts at once and is written soon.
+
+Sources: NIST SP 800-63B-4; OWASP Authentication Cheat Sheet (the same answer whatever was wrong).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from dataclasses import dataclass
+from functools import partial
+
+from edge.access import passwords, recovery, totp
+from edge.access.audit import Audit
+from edge.access.lockout import Lockout
+from edge.access.passwords import Hasher, TooBusy
+from edge.access.places import BOX, lane_of
+from edge.access.register import App, Kept, Register
+from edge.access.roles import Person
+from edge.bus.messages.facts import AuditAction
+from edge.bus.messages.replies import Code, ProblemError
+from edge.journal.clock import Clock, ClockTrust
+
+REFUSED = "person, password or code is wrong"
+"""Whatever of it was wrong, and whether there is such a person."""
+BUSY_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Good:
+    """What a good proof leaves: a hash with today's parameters, the app's step, the recovery codes that are left."""
+
+    password: str | None = None
+    step: int | None = None
+    recovery: recovery.RecoveryCodes | None = None
+
+
+class Proving:
+    """Checks who somebody is. `turn` is held meanwhile, and by whoever changes what is kept of a person."""
+
+    def __init__(self, register: Register, lockout: Lockout, audit: Audit, clock: Clock) -> None:
+        self._register = register
+        self._lockout = lockout
+        self._audit = audit
+        self._clock = clock
+        self._at: set[str] = set()
+        self.hasher = Hasher()
+        self.turn = asyncio.Lock()
+
+    async def prove(self, id_: str, password: str, code: str | None, place: str) -> Person:
+        """Who it is, from their password and, where they have one, a code of their app or a recovery code.
+
+        ProblemError: `log_in_refused` whatever was wrong, `too_fast` with how long to wait.
+        """
+        if place in self._at and place != BOX:  # a lane that asks for many at once would keep the others waiting
+            raise ProblemError(Code.TOO_FAST, "one log-in at a time", retry_after_ms=BUSY_MS)
+        self._at.add(place)
+        try:
+            async with self.turn:
+                return await self._prove(id_, password, code or "", place)
+        finally:
+            self._at.discard(place)
+
+    async def _prove(self, id_: str, password: str, code: str, place: str) -> Person:
+        wait_s = self._lockout.wait_s(id_, place)
+        if wait_s > 0:
+            wait_ms = int(wait_s * 1000) + 1
+            raise ProblemError(Code.TOO_FAST, "after wrong tries there is a pause", retry_after_ms=wait_ms)
+        kept = self._register.get(id_)
+        try:
+            good = await self.hasher.run(partial(self._check, kept, password, code))
+        except TooBusy:
+            raise ProblemError(Code.TOO_FAST, "too many log in at once", retry_after_ms=BUSY_MS) from None
+        if good is None or kept is None:
+            self._wrong(id_, kept, place)
+            raise ProblemError(Code.LOG_IN_REFUSED, REFUSED)
+        self._register.keep_soon(self._lockout.succeeded(id_, place))
+        self._leave(id_, kept, good, place)
+        return Person(id_, kept.name, kept.role)
+
+    def _check(self, kept: Kept | None, password: str, code: str) -> _Good | None:
+        """What the proof leaves behind; None when it is none. On the thread for passwords."""
+        short = password[: passwords.LONGEST + 1]
+        fits = passwords.fits(short, kept.password if kept is not None else None)
+        if not fits or kept is None or not kept.active or len(password) > passwords.LONGEST:
+            return None
+        again = passwords.hashed(password) if passwords.outdated(kept.password) else None
+        if kept.app is None:
+            return _Good(again)
+        if kept.recovery_salt is not None and recovery.looks_like_one(code):
+            left = recovery.RecoveryCodes(kept.recovery_salt, kept.recovery_hashes).without(code)
+            return _Good(again, recovery=left) if left is not None else None
+        step = self.step_of(kept.app, code)
+        return _Good(again, step) if step is not None else None
+
+    def step_of(self, app: App, code: str) -> int | None:
+        """The step for which `code` is good, if it is. Not for the event loop."""
+        now = self._clock.now()
+        wall_s = (now.offset_ms + now.mono_ms) / 1000
+        trusted = now.trust is not ClockTrust.UNKNOWN
+        return totp.accepted(base64.b64decode(app.secret), code, wall_s, app.last_step, trusted=trusted)
+
+    def _leave(self, id_: str, kept: Kept, good: _Good, place: str) -> None:
+        if good.password is not None:
+            self._register.change_soon(id_, password=good.password)
+        if good.step is not None and kept.app is not None:
+            self._register.change_soon(id_, app=kept.app.model_copy(update={"last_step": good.step}))
+        if good.recovery is not None:
+            self._register.change_soon(id_, recovery_hashes=good.recovery.hashes)
+            left = f"{len(good.recovery.hashes)} are left"
+            self._audit.record(
+                AuditAction.RECOVERY_CODE_USED, person=id_, role=kept.role, lane=lane_of(place), detail=left
+            )
+
+    def _wrong(self, id_: str, kept: Kept | None, place: str) -> None:
+        self._register.keep_soon(self._lockout.failed(id_, place))
+        role, lane = kept.role if kept is not None else None, lane_of(place)
+        self._audit.record(AuditAction.PERSON_LOGGED_IN, "refused", person=id_, role=role, lane=lane)
+        if (wait_s := self._lockout.wait_s(id_, place)) > 0:
+            self._audit.record(AuditAction.PERSON_LOCKED, "refused", subject=id_, lane=lane, detail=f"{wait_s:.0f} s")
