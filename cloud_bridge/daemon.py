@@ -18,6 +18,7 @@ from cloud_bridge.hq_link import HqLink, Unusable, Work, link_up
 from cloud_bridge.report import Report, unknown
 from edge.bus import topics
 from edge.bus.client import Address, Client, Disconnected, Will
+from edge.card_guard import guard_process
 from edge.config import BadConfig, StoreConfig, load
 from edge.supervisor import keep_running
 
@@ -81,6 +82,7 @@ def run(config_file: Path) -> int:
     2: the file cannot be used; `TRY_AGAIN`: the disk does not let us begin now.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    guard_process()
     _stand_back()
     try:
         config = load(config_file)

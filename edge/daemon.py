@@ -25,11 +25,13 @@ from edge.bus.client import Client, Will
 from edge.bus.discovery import DiscoveryFailed, advertise
 from edge.bus.messages.commands import COMMANDS_STREAM
 from edge.bus.messages.facts import (
+    AuditAction,
     FactClass,
     GatewayStarted,
 )
 from edge.bus.messages.notices import NOTICES_STREAM
 from edge.bus.messages.prices import PRICES_STREAM
+from edge.bus.messages.replies import Code
 from edge.config import StoreConfig
 from edge.devices.attending import Attending
 from edge.devices.calibrating import Calibrating
@@ -131,6 +133,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     report = counts.reporter(store, config.store.id) if counts else Reporter(store, config.store.id)
     audit = Audit(report)
     quarantine = Quarantine(store)
+    quarantine.on_kept.append(partial(_audited, audit))
     replies = counts.replies(publish) if counts else Replies(publish)
     budget = LaneBudget(limits.messages_per_s, limits.burst)
     intake = FactIntake(store, config.store.id, lanes, replies, quarantine, budget, message_bytes=limits.message_bytes)
@@ -152,7 +155,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     scanning = Scanning(config.scanning, config.store.currency, registry, publish, quarantine.keep, cards)
     weighing = Weighing(registry)
     watching = Watching(registry, publish, weighing.turn)
-    presences = Presences()
+    presences = Presences(publish, quarantine)
     presences.watchers += [leases.present, watching.presence]
     printing = Printing(registry, store, report, clock)
     displays = Displays(registry, config.store.currency)
@@ -271,6 +274,12 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for task in waiting:
             task.cancel()
+
+
+def _audited(audit: Audit, origin: str, lane: str | None, code: str, reason: str) -> None:
+    """Of what is refused, the audit hears of card data alone; the reason holds none."""
+    if code == Code.CARD_NUMBER_REFUSED:
+        audit.record(AuditAction.CARD_NUMBER_REFUSED, "refused", lane=lane, subject=origin, detail=reason)
 
 
 async def _client_id(store: Store) -> str:

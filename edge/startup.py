@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.card_guard import guard_process
+
 if TYPE_CHECKING:
     from edge.config import StoreConfig
 
@@ -29,7 +31,8 @@ def complain(what: str) -> int:
 
 
 def start_logging() -> None:
-    """Log lines to stderr, where systemd's journal (or a log file) takes them with its own time stamp."""
+    """Log lines, without card numbers, to stderr, where systemd's journal (or a file) takes them with its own time."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
+    guard_process()

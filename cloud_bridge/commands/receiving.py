@@ -19,6 +19,7 @@ from cloud_bridge.commands.at_hq import (
     with_database,
 )
 from cloud_bridge.profiles import PROFILES
+from edge.card_guard import guard_process
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -47,6 +48,7 @@ def add(parts: SubParsers) -> None:
 
 def _receive(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    guard_process()
     return with_database(arguments.url, lambda engine: asyncio.run(_receive_until_told(arguments, engine)))
 
 

@@ -16,9 +16,11 @@ from drivers.errors import DriverError
 from drivers.recording import Recording
 from drivers.recording import record as listen
 from drivers.virtual.report_wire import ReportWire
+from edge.card_numbers import in_json, in_payload
 from edge.commands.desk import NoGateway, ask
 from edge.commands.simulating import CannotBeThere, twin_of
 from edge.config import Device, StoreConfig
+from edge.devices import typed_cards
 from edge.startup import complain
 
 CONNECTED_AFTER_S = 2.0
@@ -49,6 +51,8 @@ async def record(config: StoreConfig, device: Device, folder: Path, seconds: flo
     if not heard.pieces:
         return complain(f"{device.id} sent nothing; use it while this listens (--seconds)")
     capture = _capture(config, device, heard)
+    if _holds_card(capture):
+        return complain("the recording holds a payment card's data and is not saved; record again without cards")
     try:
         save(capture, folder)
     except BadCapture as error:
@@ -101,6 +105,13 @@ def _capture(config: StoreConfig, device: Device, heard: Recording) -> Capture:
         hid=heard.hid,
     )
     return replace(capture, expected=tuple(capture.meaning()))
+
+
+def _holds_card(capture: Capture) -> bool:
+    """Whether a card number is in what was sent, or in what it means."""
+    if capture.records and typed_cards.in_records(capture.sent):
+        return True
+    return in_payload(capture.sent) is not None or in_json(list(capture.expected)) is not None
 
 
 def replay(folder: Path) -> int:

@@ -103,6 +103,13 @@ def read(text: str, aim: str | None, measures: Sequence[VariableMeasure], minor_
     return _link(text, aim, minor_digits)
 
 
+def is_goods(text: str, aim: str | None) -> bool:
+    """Whether the symbology says that this is the number of goods, whatever else it looks like."""
+    if aim is None:
+        return False
+    return aim in _EAN or aim == _ADD_ON or aim in GS1_SYMBOLOGIES or (aim[0] == "I" and len(text) == 14)
+
+
 def needs_library(text: str, aim: str | None) -> bool:
     """Whether `read` will import biip for this text, should it not be loaded yet."""
     return aim in GS1_SYMBOLOGIES or _looks_like_link(text)

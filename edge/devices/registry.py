@@ -26,6 +26,7 @@ from drivers.transports.usb_identity import UsbFound
 from edge.bus.messages.facts import DeviceSwapped
 from edge.bus.messages.replies import Code, ProblemError
 from edge.config import Device as DeviceConfig
+from edge.devices import typed_cards
 from edge.devices.assembly import assembled, usb_place, usb_places
 from edge.devices.attached import Attached, Category
 from edge.devices.hotplug import Hotplug, Plug
@@ -317,4 +318,5 @@ class Registry(Statuses):
     def _noise(self, device: Attached, noise: Noise) -> None:
         self.count_garbled(device)
         code = GARBLED if device.category == "scanner" else f"{device.category}.garbled"
-        self._quarantine(device.id, device.serves, code, noise.reason, noise.raw)
+        raw = b"" if device.category == "scanner" and typed_cards.in_keys(noise.raw) else noise.raw
+        self._quarantine(device.id, device.serves, code, noise.reason, raw)

@@ -25,6 +25,7 @@ _PLEASE: dict[str, str] = {
     "prefix_missing": _SETUP,
     "aim_missing": _SETUP,
     "keys_not_understood": _SETUP,
+    "card_number": "Cards are read by the card terminal alone: nothing of this one was kept",
     "other_store": "This lane card is not of this store: print one with `tillgate lanes card`",
     "no_lane": "This lane card is of a lane that there is no more: print one with `tillgate lanes card`",
     "storage_full": "The lane card could not be recorded: the gateway's disk is full; tell a technician",

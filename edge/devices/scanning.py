@@ -30,8 +30,11 @@ from drivers.events import Noise, Scan
 from edge.bus import topics
 from edge.bus.envelope import new_id
 from edge.bus.errors import BusFull
+from edge.bus.messages.replies import Code
 from edge.bus.messages.requests import ScanRecent
 from edge.bus.messages.scans import SCAN_EXPIRY_S
+from edge.card_issuers import SURE_FROM
+from edge.card_numbers import find, in_json, masked
 from edge.config import Scanning as ScanningConfig
 from edge.devices import codes, lane_cards, rejected
 from edge.devices.attached import Attached
@@ -96,6 +99,8 @@ class Scanning:
         lane = device.serves
         if scan.text.startswith(lane_cards.PREFIX):
             self._background.start(self._card(device, lane, scan), f"lane card {device.id}")
+        elif _is_card(scan):
+            self._reject(device, lane, rejected.Rejected("card_number", "it holds a payment card's data"), scan)
         elif not self._library and (lane in self._held or codes.needs_library(scan.text, scan.aim)):
             self._hold(lane, device, scan)
         else:
@@ -105,7 +110,7 @@ class Scanning:
         try:
             await self._cards.take(device, scan.text)
         except rejected.Rejected as reason:
-            self._reject(device, lane, reason, scan.raw)
+            self._reject(device, lane, reason, scan)
 
     def _hold(self, lane: str, device: Attached, scan: Scan) -> None:
         self._held.setdefault(lane, []).append((device, scan))
@@ -126,7 +131,7 @@ class Scanning:
         for lane, scans in held.items():
             for device, scan in scans:
                 if missing is not None and codes.needs_library(scan.text, scan.aim):
-                    self._reject(device, lane, missing, scan.raw)
+                    self._reject(device, lane, missing, scan)
                 else:
                     self._deliver(lane, device, scan)
 
@@ -134,7 +139,7 @@ class Scanning:
         try:
             reading = codes.read(scan.text, scan.aim, self._measures, self._minor_digits)
         except rejected.Rejected as reason:
-            self._reject(device, lane, reason, scan.raw)
+            self._reject(device, lane, reason, scan)
             return
         heard = self._lanes.get(lane)
         if heard is None:
@@ -165,10 +170,14 @@ class Scanning:
         except BusFull as error:
             log.error("scan %d of lane %s is not delivered: %s", heard.counter, lane, error)
 
-    def _reject(self, device: Attached, lane: str, reason: rejected.Rejected, raw: bytes) -> None:
+    def _reject(self, device: Attached, lane: str, reason: rejected.Rejected, scan: Scan) -> None:
         self._registry.count_garbled(device)
-        self._quarantine(device.id, lane, REJECTED, str(reason), raw)
-        self._tell(device, lane, reason.code, str(reason))
+        said = masked(str(reason))
+        # Of a card nothing is kept: what came over the line holds the number as bytes, as reports or as keys.
+        raw = b"" if find(scan.text) else scan.raw
+        code = Code.CARD_NUMBER_REFUSED if reason.code == "card_number" else REJECTED
+        self._quarantine(device.id, lane, code, said, raw)
+        self._tell(device, lane, reason.code, said)
 
     def _discarded(self, device: Attached, noise: Noise) -> None:
         """Something that never became a code; the registry keeps and counts it."""
@@ -205,6 +214,13 @@ class Scanning:
         heard = self._lanes.get(asked.lane)
         recent = list(heard.recent)[-parameters.limit :] if heard is not None else []
         return {"scans": [orjson.loads(payload) for payload in reversed(recent)]}
+
+
+def _is_card(scan: Scan) -> bool:
+    """Whether a card was swiped through the scanner, or its number scanned."""
+    if len(scan.text) < SURE_FROM or codes.is_goods(scan.text, scan.aim):
+        return False
+    return in_json({"gtin": scan.text}) is not None
 
 
 def _utc(moment_s: float) -> str:

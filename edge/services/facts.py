@@ -22,6 +22,7 @@ from edge.bus.messages import facts, replies
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.personal import Person, about
 from edge.bus.messages.replies import Code, ProblemError
+from edge.card_numbers import in_json, masked, suspect
 from edge.journal.store import Accepted, Conflict, NewFact, NotStored, Statement, StorageFull, Store
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
@@ -69,9 +70,11 @@ class FactIntake:
             if len(message.payload) > self._message_bytes:
                 raise ProblemError(Code.TOO_LARGE, f"at most {self._message_bytes} bytes")
             event = _parsed(message.payload)
-            fact_id = event["id"] if isinstance(event.get("id"), str) else None
+            fact_id = masked(event["id"]) if isinstance(event.get("id"), str) else None
             if wait_ms := self._budget.wait_ms(lane):
                 raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
+            if suspect(message.payload) and (place := in_json(event)) is not None:
+                raise ProblemError(Code.CARD_NUMBER_REFUSED, str(place))
             new = _checked(event, source, lane)
         except ProblemError as problem:
             self._refuse(message, lane, fact_id, problem)

@@ -26,8 +26,10 @@ from edge.bus.client import Message
 from edge.bus.messages.commands import Refusal
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.links import Committed
+from edge.bus.messages.prices import PRICES_STREAM
 from edge.bus.messages.replies import Code
 from edge.bus.messages.signed import Addressed, Signed
+from edge.card_numbers import in_payload
 from edge.journal.store import StorageFull, StoreFaulted
 from edge.services.quarantine import Quarantine
 from edge.supervisor import Background
@@ -98,7 +100,7 @@ class FromHq:
             await self._serve(delivery)
         except NotTaken as refused:
             ok, detail = False, refused.detail
-            self._quarantine.keep(message.topic, None, refused.code, refused.detail, message.payload)
+            self._quarantine.keep(message.topic, None, refused.code, refused.detail, delivery.body)
         answer = Committed(stream=delivery.stream, epoch=delivery.epoch, seq=delivery.seq, ok=ok, detail=detail)
         self._publish(topics.BRIDGE_COMMITTED, answer.model_dump_json().encode(), qos=1)
 
@@ -107,6 +109,8 @@ class FromHq:
         if service is None:
             raise NotTaken(UNKNOWN_STREAM, f"no service takes the stream {delivery.stream!r}")
         take, turn = service
+        if delivery.stream != PRICES_STREAM and (place := in_payload(delivery.body)) is not None:
+            raise NotTaken(Code.CARD_NUMBER_REFUSED, str(place))
         async with turn:
             await take(delivery)
 

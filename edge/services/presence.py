@@ -12,8 +12,12 @@ from pydantic import ValidationError
 
 from edge.bus import topics
 from edge.bus.client import Message
+from edge.bus.errors import BusFull, Disconnected
 from edge.bus.messages.facts import first_error
+from edge.bus.messages.replies import Code
 from edge.bus.messages.statuses import Presence
+from edge.card_numbers import in_payload
+from edge.services.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +25,24 @@ log = logging.getLogger(__name__)
 class Presences:
     """Passes on who comes and goes: each of `watchers` is called with the lane and whether its till is online."""
 
-    def __init__(self) -> None:
+    def __init__(self, publish: Callable[..., None], quarantine: Quarantine) -> None:
+        self._publish = publish
+        self._quarantine = quarantine
         self.watchers: list[Callable[[str, bool], None]] = []
 
     def on_message(self, message: Message) -> None:
         """Take one message from ``lanes/{lane}/presence``; what cannot be read changes nothing."""
         message.ack()
         lane = topics.lane_of(message.topic)
+        if not message.payload:
+            return  # cleared
+        if (place := in_payload(message.payload)) is not None:
+            self._quarantine.keep(message.topic, lane, Code.CARD_NUMBER_REFUSED, str(place), message.payload)
+            try:
+                self._publish(message.topic, b"", qos=1, retain=True)  # the broker would tell it to whoever asks
+            except (BusFull, Disconnected) as error:
+                log.error("the presence of lane %s is not cleared: %s", lane, error)
+            return
         try:
             presence = Presence.model_validate_json(message.payload)
         except ValidationError as error:

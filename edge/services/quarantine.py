@@ -3,14 +3,17 @@
 Strategy: rows are bounded in number and bytes, oldest first out; what is counted stays counted. Keeping is queued with
 the next group commit and never awaited by whoever refused the message. A device that sends nothing but rubbish makes
 thousands a second: of each origin the first few of a while are kept and logged, the rest is counted, because neither
-the log nor the flash card gains from more of the same.
+the log nor the flash card gains from more of the same. Card numbers are masked on the way in.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from edge.card_numbers import masked, masked_payload
 
 if TYPE_CHECKING:
     from edge.journal.store import Store
@@ -31,10 +34,13 @@ class Quarantine:
         self._store = store
         self._recent: dict[str, tuple[float, int]] = {}
         self.count = 0
+        self.on_kept: list[Callable[[str, str | None, str, str], None]] = []
+        """Called with origin, lane, code and reason of each, kept or only counted."""
 
     def keep(self, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> None:
         """Keep `payload` that came from `origin` (a topic or a device id), refused with `code` because of `reason`."""
         self.count += 1
+        origin, reason = masked(origin), masked(reason)
         now = time.monotonic()
         if len(self._recent) >= ORIGINS and origin not in self._recent:
             self._recent = {known: recent for known, recent in self._recent.items() if now - recent[0] <= WHILE_S}
@@ -45,7 +51,9 @@ class Quarantine:
             since, number = now, 0
         number += 1
         self._recent[origin] = (since, number)
+        for heard in self.on_kept:
+            heard(origin, lane, code, reason)
         if number <= LOGGED_IN_A_WHILE:
             log.warning("refused from %s: %s: %s", origin, code, reason)
         if number <= KEPT_IN_A_WHILE:
-            self._store.quarantine(origin=origin, lane=lane, code=code, reason=reason, payload=payload)
+            self._store.quarantine(origin=origin, lane=lane, code=code, reason=reason, payload=masked_payload(payload))

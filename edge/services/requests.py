@@ -29,7 +29,8 @@ from edge.bus.envelope import now_utc
 from edge.bus.messages import replies
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
-from edge.bus.messages.requests import OPERATIONS, Operation, Request
+from edge.bus.messages.requests import OPERATIONS, Operation, Print, Request
+from edge.card_numbers import in_json, in_payload, masked, suspect
 from edge.journal import lifetime
 from edge.journal.store import NotStored, Statement, Store
 from edge.services.limits import LaneBudget
@@ -124,8 +125,12 @@ class Router:
             if wait_ms := self._budget.wait_ms(lane):
                 raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
             fields = _fields(message.payload)
-            request_id = fields["id"] if isinstance(fields.get("id"), str) else None
+            request_id = masked(fields["id"]) if isinstance(fields.get("id"), str) else None
+            if suspect(message.payload) and (place := in_json(fields)) is not None:
+                raise ProblemError(Code.CARD_NUMBER_REFUSED, str(place))
             request, operation, parameters = _read(topics.operation_of(message.topic), fields)
+            if isinstance(parameters, Print) and parameters.raw and (place := in_payload(parameters.raw)) is not None:
+                raise ProblemError(Code.CARD_NUMBER_REFUSED, f"parameters.raw: {place}")
             if operation.name not in self._handlers:
                 raise ProblemError(Code.NOT_FOUND, f"this store has no device or service for {operation.name}")
             if (lane, request.id) in self._running:
@@ -256,7 +261,7 @@ def _fields(payload: bytes) -> dict[str, Any]:
 def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
     operation = OPERATIONS.get(name)
     if operation is None:
-        raise ProblemError(Code.UNKNOWN_OPERATION, f"{name!r}; known: {', '.join(OPERATIONS)}")
+        raise ProblemError(Code.UNKNOWN_OPERATION, f"{masked(name)!r}; known: {', '.join(OPERATIONS)}")
     try:
         request = Request.model_validate(fields)
     except ValidationError as error:

@@ -8,14 +8,14 @@ nothing by itself: a till that has TLS files goes only where TLS is spoken, and 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Sequence
 
 from edge.bus.address import Address, TlsFiles
+from edge.card_guard import guarded
 from edge.till.ledger import Ledger
 
-log = logging.getLogger(__name__)
+log = guarded(__name__)
 
 LOOK_S = 3.0
 PAUSE_S = 5.0

@@ -14,7 +14,6 @@ once however often it comes.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,9 +22,10 @@ from functools import partial
 from typing import Any, NoReturn
 
 from edge.bus.messages.replies import Code, ProblemError
+from edge.card_guard import guarded
 from edge.till.ledger import Answer, Fact, FactState, Ledger
 
-log = logging.getLogger(__name__)
+log = guarded(__name__)
 
 Done = Callable[[bool], None]
 """True when the broker has the fact, False when it could not be sent now (it is sent again later)."""

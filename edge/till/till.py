@@ -11,7 +11,6 @@ Presence is a retained message with a last will, so that everybody sees within t
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from edge.bus.messages.facts import FACTS, TYPE_OF
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DEFAULT_DEADLINE_MS
 from edge.bus.messages.statuses import Presence
+from edge.card_guard import guarded
+from edge.card_numbers import CardNumberRefused, in_json
 from edge.till.asking import Asking
 from edge.till.finding import find_gateway
 from edge.till.ledger import Ledger
@@ -35,7 +36,7 @@ from edge.till.outbox import Outbox, Pending, Refused
 from edge.till.prices import Price, read_price
 from edge.till.scans import Rejection, Scan, ScanInbox
 
-log = logging.getLogger(__name__)
+log = guarded(__name__)
 
 AWAY_STATES = frozenset({"unknown", "starting", "stopped"})
 """States in which the gateway answers nothing: ``unknown`` until it has said something, ``stopped`` its last will."""
@@ -142,7 +143,9 @@ class Till:
     async def fact(self, data: Recorded) -> Pending:
         """Record what happened. On this machine's disk when it returns; `Pending.accepted()` waits for the gateway.
 
-        `data` is one of the models of `edge.bus.messages.facts` that a till may report (ValueError otherwise).
+        `data` is one of the models of `edge.bus.messages.facts` that a till may report (ValueError otherwise). One that
+        holds payment card data is refused before anything of it is kept: `CardNumberRefused`, a ValueError with the
+        `code` of the bus and the place; nothing has happened, no number was used up. Record it without.
         """
         self._raise_fault()
         row = FACTS.get(TYPE_OF.get(type(data), ""))
@@ -150,6 +153,8 @@ class Till:
             known = ", ".join(sorted(row.data.__name__ for row in FACTS.values() if row.from_till))
             raise ValueError(f"{type(data).__name__} is not a fact a till reports; those are {known}")
         table = data.model_dump(mode="json", exclude_none=True)
+        if (place := in_json(table)) is not None:
+            raise CardNumberRefused(place)
         if len(orjson.dumps(table)) > MAX_FACT_BYTES:
             raise ValueError(f"a fact holds at most {MAX_FACT_BYTES} bytes: record it in parts")
         return await self._outbox.add(row.name, table)

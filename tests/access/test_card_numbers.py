@@ -193,7 +193,7 @@ def test_a_key_that_came_twice_hides_nothing() -> None:
 
 numbers = st.builds(
     lambda start, rest: start + rest + luhn_digit(start + rest),
-    st.sampled_from(["4", "51", "2221", "6011", "62", "3530"]),
+    st.sampled_from(["4", "51", "2221", "6011", "6225", "3530"]),
     st.text("0123456789", min_size=15, max_size=15),
 ).map(lambda long: long[:15] + luhn_digit(long[:15]))
 texts = st.text(st.sampled_from("0123456789 .-=^;%?BDx\u00a0\uff14\u0664"), max_size=80)

@@ -11,6 +11,7 @@ from edge.bus.messages.replies import Code
 from edge.bus.messages.scans import LiveWeight
 from edge.bus.messages.statuses import Presence
 from edge.services.presence import Presences
+from edge.services.quarantine import Quarantine
 from tests.edge.devices_rig import Counter, until
 
 PRESENCE = "tg/v1/lanes/lane-1/presence"
@@ -124,7 +125,7 @@ async def test_a_watch_ends_by_itself_or_when_its_till_goes(tmp_path: Path) -> N
         assert (last.value, last.reason) == (None, "not_watched")
         await until(lambda: not any(task.get_name() == "watch scale-1" for task in asyncio.all_tasks()), "the end")
         asked = counter.scale.weighings
-        presences = Presences()
+        presences = Presences(counter.publish, Quarantine(counter.store))
         presences.watchers.append(counter.watching.presence)
         await counter.ask("scale.watch")
         await until(lambda: counter.scale.weighings > asked, "a reading")

@@ -31,6 +31,7 @@ RejectCode = Literal[
     "other_store",
     "no_lane",
     "storage_full",
+    "card_number",
 ]
 """Why a code was not delivered. A code never changes its meaning; new ones may come."""
 

@@ -43,6 +43,7 @@ from edge.bus.messages.facts.journal import (
     Tombstone,
 )
 from edge.bus.messages.facts.sales import (
+    CardPayment,
     CashMoved,
     MeasuredWeight,
     MemberIdentified,
@@ -62,6 +63,7 @@ __all__ = [
     "AuditOutcome",
     "AuditRecorded",
     "BadFact",
+    "CardPayment",
     "CashMoved",
     "ClockTrusted",
     "CommandFinished",

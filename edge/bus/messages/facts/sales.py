@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from edge.bus.messages.base import (
     BusinessDay,
@@ -63,6 +63,24 @@ class ReturnCompleted(Recorded):
     total_minor: PositiveMinor
 
 
+MaskedNumber = Annotated[str, StringConstraints(pattern=r"^([0-9]{0,6}[*xX]{2,15}|[0-9]{8}[*xX]{4,7})[0-9]{4}$")]
+"""A card number of which at most the first six and last four digits are left; the first eight where it has 16 or more
+(PCI DSS 4.0, requirement 3.4.1; PCI SSC FAQ 1091)."""
+
+
+class CardPayment(Recorded):
+    """What the card terminal tells the till of a payment: enough to find it again, nothing to pay with."""
+
+    masked_number: MaskedNumber | None = Field(default=None, description="e.g. 411111******1111 or ************1111")
+    scheme: str | None = Field(default=None, max_length=32, description="as the terminal names it, e.g. Visa")
+    application: str | None = Field(default=None, pattern=r"^[0-9A-F]{10,32}$", description="EMV AID")
+    entry: Literal["chip", "contactless", "swiped", "keyed"] | None = None
+    authorisation: str | None = Field(default=None, max_length=16, description="the issuer's approval code")
+    terminal: str | None = Field(default=None, max_length=32, description="the terminal's id at the acquirer")
+    trace: str | None = Field(default=None, max_length=16, description="the terminal's own number for it")
+    reference: str | None = Field(default=None, max_length=64, description="the acquirer's or the provider's")
+
+
 class TenderTaken(Recorded):
     business_day_date: BusinessDay
     operator_id: Id
@@ -71,6 +89,7 @@ class TenderTaken(Recorded):
     currency: Currency
     amount_minor: Minor
     change_minor: PositiveMinor = 0
+    card: CardPayment | None = None
 
 
 class CashMoved(Recorded):
