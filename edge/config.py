@@ -73,6 +73,12 @@ class Bus(Section):
     interfaces: tuple[str, ...] = Field(default=(), description="addresses to advertise on; empty: all")
 
 
+class Enrolment(Section):
+    """Where tills enrol, and renew what has expired, on the bus's `host`; port 0 for nowhere."""
+
+    port: int = Field(default=8884, ge=0, le=65535)
+
+
 class Limits(Section):
     """What one lane may do, so that one that runs wild does not slow the others."""
 
@@ -209,6 +215,7 @@ class StoreConfig(Section):
     state_dir: Path = Path("/var/lib/tillgate")
     store: Store
     bus: Bus = Bus()
+    enrolment: Enrolment = Enrolment()
     limits: Limits = Limits()
     lanes: tuple[Lane, ...] = Field(min_length=1)
     devices: tuple[Device, ...] = ()
@@ -325,6 +332,8 @@ def _whole(config: StoreConfig) -> list[tuple[Place, str]]:
         wrong.append((("metrics", "bridge_port"), "edge has this port; each process needs one of its own"))
     if config.bus.port == 0 and config.bus.plain_port is None:
         wrong.append((("bus", "port"), "0 is no listener, and there is no plain_port: tills need one of the two"))
+    if config.enrolment.port and config.enrolment.port in (config.bus.port, config.bus.plain_port):
+        wrong.append((("enrolment", "port"), "is a port of the bus; each listener needs one of its own"))
     if config.bus.port == config.bus.plain_port:
         wrong.append((("bus", "plain_port"), "is the port of TLS; each listener needs one of its own"))
     return wrong

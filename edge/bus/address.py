@@ -14,11 +14,15 @@ from urllib.parse import urlsplit
 PLAIN_PORT = 1883
 TLS_PORT = 8883
 
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), which Python's ssl has no name for."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
     """PEM files for TLS. `ca` None trusts the system's authorities; `server_name` is what the certificate must say
-    (the host when None); `alpn` is what some cloud brokers want on port 443 (for instance ``x-amzn-mqtt-ca``).
+    (the host when None); `alpn` is what some cloud brokers want on port 443 (for instance ``x-amzn-mqtt-ca``). With
+    `any_time` the certificate's dates do not count: for a till whose own clock is wrong, and who says so.
     """
 
     ca: Path | None = None
@@ -26,13 +30,19 @@ class TlsFiles:
     key: Path | None = None
     server_name: str | None = None
     alpn: str | None = None
+    any_time: bool = False
 
-    def context(self) -> ssl.SSLContext:
-        """A client's TLS context: server verified, TLS 1.2 or later. Raises OSError (ssl.SSLError is one)."""
+    def context(self, *, with_certificate: bool = True) -> ssl.SSLContext:
+        """A client's TLS context: server verified, TLS 1.2 or later. Raises OSError (ssl.SSLError is one).
+
+        `with_certificate` False leaves the client's own out, for a server that does not ask for one.
+        """
         context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self.certificate is not None:
+        if with_certificate and self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key)
+        if self.any_time:
+            context.verify_flags |= _NO_CHECK_TIME
         if self.alpn is not None:
             context.set_alpn_protocols([self.alpn])
         return context

@@ -40,7 +40,9 @@ class DiscoveryFailed(BusError):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A gateway that answered. `host` is the first of its `addresses`; `ca` the fingerprint of the store authority."""
+    """A gateway that answered. `host` is the first of its `addresses`; `ca` the fingerprint of the store authority;
+    `enrol` the port of its enrolment listener.
+    """
 
     host: str
     port: int
@@ -48,6 +50,7 @@ class Found:
     tls: bool
     ca: str | None
     addresses: tuple[str, ...]
+    enrol: int | None = None
 
 
 @asynccontextmanager
@@ -59,6 +62,7 @@ async def advertise(
     host: str = "0.0.0.0",
     interfaces: Sequence[str] = (),
     ca: str | None = None,
+    enrol: int | None = None,
 ) -> AsyncIterator[None]:
     """Answer for `store`'s broker on `port` while the block runs, and say good-bye after it.
 
@@ -67,10 +71,10 @@ async def advertise(
     """
     from zeroconf.asyncio import AsyncServiceInfo
 
+    addresses = own_addresses(host, interfaces)
     interfaces = tuple(interfaces) or (() if _is_any(host) else (host,))
-    addresses = [host] if not _is_any(host) else list(interfaces) or _own_addresses()
     kind = SECURE if tls else PLAIN
-    properties = {"store": store, "api": API} | ({"ca": ca} if ca else {})
+    properties = {"store": store, "api": API} | ({"ca": ca} if ca else {}) | ({"enrol": str(enrol)} if enrol else {})
     async with _zeroconf(interfaces) as zeroconf:
         service = AsyncServiceInfo(
             kind,
@@ -135,7 +139,9 @@ def _read(service: AsyncServiceInfo, *, tls: bool) -> Found | None:
     store = text.get("store")
     if not store or text.get("api") != API or not addresses or service.port is None:
         return None
-    return Found(addresses[0], service.port, store, tls, text.get("ca"), addresses)
+    enrol = text.get("enrol") or ""
+    enrolling = int(enrol) if re.fullmatch("[0-9]{1,5}", enrol) and 0 < int(enrol) < 65_536 else None
+    return Found(addresses[0], service.port, store, tls, text.get("ca"), addresses, enrolling)
 
 
 @asynccontextmanager
@@ -161,8 +167,12 @@ def _is_any(host: str) -> bool:
     return host in ("", "0.0.0.0", "::")
 
 
-def _own_addresses() -> list[str]:
-    """This machine's IPv4 addresses; loopback only when there is nothing else."""
+def own_addresses(host: str, interfaces: Sequence[str] = ()) -> list[str]:
+    """Where this machine is reached that listens on `host`: IPv4; loopback only when there is nothing else."""
+    if not _is_any(host):
+        return [host]
+    if interfaces:
+        return list(interfaces)
     import ifaddr
 
     every = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]

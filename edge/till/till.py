@@ -20,7 +20,7 @@ from typing import Any, Self
 import orjson
 
 from edge.bus import topics
-from edge.bus.client import Address, BusError, Client, Message, TlsFiles, Will
+from edge.bus.client import Address, BusError, Client, Disconnected, Message, TlsFiles, Will
 from edge.bus.envelope import now_utc
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import FACTS, TYPE_OF
@@ -30,10 +30,13 @@ from edge.bus.messages.statuses import Presence
 from edge.card_guard import guarded
 from edge.card_numbers import CardNumberRefused, in_json
 from edge.till.asking import Asking
-from edge.till.finding import find_gateway
+from edge.till.finding import Stranger, find_gateway, proven
+from edge.till.https import NotBelieved, Unreachable
+from edge.till.identity import Identity
 from edge.till.ledger import Ledger
 from edge.till.outbox import Outbox, Pending, Refused
 from edge.till.prices import Price, read_price
+from edge.till.renewing import Renewing
 from edge.till.scans import Rejection, Scan, ScanInbox
 
 log = guarded(__name__)
@@ -45,6 +48,9 @@ MAX_FACT_BYTES = 262_144
 """No gateway can be configured to take more."""
 
 PUBLISH_S = 5.0
+LOST_AFTER_S = 30.0
+MAX_STRANGERS = 8
+RENEWAL_DEADLINE_MS = 15_000
 PRICE_DEADLINE_MS = 2_000
 FAREWELL_S = 2.0
 
@@ -62,7 +68,9 @@ class GatewayView:
 class Till:
     """One lane's till. Use it as ``async with``; it is ready to record facts at once, gateway or not.
 
-    `address` as ``host:port`` (or an `Address`); left out, the gateway of `store` is found by mDNS on `interfaces`.
+    `identity` is what `enrol` has made (or its folder): then `store` and `lane` are known, and the certificate is kept
+    fresh. `address` as ``host:port`` (or an `Address`); left out, the gateway of `store` is found by mDNS on
+    `interfaces`.
     `tls` names the PEM files for TLS: with it, the till never speaks to a gateway that has none. Without it, only a
     gateway on the same machine lets the till in (`plain_port`). `on_gateway` is called when the gateway comes or goes,
     `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
@@ -74,9 +82,10 @@ class Till:
     def __init__(
         self,
         *,
-        store: str,
-        lane: str,
         ledger_path: Path,
+        store: str | None = None,
+        lane: str | None = None,
+        identity: Identity | Path | None = None,
         address: Address | str | None = None,
         tls: TlsFiles | None = None,
         interfaces: Sequence[str] = (),
@@ -90,14 +99,28 @@ class Till:
         on_rejected_scan: Callable[[Rejection], None] | None = None,
         on_weight: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        self.store = store
-        self.lane = lane
+        known = Identity.load(identity) if isinstance(identity, Path) else identity
+        self.store = _same("store", store, known.store if known else None)
+        self.lane = _same("lane", lane, known.lane if known else None)
+        if known is not None:
+            if tls is not None:
+                raise ValueError("give either tls or an identity, which has its own")
+            tls = known.tls()
         self.gateway = GatewayView()
         self._ledger_path = ledger_path
         if isinstance(address, Address) and tls is not None and address.tls is None:
             raise ValueError(f"{address} speaks no TLS, and this till was given TLS files: it never speaks plainly")
         self._address = Address.parse(address, tls) if isinstance(address, str) else address
+        if known is not None and self._address is not None and self._address.tls is None:
+            raise ValueError(f"{self._address} speaks no TLS, and this till has enrolled: it never speaks plainly")
         self._tls = tls
+        self._known = known
+        self._renewing: Renewing | None = None
+        if known is not None:
+            self._renewing = Renewing(known, self._asking_for_renewal, self._gateway_host, self._renewed)
+        self._doubt = asyncio.Event()
+        self._strangers: dict[str, Stranger] = {}
+        self._telling: asyncio.Task[None] | None = None
         self._interfaces = interfaces
         self._app = app
         self._version = version
@@ -122,14 +145,18 @@ class Till:
             asyncio.create_task(self._outbox.run(), name=f"till outbox {self.lane}"),
             asyncio.create_task(self._stay_linked(), name=f"till link {self.lane}"),
         ]
+        if self._renewing is not None:
+            self._tasks.append(asyncio.create_task(self._renewing.run(), name=f"till certificate {self.lane}"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
-        _, link = self._tasks
+        link = self._tasks[1]
         await asyncio.wait([link], timeout=FAREWELL_S)
+        if self._telling is not None:
+            self._tasks.append(self._telling)
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -243,19 +270,31 @@ class Till:
 
     async def _stay_linked(self) -> None:
         """Find the gateway, keep the connection, and say goodbye at the end."""
+        address: Address | None = None
         while not self._closing.is_set():
-            address = self._address or await find_gateway(self.store, self.ledger, self._tls, self._interfaces)
+            if address is None:
+                address = self._address or await find_gateway(
+                    self.store,
+                    self.ledger,
+                    self._tls,
+                    self._interfaces,
+                    first_time=self._known.bus() if self._known else None,
+                    on_stranger=self._met,
+                )
             client = self._new_client(address)
+            self._doubt.clear()
             async with client:
                 self._client = client
-                lost_for_good = asyncio.create_task(self._lost_for_good(client), name=f"till watch {self.lane}")
+                useless = asyncio.create_task(self._useless(client, address), name=f"till watch {self.lane}")
                 closing = asyncio.create_task(self._closing.wait(), name=f"till closing {self.lane}")
                 try:
-                    await asyncio.wait([lost_for_good, closing], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([useless, closing], return_when=asyncio.FIRST_COMPLETED)
                     if self._closing.is_set() and client.connected:
                         await self._farewell(client)
+                    elif useless.done():
+                        address = useless.result()
                 finally:
-                    lost_for_good.cancel()
+                    useless.cancel()
                     closing.cancel()
                     self._client = None
             if not self._closing.is_set():
@@ -279,20 +318,90 @@ class Till:
         client.on_message(topics.GATEWAY_STATUS, self._status_came, qos=1)
         client.on_message(topics.STORE_ANY, self._store_came, qos=1)
         client.on_connect.append(self._linked)
-        client.on_disconnect.append(lambda _: self._changed())
+        client.on_disconnect.append(self._lost)
         return client
 
-    async def _lost_for_good(self, client: Client) -> None:
-        """Return when a gateway that was found by mDNS has been out of reach for long: it may have moved."""
-        if self._address is not None:
-            await asyncio.Event().wait()
+    async def _useless(self, client: Client, address: Address) -> Address | None:
+        """Return when this connection leads nowhere: where to go instead, or None to look for the gateway again.
+
+        A gateway that was found by mDNS and has been out of reach for long may have moved. Where TLS has failed, a
+        handshake of our own tells whose fault it is: a stranger's, a clock's, or our certificate's.
+        """
         while True:
             try:
-                async with asyncio.timeout(30):
-                    await client.wait_connected()
+                async with asyncio.timeout(LOST_AFTER_S if self._address is None else None):
+                    await self._doubt.wait() if client.connected else await self._connected_or_doubtful(client)
             except TimeoutError:
+                if not client.connected:
+                    return None
+            if not self._doubt.is_set():
+                continue
+            self._doubt.clear()
+            try:
+                better = await proven(address)
+            except Unreachable:
+                continue
+            except NotBelieved as error:
+                self._met(Stranger(str(address.host), address.port, None, str(error)))
+                if self._address is None:
+                    return None
+                if self._renewing is not None:
+                    self._renewing.kept_out()  # perhaps it is the gateway, under an authority this till has missed
+                continue
+            if better != address:
+                return better
+            if self._renewing is not None:
+                self._renewing.kept_out()
+
+    async def _connected_or_doubtful(self, client: Client) -> None:
+        waiting = [asyncio.create_task(client.wait_connected()), asyncio.create_task(self._doubt.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def _lost(self, reason: Disconnected) -> None:
+        if reason.cause == "tls":
+            self._doubt.set()
+        self._changed()
+
+    # -- who it talks to -----------------------------------------------------------------------------------------------
+
+    @property
+    def certificate_problem(self) -> str:
+        """Why this till's certificate cannot be renewed just now; empty when nothing is wrong. Selling goes on."""
+        return self._renewing.problem if self._renewing is not None else ""
+
+    def _met(self, stranger: Stranger) -> None:
+        """Remember who answers for this store and cannot prove it; the gateway hears of him when it is reached."""
+        if stranger.host not in self._strangers and len(self._strangers) < MAX_STRANGERS:
+            log.warning(
+                "lane %s: %s, port %d is not our gateway: %s", self.lane, stranger.host, stranger.port, stranger.why
+            )
+            self._strangers[stranger.host] = stranger
+
+    async def _report_strangers(self) -> None:
+        for host, stranger in list(self._strangers.items()):
+            parameters = {"host": host, "port": stranger.port, "ca": stranger.ca, "why": stranger.why[:200]}
+            try:
+                await self.request("stranger.report", parameters)
+            except ProblemError as problem:
+                log.warning("lane %s: the gateway does not hear of a stranger yet: %s", self.lane, problem)
                 return
-            await asyncio.sleep(30)
+            self._strangers.pop(host, None)
+
+    async def _asking_for_renewal(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        return await self.request(operation, parameters, deadline_ms=RENEWAL_DEADLINE_MS)
+
+    def _gateway_host(self) -> str:
+        """Where the gateway was last tried."""
+        client, known = self._client, self._known
+        assert known is not None
+        return str(client.address.host) if client is not None and client.address.host else known.host
+
+    def _renewed(self, identity: Identity) -> None:
+        self._known = identity
 
     def _linked(self, session_present: bool) -> None:
         client = self._client
@@ -308,6 +417,10 @@ class Till:
         self._asking.state(reachable=online)
         if online != self._was_online:
             self._was_online = online
+            if self._renewing is not None:
+                self._renewing.state(online=online)
+            if online and self._strangers and (self._telling is None or self._telling.done()):
+                self._telling = asyncio.create_task(self._report_strangers(), name=f"till strangers {self.lane}")
             log.info("lane %s: the gateway is %s", self.lane, "here" if online else "away; selling on")
             if self._on_gateway is not None:
                 self._on_gateway(online)
@@ -368,6 +481,8 @@ class Till:
 
     def _store_came(self, message: Message) -> None:
         message.ack()
+        if self._renewing is not None and topics.last_level(message.topic) == "authority":
+            self._renewing.authority_came(message.payload)
         if self._on_store is not None:
             self._on_store(topics.last_level(message.topic), message.payload)
 
@@ -407,6 +522,16 @@ class Till:
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+
+def _same(what: str, given: str | None, enrolled: str | None) -> str:
+    """The store or lane, from whoever knows it; ValueError when nobody does, or two say different things."""
+    if given is not None and enrolled is not None and given != enrolled:
+        raise ValueError(f"this till has enrolled as {what} {enrolled!r}, not {given!r}")
+    found = given or enrolled
+    if found is None:
+        raise ValueError(f"give the till its {what}, or an identity")
+    return found
 
 
 def _table(message: Message) -> dict[str, Any]:

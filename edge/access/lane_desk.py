@@ -1,0 +1,137 @@
+"""What a technician does about the lanes' tills: invite one, wait for it, see who has enrolled, shut one out.
+
+Strategy: served at the technician's desk (the broker's own socket). Each answer is what `tillgate lanes ...` prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from edge.access.enrolment import Enrolment, utc
+from edge.bus.discovery import own_addresses
+from edge.bus.invitation import Invitation
+from edge.bus.messages.base import Id, Message
+from edge.bus.messages.replies import Code, ProblemError
+from edge.services.requests import Asked
+from edge.services.technician import Service
+
+if TYPE_CHECKING:
+    from edge.access.authority import Authority
+    from edge.access.enrolment_listener import Listener
+    from edge.config import StoreConfig
+
+
+class OneLane(Message):
+    """Which lane."""
+
+    lane: Id
+
+
+class OneInvitation(Message):
+    """Which invitation, by its name, which is no secret."""
+
+    invitation: str = Field(min_length=1, max_length=64)
+
+
+class NoParameters(Message):
+    """All lanes."""
+
+
+class LaneDesk:
+    """Serves `lanes.invite`, `lanes.withdraw`, `lanes.invited`, `lanes.list` and `lanes.revoke`."""
+
+    def __init__(
+        self,
+        config: StoreConfig,
+        enrolment: Enrolment,
+        listener: Listener | None,
+        authority: Authority,
+        revoke: Callable[[str], Awaitable[int]],
+        last_seen: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._config = config
+        self._lanes: Collection[str] = [lane.id for lane in config.lanes]
+        self._enrolment = enrolment
+        self._listener = listener
+        self._authority = authority
+        self._revoke_lane = revoke
+        self._last_seen = last_seen
+
+    def services(self) -> Mapping[str, Service]:
+        """What the desk serves."""
+        return {
+            "lanes.invite": Service(OneLane, self._invite),
+            "lanes.withdraw": Service(OneLane, self._withdraw),
+            "lanes.invited": Service(OneInvitation, self._invited),
+            "lanes.list": Service(NoParameters, self._list),
+            "lanes.revoke": Service(OneLane, self._revoke),
+        }
+
+    def _checked(self, lane: str) -> str:
+        if lane not in self._lanes:
+            raise ProblemError(Code.NOT_FOUND, f"there is no lane {lane!r}; lanes: {', '.join(self._lanes)}")
+        return lane
+
+    async def _invite(self, asked: Asked, parameters: OneLane) -> dict[str, Any]:
+        lane = self._checked(parameters.lane)
+        if self._listener is None:
+            raise ProblemError(Code.NOT_READY, "[enrolment] port is 0: no till can enrol here")
+        if not self._listener.listening.is_set():
+            raise ProblemError(Code.NOT_READY, f"port {self._listener.port} is not open: tillgate status says why")
+        made = await self._enrolment.invite(lane)
+        hosts = tuple(own_addresses(self._config.bus.host, self._config.bus.interfaces))
+        whole = Invitation(
+            made.code, self._config.store.id, lane, hosts, self._listener.port, self._authority.fingerprint
+        )
+        return {
+            "invitation": made.name,
+            "store": self._config.store.id,
+            "lane": lane,
+            "code": made.code,
+            "text": whole.text(),
+            "hosts": hosts,
+            "port": self._listener.port,
+            "expires_s": made.expires_s,
+        }
+
+    async def _withdraw(self, asked: Asked, parameters: OneLane) -> dict[str, Any]:
+        await self._enrolment.withdraw(self._checked(parameters.lane))
+        return {"lane": parameters.lane}
+
+    async def _invited(self, asked: Asked, parameters: OneInvitation) -> dict[str, Any]:
+        kept = await self._enrolment.outcome(parameters.invitation, asked.answer_by_s)
+        if kept is None:
+            return {"state": "withdrawn", "left_s": 0, "failures": 0}
+        state = "open" if kept.over is None else str(kept.over).removeprefix("invitation_")
+        return {"state": state, "left_s": kept.left_s, "failures": kept.failures}
+
+    async def _list(self, asked: Asked, parameters: NoParameters) -> dict[str, Any]:
+        await asyncio.to_thread(self._authority.refresh)
+        return {"lanes": [self._row(lane.id, lane.name) for lane in self._config.lanes]}
+
+    def _row(self, lane: str, name: str) -> dict[str, Any]:
+        """One lane; `state`: good, expired, revoked, or none (no till has ever enrolled)."""
+        held = self._authority.newest(lane)
+        row: dict[str, Any] = {
+            "lane": lane,
+            "name": name,
+            "days_left": None,
+            "not_after": None,
+            "seen": self._last_seen().get(lane),
+        }
+        if held is None:
+            had = any(entry.lane == lane for entry in self._authority.certificates())
+            return row | {"state": "revoked" if had else "none"}
+        left = held.not_after - datetime.now(UTC)
+        row |= {"days_left": left.days, "not_after": utc(held.not_after)}
+        return row | {"state": "good" if left.total_seconds() > 0 else "expired"}
+
+    async def _revoke(self, asked: Asked, parameters: OneLane) -> dict[str, Any]:
+        lane = self._checked(parameters.lane)
+        await self._enrolment.withdraw(lane)
+        return {"lane": lane, "revoked": await self._revoke_lane(lane)}
