@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud_bridge.commands import commanding, fleet, noticing, outages, parked, prices, receiving
+from cloud_bridge.commands import at_cloud, commanding, fleet, noticing, outages, parked, prices, receiving
 from cloud_bridge.commands.at_hq import SubParsers
 
 HQ_EPILOG = """
@@ -26,7 +26,7 @@ shared subscriptions (RabbitMQ, NATS) gives each receiver everything: run one, a
 
 
 def bridge(commands: SubParsers) -> None:
-    """Add `tillgate bridge`, `tillgate outages` and `tillgate parked`."""
+    """Add `tillgate bridge`, `tillgate outages`, `tillgate parked` and `tillgate cloud`."""
     parser = commands.add_parser(
         "bridge",
         help="run the link to HQ of one store",
@@ -37,12 +37,22 @@ def bridge(commands: SubParsers) -> None:
     parser.set_defaults(run=_bridge)
     outages.add(commands)
     parked.add(commands)
+    _add_cloud(commands)
 
 
 def _bridge(arguments: argparse.Namespace) -> int:
     from cloud_bridge import daemon
 
     return daemon.run(arguments.config)
+
+
+def _add_cloud(commands: SubParsers) -> None:
+    parser = commands.add_parser(
+        "cloud",
+        help="this store's link to HQ: its certificate and whom it believes",
+        description="What a technician does for the store's own link to HQ.",
+    )
+    at_cloud.add(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
 
 
 def hq(commands: SubParsers) -> None:

@@ -32,9 +32,11 @@ from edge.bus.client import Address, Backoff, Client, Disconnected, Message, Tls
 from edge.bus.messages.facts import Outage
 from edge.bus.messages.links import Need, OutageRecorded
 from edge.bus.messages.statuses import GatewayStatus
-from edge.config import Cloud, StoreConfig
+from edge.config import StoreConfig
+from edge.config_cloud import Cloud
 from edge.journal.clock import Clock
 
+HTTPS_PORT = 443
 NEED_EXPIRY_S = 60
 STATUS_EXPIRY_S = 60
 OWN_SUBSCRIPTIONS = 2
@@ -59,14 +61,12 @@ class Unusable(Exception):
 
 def cloud_client(config: StoreConfig, cloud: Cloud, limits: Profile) -> Client:
     """The client of the cloud broker. Its session is always clean: HQ is asked for what was missed, not the broker."""
-    tls = cloud.tls
-    files = TlsFiles(ca=tls.ca, certificate=tls.certificate, key=tls.key) if tls else None
     try:
         password = cloud.password_file.read_text().strip() if cloud.password_file else None
     except OSError as error:
         raise Unusable(f"[cloud] password_file: {cloud.password_file} cannot be read: {error.strerror}") from None
     return Client(
-        Address(host=cloud.host, port=cloud.port, tls=files),
+        cloud_address(cloud, limits),
         client_id=config.store.id,
         username=cloud.username,
         password=password,
@@ -80,6 +80,24 @@ def cloud_client(config: StoreConfig, cloud: Cloud, limits: Profile) -> Client:
         max_filters=limits.filters_per_subscribe,
         backoff=Backoff(limits.retry_from_s, limits.retry_to_s, limits.connect_gap_s),
     )
+
+
+def cloud_address(cloud: Cloud, limits: Profile) -> Address:
+    """Where the cloud broker is, and how it is spoken to. Port 443 serves other things too: ALPN says which."""
+    websocket = cloud.path if cloud.transport == "websocket" else None
+    tls = cloud.tls
+    if tls is None:
+        return Address(host=cloud.host, port=cloud.port, websocket=websocket)
+    wanted = ("http/1.1" if websocket else limits.alpn) if cloud.port == HTTPS_PORT else None
+    files = TlsFiles(
+        ca=tls.ca,
+        certificate=tls.certificate,
+        key=tls.key,
+        server_name=tls.server_name,
+        alpn=wanted if tls.alpn is None else tls.alpn or None,
+        pins=tls.pins,
+    )
+    return Address(host=cloud.host, port=cloud.port, tls=files, websocket=websocket)
 
 
 def outbox_for(cloud: Cloud, limits: Profile) -> Outbox:

@@ -23,12 +23,14 @@ PROBE_WITHIN_S = 2.0
 ROUTE_UP = 0x1
 
 TLS_HINTS = {
+    "key is pinned": "somebody stands in between, or the broker has an authority that is not in [cloud.tls] pins",
+    "a pinned key": "[cloud.tls] ca and pins do not fit together",
     "certificate has expired": "the broker's certificate has expired, or this box's clock is wrong",
     "certificate is not yet valid": "this box's clock is behind, or the broker's certificate is of tomorrow",
     "self-signed certificate": "[cloud.tls] ca is not the authority of the broker's certificate",
     "unable to get local issuer": "[cloud.tls] ca is not the authority of the broker's certificate",
-    "mismatch": "the broker's certificate is for another name than [cloud] host",
-    "is not valid for": "the broker's certificate is for another name than [cloud] host",
+    "mismatch": "the broker's certificate is for another name than [cloud] host (or [cloud.tls] server_name)",
+    "is not valid for": "the broker's certificate is for another name than [cloud] host (or [cloud.tls] server_name)",
     "WRONG_VERSION_NUMBER": "no TLS is spoken on this port; is [cloud] port the right one?",
     "accept this certificate": "the broker does not accept this store's certificate: is it known there, and valid?",
 }

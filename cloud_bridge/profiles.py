@@ -6,7 +6,8 @@ writes, because our count of what is out and the vendor's are never quite the sa
 all of them. Vendors change their limits: verify a row against the vendor's page before relying on it.
 
     row               source, as read in 2026
-    aws-iot-core      AWS General Reference, "AWS IoT Core endpoints and quotas"
+    aws-iot-core      AWS General Reference, "AWS IoT Core endpoints and quotas"; AWS IoT Core Developer Guide,
+                      "Protocols, port mappings, and authentication" (ALPN)
     azure-event-grid  Microsoft Learn, "Azure Event Grid quotas and limits"; "MQTT features supported by ..."
     emqx              EMQX documentation, "MQTT Configuration"
     hivemq-ce         HiveMQ documentation, "MQTT-specific configuration"
@@ -53,6 +54,8 @@ class Profile:
     """Of one connection."""
     topic_bytes: int = 256
     topic_slashes: int = 7
+    alpn: str = "mqtt"
+    """What TLS announces on port 443 (IANA's name for MQTT; a vendor's own where it has one)."""
 
 
 PROFILES: dict[str, Profile] = {
@@ -61,7 +64,9 @@ PROFILES: dict[str, Profile] = {
         # name, packet, window, window bytes, publishes/s, bytes/s, connect gap, retry from, retry to
         Profile("safe", 56 * KIB, 10, 64_000, 80, 400 * KIB, 11.0, 2.0, 30.0, subscriptions=50),
         # One CONNECT a second per client id. What is above 100 publishes a second is thrown away there.
-        Profile("aws-iot-core", 120 * KIB, 80, None, 80, 400 * KIB, 1.5, 11.0, 30.0, subscriptions=50),
+        Profile(
+            "aws-iot-core", 120 * KIB, 80, None, 80, 400 * KIB, 1.5, 11.0, 30.0, subscriptions=50, alpn="x-amzn-mqtt-ca"
+        ),
         # 200 CONNECT a second for all stores together; 64 KB may be out whatever a packet may hold.
         Profile("azure-event-grid", 56 * KIB, 100, 64_000, 800, 750 * KIB, 1.5, 5.0, 30.0, subscriptions=50),
         Profile("emqx", 1000 * KIB, 32, None, None, None, 0.0, 1.0, 12.0),

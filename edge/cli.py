@@ -108,6 +108,11 @@ def _check(chosen: argparse.Namespace) -> int:
         return 2
     cloud = f"HQ at {config.cloud.host}:{config.cloud.port}" if config.cloud else "no HQ"
     counts = f"{len(config.lanes)} lanes, {len(config.devices)} devices"
+    if config.cloud is not None:
+        from edge.config_cloud import unsafe_files
+
+        for wrong in unsafe_files(config.cloud):
+            print(f"{chosen.file}: warning: {wrong}")
     print(f"{chosen.file}: good. Store {config.store.id}: {counts}, {cloud}.")
     return 0
 

@@ -7,28 +7,18 @@ tell (two devices of one name, a device on a lane that is not there) is checked 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from edge.bus.topics import ID_PATTERN
+from edge.config_cloud import Cloud
 from edge.config_devices import Place, wrong_devices
 from edge.config_lines import line_of
-
-Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from edge.config_terms import Id, Port, Section
 
 
 class Store(Section):
@@ -49,14 +39,6 @@ class Store(Section):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
-
-
-class Tls(Section):
-    """PEM files of a TLS end. `ca` is the authority whose certificates are believed."""
-
-    ca: Path
-    certificate: Path | None = None
-    key: Path | None = None
 
 
 class Bus(Section):
@@ -148,51 +130,6 @@ class Scanning(Section):
     variable_measure: tuple[VariableMeasure, ...] = ()
 
 
-CloudProfile = Literal["safe", "aws-iot-core", "azure-event-grid", "emqx", "hivemq-ce", "mosquitto", "nats", "rabbitmq"]
-"""The rows of the bridge's table of cloud brokers (``cloud_bridge/profiles.py``)."""
-
-
-class CloudBudget(Section):
-    """What the line to HQ may cost; a key replaces that of `link`. Critical facts wait for no hour's budget."""
-
-    bytes_per_s: int | None = Field(default=None, ge=1_024, description="on average; a fourth of it may leave at once")
-    bytes_per_hour: int | None = Field(default=None, ge=262_144)
-    messages_per_hour: int | None = Field(default=None, ge=60)
-
-
-class Cloud(Section):
-    """The link to HQ. Without this table the store works alone and keeps everything."""
-
-    host: str
-    port: Port = 8883
-    tls: Tls | None = None
-    username: str | None = None
-    password_file: Path | None = None
-    protocol: Literal["5", "3.1.1"] = "5"
-    profile: CloudProfile = "safe"
-    confirm: Literal["hq", "broker"] = "hq"
-    wire: Literal["batch", "single"] = "batch"
-    link: Literal["fibre", "lte"] = "fibre"
-    budget: CloudBudget = CloudBudget()
-    groups: tuple[Id, ...] = ()
-    price_key: str | None = Field(default=None, description="HQ's Ed25519 public key for all it sends, base64")
-    probes: tuple[str, ...] = Field(
-        default=(), description="host:port pairs on the internet, asked only to tell 'wan' from 'cloud' when it fails"
-    )
-
-    @field_validator("price_key")
-    @classmethod
-    def _ed25519(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                size = len(base64.b64decode(value, validate=True))
-            except binascii.Error:
-                size = 0
-            if size != 32:
-                raise ValueError("not an Ed25519 public key: 32 bytes in base64, as `tillgate hq keygen` prints it")
-        return value
-
-
 class Journal(Section):
     """How long confirmed facts stay, and how much disk is never filled."""
 
@@ -259,7 +196,7 @@ def _rooted(section: Section, folder: Path) -> dict[str, Any]:
             changes[key] = value.model_copy(update=_rooted(value, folder))
         elif isinstance(value, tuple) and all(isinstance(one, Section) for one in value):
             changes[key] = tuple(one.model_copy(update=_rooted(one, folder)) for one in value)
-        elif key == "transport" and value is not None and isinstance(value.get("path"), str):
+        elif key == "transport" and isinstance(value, dict) and isinstance(value.get("path"), str):
             changes[key] = value | {"path": str(folder / value["path"])}
     return changes
 

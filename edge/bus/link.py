@@ -1,10 +1,10 @@
 """One connection to a broker: bytes in and out, packets, keepalive. It is made, used until it is lost, and thrown away.
 
-Strategy: an asyncio protocol over TCP, TLS or a unix socket. Received bytes are cut into packets and handed on in one
-call per read; what is written within one turn of the event loop leaves in one send. The connection is watched by what
-*comes*: a half-open TCP connection takes our bytes happily for a quarter of an hour, but it never answers. While a thin
-line is still taking what was written before our question, the answer cannot be there yet: bytes that the other end's
-TCP acknowledges count as a sign of life until then.
+Strategy: an asyncio protocol over TCP, TLS or a unix socket, inside a WebSocket where one is wanted. Received bytes
+are cut into packets and handed on in one call per read; what is written within one turn of the event loop leaves in one
+send. The connection is watched by what *comes*: a half-open TCP connection takes our bytes happily for a quarter of an
+hour, but it never answers. While a thin line is still taking what was written before our question, the answer cannot be
+there yet: bytes that the other end's TCP acknowledges count as a sign of life until then.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import socket
 import ssl
 import termios
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edge.bus.address import Address
 from edge.bus.errors import Disconnected
 from edge.bus.packets import PING, Framer, Malformed, Packet
+
+if TYPE_CHECKING:
+    from edge.bus.websocket import WebSocket
 
 READ_BYTES = 65_536
 CHECKS_PER_KEEPALIVE = 4
@@ -34,10 +37,16 @@ class Link(asyncio.BufferedProtocol):
     """
 
     def __init__(
-        self, max_packet_bytes: int, on_packets: Callable[[Link, list[Packet]], None], on_writable: Callable[[], None]
+        self,
+        max_packet_bytes: int,
+        on_packets: Callable[[Link, list[Packet]], None],
+        on_writable: Callable[[], None],
+        websocket: WebSocket | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[Disconnected] = self._loop.create_future()
+        self._websocket = websocket
+        self._upgraded: asyncio.Future[None] = self._loop.create_future()
         self.writable = True
         self._on_packets = on_packets
         self._on_writable = on_writable
@@ -67,15 +76,30 @@ class Link(asyncio.BufferedProtocol):
         if self._out and self._transport is not None:
             data = b"".join(self._out) if len(self._out) > 1 else self._out[0]
             self._out = []
+            self._send(self._websocket.pack(data) if self._websocket is not None else data)
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None:
             self._written = self._loop.time()
             self._given_bytes += len(data)
             self._transport.write(data)
+
+    async def upgraded(self) -> None:
+        """Wait until the other end has agreed to speak MQTT inside a WebSocket. Raises `Disconnected`."""
+        assert self._websocket is not None
+        self._send(self._websocket.hello())
+        either: list[asyncio.Future[Any]] = [self._upgraded, self.lost]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self.lost.done():
+            raise self.lost.result()
 
     def close(self) -> None:
         """Send what was written, then close."""
         self.flush()
         self._note(Disconnected("closed", "this program closed the connection"))
         if self._transport is not None:
+            if self._websocket is not None:
+                self._send(self._websocket.goodbye())
             self._transport.close()
 
     def fail(self, reason: Disconnected) -> None:
@@ -98,11 +122,22 @@ class Link(asyncio.BufferedProtocol):
         if self.lost.done() or self._reason is not None:
             return
         try:
-            packets = self._framer.feed(bytes(self._view[:nbytes]))
+            data = bytes(self._view[:nbytes])
+            packets = self._framer.feed(data if self._websocket is None else self._unwrapped(self._websocket, data))
             if packets:
                 self._on_packets(self, packets)
+        except Disconnected as reason:
+            self.fail(reason)
         except Malformed as error:
             self.fail(Disconnected("closed", f"the other end does not speak MQTT as agreed: {error}"))
+
+    def _unwrapped(self, websocket: WebSocket, data: bytes) -> bytes:
+        inside, back = websocket.unpack(data)
+        if back:
+            self._send(back)
+        if websocket.open and not self._upgraded.done():
+            self._upgraded.set_result(None)
+        return inside
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -155,7 +190,8 @@ class Link(asyncio.BufferedProtocol):
         elif self._loop.time() - quiet_since >= every_s * (CHECKS_PER_KEEPALIVE // 2 - 0.5):
             self._unanswered_checks = 1
             self.write(PING)
-            self._question_ends = self._given_bytes + sum(len(data) for data in self._out)
+            self.flush()
+            self._question_ends = self._given_bytes
             self._taken_bytes = self._given_bytes - self._waiting_bytes()
 
     def _question_is_moving(self) -> bool:
@@ -171,6 +207,12 @@ class Link(asyncio.BufferedProtocol):
         waiting = array.array("i", [0])
         fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
         return transport.get_write_buffer_size() + waiting[0]
+
+
+NO_ANCHOR = (2, 18, 19, 20, 21)
+"""X509_verify_cert_error_string(3): the chain ends at nothing that is trusted."""
+
+UNPINNED = "no authority whose key is pinned stands behind the broker's certificate"
 
 
 async def open_link(
@@ -190,7 +232,7 @@ async def open_link(
     loop = asyncio.get_running_loop()
 
     def make() -> Link:
-        return Link(max_packet_bytes, on_packets, on_writable)
+        return Link(max_packet_bytes, on_packets, on_writable, _websocket(address))
 
     where = str(address)
     try:
@@ -212,10 +254,12 @@ async def open_link(
             else:
                 raw = transport.get_extra_info("socket")
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await _opened(link, address)
                 return link
         raise Disconnected("name", f"{where}: the name has no address")
     except ssl.SSLError as error:
-        raise Disconnected("tls", f"{where}: {error}") from error
+        unpinned = address.tls is not None and address.tls.pins and getattr(error, "verify_code", 0) in NO_ANCHOR
+        raise Disconnected("tls", f"{where}: {f'{UNPINNED} ({error})' if unpinned else error}") from error
     except socket.gaierror as error:
         raise Disconnected("name", f"{where}: the name is not known ({error.strerror})") from error
     except (ConnectionRefusedError, FileNotFoundError) as error:
@@ -227,6 +271,26 @@ async def open_link(
         raise Disconnected("timeout", f"{where}: no answer") from error
     except OSError as error:
         raise Disconnected("unreachable", f"{where}: {error.strerror or error}") from error
+
+
+def _websocket(address: Address) -> WebSocket | None:
+    if address.websocket is None:
+        return None
+    from edge.bus.websocket import WebSocket
+
+    host = f"[{address.host}]" if ":" in str(address.host) else str(address.host)
+    return WebSocket(f"{host}:{address.port}", address.websocket)
+
+
+async def _opened(link: Link, address: Address) -> None:
+    """Wait for what comes between the connection and MQTT; a link that is not wanted after all is let go."""
+    if address.websocket is None:
+        return
+    try:
+        await link.upgraded()
+    except BaseException:
+        link.fail(Disconnected("closed", "the WebSocket was not opened"))
+        raise
 
 
 def _context(address: Address) -> ssl.SSLContext:

@@ -11,7 +11,7 @@ from cloud_bridge.outbox import Flight, Outbox
 from cloud_bridge.pace import Bucket, Budget
 from cloud_bridge.profiles import LINES, PROFILES
 from edge.bus.messages.facts import FACTS, FactClass
-from edge.config import CloudProfile
+from edge.config_cloud import CloudProfile
 
 C, T, O, E, M = FactClass  # noqa: E741 - the five classes in their order
 

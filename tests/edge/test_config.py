@@ -57,6 +57,7 @@ def test_every_default_shown_in_the_example_is_the_default(tmp_path: Path) -> No
     text = EXAMPLE.read_text(encoding="utf-8")
     shown = [line for line in text.splitlines() if line.startswith("# ") and " = " in line.split("#")[1]]
     skip = ("username", "password_file", "plain_port", "ca =", "certificate =", "key =", "groups", "probes", "profile")
+    skip += ("server_name", "alpn", "pins")  # without one the host, the profile and the authorities' file count
     skip += ("edge_port", "bridge_port")  # without one there are no metrics
     skip += ("bytes_per_s", "bytes_per_hour", "messages_per_hour")  # without one the row of the link counts
     uncommented = text
@@ -75,7 +76,8 @@ def test_every_relative_path_is_beside_the_file(tmp_path: Path) -> None:
     text = (
         'state_dir = "state"\n'
         + SMALL.replace("/dev/ttyS0", "twins/scale")
-        + '[cloud]\nhost = "hq"\npassword_file = "hq.password"\n[cloud.tls]\nca = "tls/ca.pem"\nkey = "/k"\n'
+        + '[cloud]\nhost = "hq"\npassword_file = "hq.password"\n[cloud.tls]\n'
+        + 'ca = "tls/ca.pem"\ncertificate = "/c"\nkey = "/k"\n'
     )
     config = load(written(tmp_path, text))
     assert config.state_dir == tmp_path / "state"
@@ -237,6 +239,22 @@ options = {{ printer = "printer-1", {options} }}
         (found,) = complaints(tmp_path, text)
         assert complaint in found
         assert "(behind-1)" in found
+
+
+def test_check_tells_of_secrets_that_others_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, mode in (("store.key", 0o640), ("store.pem", 0o644), ("password", 0o600)):
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(mode)
+    text = (
+        EXAMPLE.read_text().replace("tls/", "").replace('# password_file = "/etc/tillgate/cloud.', 'password_file = "')
+    )
+    (tmp_path / "store.toml").write_text(text)
+    assert main(["check", str(tmp_path / "store.toml")]) == 0
+    said = capsys.readouterr().out
+    assert f"store.key can be read by others than its owner; chmod 600 {tmp_path / 'store.key'}" in said
+    assert "[cloud.tls] ca" in said
+    assert "store.pem" not in said.replace("store.toml", "")
+    assert "password" not in said
 
 
 def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
