@@ -113,9 +113,13 @@ class Salvaged:
     async def run(self) -> NoReturn:
         """Send what HQ has not, until cancelled."""
         while True:
+            epochs: list[str] = []
             with contextlib.suppress(JournalAway):
-                for epoch in await self._tail.salvaged_epochs():
-                    if epoch not in self._done:
+                epochs = await self._tail.salvaged_epochs()
+            for epoch in epochs:
+                if epoch not in self._done:
+                    # One whose key is missing waits; the others do not wait for it.
+                    with contextlib.suppress(JournalAway):
                         await self._send_epoch(epoch)
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from edge.bus.messages.facts import FactClass
 from edge.journal.reader import Link, NoJournal, Reader, Row
 from edge.journal.salvage import UNREADABLE
+from edge.seal import Unsealable
 
 
 class JournalAway(Exception):
@@ -57,7 +58,7 @@ class Tail:
         reader = await self._open()
         try:
             rows = await reader.tail(fact_class, after, limit_count, limit_bytes)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Unsealable) as error:
             raise await self._away(error) from error
         return rows[: _consecutive([row.seq for row in rows])]
 
@@ -66,7 +67,7 @@ class Tail:
         reader = await self._open()
         try:
             links = await reader.links(fact_class, after, limit_count, limit_bytes)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Unsealable) as error:
             raise await self._away(error) from error
         return links[: _consecutive([link[0] for link in links])]
 
@@ -93,7 +94,7 @@ class Tail:
         reader = await self._open()
         try:
             rows = await reader.tail(fact_class, after, limit_count, limit_bytes, epoch)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Unsealable) as error:
             raise await self._away(error) from error
         return [(row.seq, row.body, row.hash) for row in rows[: _consecutive([row.seq for row in rows])]]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from demo.places import Lane, Places
 from demo.receipt import OnPaper, read_paper
+from demo.sealed import OF_JOURNAL, OF_LEDGER, teach
 
 SALE = "tillgate.sale.completed.v1"
 TENDER = "tillgate.tender.taken.v1"
@@ -92,9 +93,11 @@ def count(places: Places, at_rest: Heads) -> Count:
     """
     result = Count()
     tills = {
-        lane: _read(places.ledger(lane), "SELECT type, CAST(body AS TEXT), state FROM facts") for lane in places.lanes
+        lane: _read(places.ledger(lane), f"SELECT type, CAST({OF_LEDGER} AS TEXT), state FROM facts")  # noqa: S608
+        for lane in places.lanes
     }
-    journal = _read(places.store_db, "SELECT type, CAST(body AS TEXT), lane, lane_seq FROM facts")
+    of_store = f"SELECT type, CAST({OF_JOURNAL} AS TEXT), lane, lane_seq FROM facts"  # noqa: S608
+    journal = _read(places.store_db, of_store)
     hq = _read(places.hq_db, "SELECT type, body, class, seq FROM facts")
     _facts(result, tills, journal, hq)
     _sequences(result, places, tills)
@@ -114,6 +117,7 @@ def waiting_for_hq(places: Places, heads: Heads) -> int:
 def _read(file: Path, query: str, *values: Any) -> list[Any]:
     """Rows of a database that others may be writing to."""
     database = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)
+    teach(database, file)
     try:
         return database.execute(query, values).fetchall()
     finally:
@@ -175,9 +179,10 @@ def _sequences(result: Count, places: Places, tills: dict[Lane, list[Any]]) -> N
 
 def _journal_at_hq(result: Count, places: Places, at_rest: Heads) -> None:
     """HQ has the journal, fact by fact, the gateway's own facts included, unchanged and without a hole."""
-    query = "SELECT class, seq, CAST(body AS TEXT) FROM facts"
-    everything = _read(places.store_db, query)
+    here = f"SELECT class, seq, CAST({OF_JOURNAL} AS TEXT) FROM facts"  # noqa: S608
+    everything = _read(places.store_db, here)
     journal = {(class_, seq): body for class_, seq, body in everything if seq <= at_rest.get(class_, 0)}
+    query = "SELECT class, seq, CAST(body AS TEXT) FROM facts"
     hq = {(class_, seq): body for class_, seq, body in _read(places.hq_db, query)}
     result.facts_in_journal, result.facts_at_hq = len(journal), len(hq)
     differ = [f"{class_} {seq}: only in the journal" for class_, seq in journal.keys() - hq.keys()]

@@ -51,6 +51,7 @@ async def opened(
                     config.store_db,
                     config.store.id,
                     clock=clock,
+                    keyring=keyring,
                     schemas=schemas,
                     reserve_bytes=config.journal.reserve_mb * 1024 * 1024,
                     unreadable_is_damage=attempt > READ_TRIES,

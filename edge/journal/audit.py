@@ -21,6 +21,8 @@ from edge.bus.messages.facts import FactClass
 from edge.journal import chain
 from edge.journal.entries import content_digest
 from edge.journal.reader import LaneGap, connect
+from edge.journal.sealing import Bodies
+from edge.seal import Keyring, Unsealable
 
 SLICE = 500
 
@@ -57,14 +59,18 @@ class Report:
         return not self.problems and not any(report.problems for report in self.classes)
 
 
-def verify(path: Path) -> Report:
-    """Walk the journal at `path`. NoJournal when there is none; damage is reported, not raised."""
-    db = connect(path, may_be_copy=True)
+def verify(path: Path, keyring: Keyring | None = None) -> Report:
+    """Walk the journal at `path`. NoJournal when there is none; damage is reported, not raised.
+
+    Sealed bodies are opened by `keyring`, else by the one of the file's directory.
+    """
+    bodies = Bodies.by(keyring) if keyring else Bodies.beside(path)
+    db = connect(path, bodies=bodies, may_be_copy=True)
     try:
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         report = Report(path, meta.get("store", "?"), meta.get("epoch", "?"), [], [], 0, 0)
         for fact_class in FactClass:
-            report.classes.append(_verify_class(db, report.epoch, fact_class))
+            report.classes.append(_verify_class(db, report.epoch, fact_class, bodies))
         rows = db.execute("SELECT lane, first, last, noticed_at FROM lane_gaps ORDER BY lane, first").fetchall()
         report.lane_gaps = [LaneGap(*row) for row in rows]
         (report.tombstones,) = db.execute("SELECT count(*) FROM tombstones").fetchone()
@@ -76,7 +82,7 @@ def verify(path: Path) -> Report:
     return report
 
 
-def _verify_class(db: sqlite3.Connection, epoch: str, fact_class: FactClass) -> ClassReport:
+def _verify_class(db: sqlite3.Connection, epoch: str, fact_class: FactClass, bodies: Bodies) -> ClassReport:
     report = ClassReport(fact_class, head_hash=chain.genesis(epoch, fact_class.value))
     (end,) = db.execute("SELECT max(seq) FROM facts WHERE class = ?", (fact_class.value,)).fetchone()
     expected, previous = 1, report.head_hash
@@ -88,9 +94,14 @@ def _verify_class(db: sqlite3.Connection, epoch: str, fact_class: FactClass) -> 
             for row in rows:
                 if row[0] != expected:
                     report.problems.append(f"after {expected - 1} comes {row[0]}: {row[0] - expected} rows are missing")
-                elif chain.link(previous, row[1]) != row[2]:
-                    report.problems.append(f"{row[0]}: the hash does not follow from the row before and this body")
-                report.problems += _content_problems(fact_class, *row)
+                try:
+                    body = bodies.plain(epoch, fact_class.value, row[0], row[1])
+                except Unsealable as error:
+                    report.problems.append(f"{row[0]}: {error}")
+                else:
+                    if row[0] == expected and chain.link(previous, body) != row[2]:
+                        report.problems.append(f"{row[0]}: the hash does not follow from the row before and this body")
+                    report.problems += _content_problems(fact_class, row[0], body, *row[2:])
                 report.first = report.first or row[0]
                 report.last, report.head_hash = row[0], row[2]
                 report.count += 1

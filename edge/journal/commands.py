@@ -16,6 +16,8 @@ from edge.bus.messages.facts import FactClass
 from edge.journal.audit import Report, verify
 from edge.journal.reader import NoJournal, connect
 from edge.journal.salvage import readable_rows
+from edge.journal.sealing import Bodies
+from edge.seal import Keyring, NoKey, Unsealable
 
 _COLUMNS = ("class", "seq", "id", "lane", "lane_seq", "type", "recorded_at", "clock", "conflict", "body")
 _PROBLEMS_SHOWN = 20
@@ -30,6 +32,7 @@ examples:
   tillgate journal show store.db --id 0198c5b2-7c1e-...        one fact, with its conflicts
   tillgate journal export store.db > facts.jsonl               every body, one JSON object a line
   tillgate journal export store.damaged-20260504T093000000Z.db --csv > rest.csv
+  tillgate journal show copy/store.db --key seal.key           a copy, opened by the store's keyring
 """
 
 
@@ -80,6 +83,10 @@ def _file_argument(parser: argparse.ArgumentParser) -> None:
         "--config", type=Path, default=Path("/etc/tillgate/store.toml"), metavar="FILE",
         help="without FILE: the store whose journal it is (default /etc/tillgate/store.toml)",
     )  # fmt: skip
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE",
+        help="the keyring that opens it (default: the systemd credential, else seal.key beside FILE)",
+    )  # fmt: skip
 
 
 def _positive(text: str) -> int:
@@ -100,10 +107,25 @@ def _path(chosen: argparse.Namespace) -> Path:
         raise NoJournal(f"no FILE was given and the configuration does not help:\n{error}") from error
 
 
+def _bodies(chosen: argparse.Namespace, path: Path) -> Bodies:
+    """Opens the bodies of the journal `path`. Raises NoKey when the keyring that was named is none."""
+    keyring = _keyring(chosen)
+    return Bodies.by(keyring) if keyring is not None else Bodies.beside(path)
+
+
+def _keyring(chosen: argparse.Namespace) -> Keyring | None:
+    if chosen.key is None:
+        return None
+    try:
+        return Keyring.from_text(chosen.key.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoKey(f"{chosen.key} cannot be read: {error}") from error
+
+
 def _verify(chosen: argparse.Namespace) -> int:
     try:
-        report = verify(_path(chosen))
-    except NoJournal as error:
+        report = verify(_path(chosen), _keyring(chosen))
+    except (NoJournal, NoKey) as error:
         return _refuse(error)
     if chosen.json:
         _say(json.dumps(_as_json(report)))
@@ -164,12 +186,15 @@ def _show(chosen: argparse.Namespace) -> int:
     where = " WHERE " + " AND ".join(f"{column} = ?" for column in given) if given else ""
     sql = f"SELECT {', '.join(_COLUMNS)} FROM facts{where} ORDER BY row DESC LIMIT ?"  # noqa: S608
     try:
-        db = connect(_path(chosen), may_be_copy=True)
+        path = _path(chosen)
+        bodies = _bodies(chosen, path)
+        db = connect(path, bodies=bodies, may_be_copy=True)
         try:
             rows = db.execute(sql, (*given.values(), chosen.last)).fetchall()
+            rows = [_opened(row, bodies, _epoch(db)) for row in rows]
         finally:
             db.close()
-    except (NoJournal, sqlite3.Error) as error:
+    except (NoJournal, NoKey, Unsealable, sqlite3.Error) as error:
         return _refuse(error)
     for row in reversed(rows):
         if chosen.json:
@@ -179,6 +204,19 @@ def _show(chosen: argparse.Namespace) -> int:
     if not rows:
         sys.stderr.write("no fact fits\n")
     return 0
+
+
+def _epoch(db: sqlite3.Connection) -> str:
+    """Of this file; empty when that is not readable any more."""
+    try:
+        return str(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
+    except (sqlite3.Error, TypeError):
+        return ""
+
+
+def _opened(row: tuple[Any, ...], bodies: Bodies, epoch: str) -> tuple[Any, ...]:
+    """A row of `_COLUMNS` with its body opened. Raises Unsealable when the key is missing."""
+    return (*row[:-1], bodies.as_far_as_possible(epoch, row[0], row[1], row[-1]))
 
 
 def _readable(row: dict[str, Any]) -> str:
@@ -198,9 +236,12 @@ def _readable(row: dict[str, Any]) -> str:
 
 def _export(chosen: argparse.Namespace) -> int:
     try:
-        db = connect(_path(chosen), may_be_copy=True)
-    except NoJournal as error:
+        path = _path(chosen)
+        bodies = _bodies(chosen, path)
+        db = connect(path, bodies=bodies, may_be_copy=True)
+    except (NoJournal, NoKey) as error:
         return _refuse(error)
+    epoch, sealed = _epoch(db), 0
     writer = csv.writer(sys.stdout) if chosen.csv else None
     if writer is not None:
         writer.writerow([*_COLUMNS[:-1], "body_bytes"])
@@ -212,13 +253,21 @@ def _export(chosen: argparse.Namespace) -> int:
             if writer is not None:
                 writer.writerow([*row[:-1], len(row[-1])])
             else:
-                sys.stdout.write(row[-1].decode(errors="replace") + "\n")
+                try:
+                    body = bodies.plain(epoch, row[0], row[1], row[-1])
+                except Unsealable as error:
+                    sealed += 1
+                    sys.stderr.write(f"{row[0]} {row[1]}: {error}\n" if sealed <= _PROBLEMS_SHOWN else "")
+                    continue
+                sys.stdout.write(body.decode(errors="replace") + "\n")
     finally:
         db.close()
-    sys.stderr.write(f"{written} facts\n")
+    sys.stderr.write(f"{written - sealed} facts\n")
+    if sealed:
+        sys.stderr.write(f"{sealed} facts could not be opened: give their keyring with --key\n")
     if lost:
         sys.stderr.write(f"{len(lost)} row numbers stand in damaged pages and could not be read\n")
-    return 1 if lost else 0
+    return 1 if lost or sealed else 0
 
 
 def _refuse(error: Exception) -> int:

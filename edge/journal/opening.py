@@ -2,8 +2,9 @@
 
 Strategy: one process writes, made sure by a lock that the kernel takes back when the process dies. Before the file is
 used it is examined as far as that is cheap: the header, the schema, the small tables, and per class the last rows with
-their chain; a small file, and one that failed in its last life (`failing.py`), is read whole. A file that fails is
-renamed together with its write-ahead log (never deleted), a new epoch starts, and `salvage` carries over what it can.
+their chain; a small file, and one that failed in its last life (`failing.py`), is read whole. A file that fails, or
+whose key is missing, is renamed together with its write-ahead log (never deleted), a new epoch starts, and `salvage`
+carries over what it can.
 
 An error of the disk is no damage: the file may be well. Only where it cannot be read again and again, while the disk
 takes and gives back other bytes, is it the file itself whose place on the disk is gone.
@@ -24,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.bus.messages.facts import FactClass
-from edge.journal import chain, failing, lifetime, subjects
+from edge.journal import chain, failing, lifetime, sealing, subjects
 from edge.journal.clock import Stamp
+from edge.seal import Keyring, Unsealable
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,13 @@ def take_lock(path: Path) -> int:
 
 
 def open_file(
-    path: Path, store_id: str, schemas: Sequence[tuple[str, str]], stamp: Stamp, *, unreadable_is_damage: bool = False
+    path: Path,
+    store_id: str,
+    schemas: Sequence[tuple[str, str]],
+    stamp: Stamp,
+    keyring: Keyring,
+    *,
+    unreadable_is_damage: bool = False,
 ) -> Opened:
     """Examine, create or set aside `path`, and bring its schema up to date. The caller holds the lock.
 
@@ -92,13 +100,13 @@ def open_file(
     """
     set_aside: SetAside | None = None
     try:
-        db, empty = _examined(path, unreadable_is_damage=unreadable_is_damage)
+        db, empty = _examined(path, keyring, unreadable_is_damage=unreadable_is_damage)
         if empty:
             set_aside = _left_over(path)
     except Damaged as damage:
         set_aside = SetAside(_move_away(path, stamp), str(damage))
         log.error(
-            "%s is damaged (%s) and was set aside as %s; a new epoch starts. Keep that file and tell HQ.",
+            "%s cannot be used (%s) and was set aside as %s; a new epoch starts. Keep that file and tell HQ.",
             path,
             damage,
             set_aside.path,
@@ -106,7 +114,7 @@ def open_file(
         db = _connect(path)
     try:
         _configure(db)
-        epoch = _prepare(db, store_id, schemas, stamp, set_aside)
+        epoch = _prepare(db, store_id, schemas, stamp, set_aside, keyring)
     except BaseException:
         db.close()
         raise
@@ -155,7 +163,7 @@ def _configure(db: sqlite3.Connection) -> None:
 # -- examination ------------------------------------------------------------------------------------------
 
 
-def _examined(path: Path, *, unreadable_is_damage: bool) -> tuple[sqlite3.Connection, bool]:
+def _examined(path: Path, keyring: Keyring, *, unreadable_is_damage: bool) -> tuple[sqlite3.Connection, bool]:
     """The open file, and whether nothing is in it yet; Damaged when it cannot be trusted."""
     mark = failing.read_mark(path)
     if mark is not None:
@@ -170,7 +178,7 @@ def _examined(path: Path, *, unreadable_is_damage: bool) -> tuple[sqlite3.Connec
     db: sqlite3.Connection | None = None
     try:
         db = _connect(path)
-        return db, not _examine_content(db, mark, whole=whole)
+        return db, not _examine_content(db, keyring, mark, whole=whole)
     except sqlite3.Error as error:
         if db is not None:
             db.close()
@@ -191,7 +199,7 @@ def _reading_failed(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
 
-def _examine_content(db: sqlite3.Connection, mark: failing.Mark | None, *, whole: bool) -> bool:
+def _examine_content(db: sqlite3.Connection, keyring: Keyring, mark: failing.Mark | None, *, whole: bool) -> bool:
     """Whether anything is in the file; Damaged when that is no sound journal."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
@@ -207,14 +215,17 @@ def _examine_content(db: sqlite3.Connection, mark: failing.Mark | None, *, whole
         raise Damaged("it does not say which epoch it is")
     for table in ("bases", "lanes", "lane_gaps", "boots"):
         db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+    if missing := sealing.missing_keys(db, row[0], keyring):
+        raise Damaged(f"it is sealed with a key that is missing: {', '.join(missing)}")
+    bodies = sealing.Bodies.by(keyring).of(db)
     for fact_class in FactClass:
-        _examine_tail(db, row[0], fact_class)
+        _examine_tail(db, row[0], fact_class, bodies)
         if mark is not None and mark.epoch == row[0]:
             _examine_head(db, fact_class, mark.heads.get(fact_class, 0))
     return True
 
 
-def _examine_tail(db: sqlite3.Connection, epoch: str, fact_class: FactClass) -> None:
+def _examine_tail(db: sqlite3.Connection, epoch: str, fact_class: FactClass, bodies: sealing.Bodies) -> None:
     """The newest rows of a class: contiguous, each linked to the one before."""
     rows = db.execute(
         "SELECT seq, body, hash FROM facts WHERE class = ? ORDER BY seq DESC LIMIT ?",
@@ -231,7 +242,11 @@ def _examine_tail(db: sqlite3.Connection, epoch: str, fact_class: FactClass) -> 
     for row_seq, body, row_hash in rows:
         if row_seq != seq + 1:
             raise Damaged(f"{fact_class.value} goes from {seq} to {row_seq}")
-        if chain.link(previous, body) != row_hash:
+        try:
+            plain = bodies.plain(epoch, fact_class.value, row_seq, body)
+        except Unsealable as error:
+            raise Damaged(f"{fact_class.value} {row_seq}: {error}") from error
+        if chain.link(previous, plain) != row_hash:
             raise Damaged(f"the hash chain breaks at {fact_class.value} {row_seq}")
         seq, previous = row_seq, row_hash
 
@@ -282,6 +297,7 @@ def _prepare(
     schemas: Sequence[tuple[str, str]],
     stamp: Stamp,
     set_aside: SetAside | None,
+    keyring: Keyring,
 ) -> str:
     """Create or complete the schema; returns the epoch.
 
@@ -306,9 +322,13 @@ def _prepare(
                 f"the journal belongs to store {meta['store']!r}, the configuration says {store_id!r}:"
                 " correct the store's id, or give this store a state_dir of its own"
             )
-        for name, sql in ((lifetime.STEP, lifetime.SCHEMA), (subjects.STEP, subjects.SCHEMA), *schemas):
+        own = ((lifetime.STEP, lifetime.SCHEMA), (subjects.STEP, subjects.SCHEMA), (sealing.STEP, sealing.SCHEMA))
+        for name, sql in (*own, *schemas):
             if name not in applied:
                 _apply(db, name, sql, stamp)
+        if sealing.STEP not in applied:
+            sealing.permit_plain(db, keyring, str(meta["epoch"]), stamp.wall)
+        sealing.note_key(db, keyring.current.id, str(meta["epoch"]), stamp.wall)
         db.execute(*lifetime.tick(stamp))
         db.execute("INSERT OR IGNORE INTO boots (boot, first_seen) VALUES (?, ?)", (stamp.boot, stamp.wall))
     return str(meta["epoch"])

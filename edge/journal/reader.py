@@ -13,12 +13,15 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from edge.bus.messages.facts import FactClass
 from edge.journal import chain
+from edge.journal.sealing import Bodies, teach
+from edge.seal import Keyring, Unsealable
 
 _T = TypeVar("_T")
 
@@ -99,20 +102,23 @@ Link = tuple[int, bytes, bytes]
 _COLUMNS = "seq, body, hash, id, type, lane, lane_seq, recorded_at, boot, mono_ms, clock, conflict"
 
 
-def connect(path: Path, *, may_be_copy: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, bodies: Bodies | None = None, may_be_copy: bool = False) -> sqlite3.Connection:
     """Open a journal so that it cannot be changed; works beside a running edge. NoJournal when it cannot be read.
 
     `may_be_copy`: also read a file in a folder that we may not write to, taking it that nobody writes the file either
     when it has no log beside it. Not for a reader that stays: it would never see what edge writes later.
+    ``plain(class, seq, body)`` in a query opens a body, by `bodies` or by the keyring of the file's directory.
     """
     if not path.is_file():
         raise NoJournal(f"there is no file {path}: give the path of a store.db")
     try:
-        return _connect(path, "mode=ro")
+        db = _connect(path, "mode=ro")
     except NoJournal:
         if not may_be_copy or path.with_name(path.name + "-wal").exists():
             raise
-        return _connect(path, "mode=ro&immutable=1")
+        db = _connect(path, "mode=ro&immutable=1")
+    teach(db, bodies or Bodies.beside(path))
+    return db
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
@@ -128,24 +134,33 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 class Reader:
     """The journal as it is on disk. Made by `Reader.open`; raises sqlite3.Error when the file cannot be read."""
 
-    def __init__(self, path: Path, inode: int, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, path: Path, inode: int, db: sqlite3.Connection, thread: ThreadPoolExecutor, bodies: Bodies
+    ) -> None:
         """Not for callers: use `open`."""
         self.path = path
+        self._bodies = bodies
         self._inode = inode
         self._db = db
         self._thread = thread
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
-        """Open `path` for reading; NoJournal when there is none (yet)."""
+    async def open(cls, path: Path, keyring: Keyring | None = None) -> Self:
+        """Open `path` for reading; NoJournal when there is none (yet).
+
+        Sealed bodies are opened by `keyring`, else by the one of the file's directory, looked for when it is needed.
+        What gives bodies raises Unsealable when a key is missing.
+        """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-reader")
+        bodies = Bodies.by(keyring) if keyring else Bodies.beside(path)
         try:
-            db = await asyncio.get_running_loop().run_in_executor(thread, connect, path)
+            opening = partial(connect, path, bodies=bodies)
+            db = await asyncio.get_running_loop().run_in_executor(thread, opening)
             inode = path.stat().st_ino
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(path, inode, db, thread)
+        return cls(path, inode, db, thread, bodies)
 
     def replaced(self) -> bool:
         """Whether another file stands at the path now (the journal was set aside as damaged): open it anew."""
@@ -196,9 +211,10 @@ class Reader:
         are consecutive unless the beginning was trimmed, or `epoch` names a salvaged epoch with unreadable rows.
         """
         table, where, bound = _source(epoch)
+        of = epoch or await self.epoch()
         sql = f"SELECT {_COLUMNS} FROM {table} WHERE {where}class = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
         parameters = (*bound, fact_class.value, after_seq, limit_count)
-        found = await self._run(lambda: _bounded(self._db, sql, parameters, limit_bytes))
+        found = await self._run(lambda: self._bounded(of, fact_class, sql, parameters, limit_bytes))
         return [Row(*values) for values in found]
 
     async def links(
@@ -207,7 +223,8 @@ class Reader:
         """As `tail`, of the present epoch, and only what HQ gets: a long drain reads nothing else."""
         sql = "SELECT seq, body, hash FROM facts WHERE class = ? AND seq > ? ORDER BY seq LIMIT ?"
         parameters = (fact_class.value, after_seq, limit_count)
-        return await self._run(lambda: _bounded(self._db, sql, parameters, limit_bytes))
+        epoch = await self.epoch()
+        return await self._run(lambda: self._bounded(epoch, fact_class, sql, parameters, limit_bytes))
 
     async def oldest(self, fact_class: FactClass, after_seq: int) -> Row | None:
         """The first fact above `after_seq`: the age of a backlog."""
@@ -236,8 +253,13 @@ class Reader:
 
     async def find(self, id_: str) -> list[Row]:
         """Every row with this fact id, the first recorded first (more than one is a conflict)."""
-        sql = f"SELECT {_COLUMNS} FROM facts WHERE id = ? ORDER BY row"  # noqa: S608
-        return [Row(*row) for row in await self._rows(sql, (id_,))]
+        sql = f"SELECT class, {_COLUMNS} FROM facts WHERE id = ? ORDER BY row"  # noqa: S608
+        epoch = await self.epoch()
+        opened = self._bodies.as_far_as_possible
+        return [
+            Row(seq, opened(epoch, fact_class, seq, body), *rest)
+            for fact_class, seq, body, *rest in await self._rows(sql, (id_,))
+        ]
 
     async def gaps(self) -> list[LaneGap]:
         """Numbers that lanes have skipped and not sent since."""
@@ -277,6 +299,34 @@ class Reader:
         )
         return int(rows[0][0])
 
+    def _bounded(
+        self, epoch: str, fact_class: FactClass, sql: str, parameters: Sequence[object], limit_bytes: int
+    ) -> list[Any]:
+        """The rows of a query whose first columns are the sequence and the body, with the bodies opened.
+
+        Before a body whose key is missing it ends; when that is the first, it raises Unsealable.
+        """
+        rows: list[Any] = []
+        size_bytes = 0
+        opened = self._bodies.as_far_as_possible
+        cursor = self._db.execute(sql, parameters)
+        try:
+            while chunk := cursor.fetchmany(_FETCHED_AT_ONCE):
+                for seq, stored, *rest in chunk:
+                    try:
+                        body = opened(epoch, fact_class.value, seq, stored)
+                    except Unsealable:
+                        if rows:
+                            return rows
+                        raise
+                    size_bytes += len(body) + 1
+                    if rows and size_bytes > limit_bytes:
+                        return rows
+                    rows.append((seq, body, *rest))
+        finally:
+            cursor.close()
+        return rows
+
     async def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return await self._run(lambda: self._db.execute(sql, parameters).fetchall())
 
@@ -286,20 +336,3 @@ class Reader:
 
 def _source(epoch: str | None) -> tuple[str, str, tuple[str, ...]]:
     return ("facts", "", ()) if epoch is None else ("salvaged", "epoch = ? AND ", (epoch,))
-
-
-def _bounded(db: sqlite3.Connection, sql: str, parameters: Sequence[object], limit_bytes: int) -> list[Any]:
-    """The rows of a query whose second column is the body."""
-    rows: list[Any] = []
-    size_bytes = 0
-    cursor = db.execute(sql, parameters)
-    try:
-        while chunk := cursor.fetchmany(_FETCHED_AT_ONCE):
-            for values in chunk:
-                size_bytes += len(values[1]) + 1
-                if rows and size_bytes > limit_bytes:
-                    return rows
-                rows.append(values)
-    finally:
-        cursor.close()
-    return rows

@@ -24,10 +24,14 @@ from edge.bus.messages.facts import FactClass
 from edge.journal.clock import Stamp
 from edge.journal.lanes import ranges
 from edge.journal.opening import APPLICATION_ID, PAGE_BYTES, damage_in, transaction
+from edge.journal.sealing import PLAIN, Bodies, note_key
+from edge.seal import Unsealable, sealed_by
 
 log = logging.getLogger(__name__)
 
 _COLUMNS = "class, seq, id, lane, lane_seq, type, recorded_at, boot, mono_ms, clock, digest, body, hash, conflict"
+_BODY = 12
+"""Where the body stands in a row of epoch and columns."""
 _SLICE = 1_000
 MAGIC = b"SQLite format 3\0"
 _PAGE_BYTES = (PAGE_BYTES, 4096)
@@ -51,8 +55,12 @@ class Found:
     lost: tuple[tuple[FactClass, int, int], ...]
 
 
-def salvage(db: sqlite3.Connection, damaged: Path, stamp: Stamp) -> Found:
-    """Copy what `damaged` still holds into `db`. `pending` says so until `done` is committed."""
+def salvage(db: sqlite3.Connection, damaged: Path, stamp: Stamp, bodies: Bodies) -> Found:
+    """Copy what `damaged` still holds into `db`. `pending` says so until `done` is committed.
+
+    What is sealed stays so, also by a key that is not here now: the fact is known by its id, and read when the key is
+    back. What an earlier version left in plain is sealed.
+    """
     epoch, heads, bases = UNREADABLE, dict[str, int](), dict[str, int]()
     rescue = _with_header(damaged)
     try:
@@ -63,7 +71,7 @@ def salvage(db: sqlite3.Connection, damaged: Path, stamp: Stamp) -> Found:
         log.error("%s cannot be opened at all: %s", damaged, error)
     else:
         try:
-            epoch = _copy(old, db, stamp)
+            epoch = _copy(old, db, stamp, bodies.with_permits_of(old))
             heads = dict(_try(old, "SELECT class, max(seq) FROM facts GROUP BY class"))
             bases = dict(_try(old, "SELECT class, seq FROM bases"))
         finally:
@@ -145,6 +153,8 @@ def _epoch_of(old: sqlite3.Connection) -> str:
     """The damaged file's epoch: from where it is kept, or from what the gateway said of itself when it last started."""
     for (value,) in _try(old, "SELECT value FROM meta WHERE key = 'epoch'"):
         return str(value)
+    for (value,) in _try(old, "SELECT epoch FROM seal_keys WHERE own = 1"):
+        return str(value)
     started: list[tuple[Any, ...]] = []
     for row in readable_rows(old, "type, body", []):
         if row[0] == "tillgate.gateway.started.v1":
@@ -157,33 +167,47 @@ def _epoch_of(old: sqlite3.Connection) -> str:
     return UNREADABLE
 
 
-def _copy(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) -> str:
+def _copy(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp, bodies: Bodies) -> str:
     epoch = _epoch_of(old)
     batch: list[tuple[Any, ...]] = []
     lost: list[int] = []
     for row in readable_rows(old, _COLUMNS, lost):
         batch.append((epoch, *row))
         if len(batch) == _SLICE:
-            _keep(db, batch)
+            _keep(db, batch, stamp, bodies)
             batch.clear()
-    _keep(db, batch)
+    _keep(db, batch, stamp, bodies)
     if lost:
         log.error("%d row numbers stand in damaged pages and could not be read", len(lost))
     earlier = _try(old, f"SELECT epoch, {_COLUMNS} FROM salvaged")  # noqa: S608
     for start in range(0, len(earlier), _SLICE):
-        _keep(db, earlier[start : start + _SLICE])
+        _keep(db, earlier[start : start + _SLICE], stamp, bodies)
     _carry_lanes(old, db, stamp)
     _carry_people(old, db)
     return epoch
 
 
-def _keep(db: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+def _keep(db: sqlite3.Connection, rows: list[tuple[Any, ...]], stamp: Stamp, bodies: Bodies) -> None:
     if not rows:
         return
     marks = ", ".join("?" * len(rows[0]))
+    rows = [_sealed(row, bodies) for row in rows]
     with transaction(db):
+        for epoch, key in {(row[0], sealed_by(row[_BODY])) for row in rows if isinstance(row[_BODY], bytes)}:
+            note_key(db, key or PLAIN, epoch, stamp.wall, own=False)
         # A row whose content no longer fits its column types is left to the set-aside file.
         db.executemany(f"INSERT OR IGNORE INTO salvaged (epoch, {_COLUMNS}) VALUES ({marks})", rows)  # noqa: S608
+
+
+def _sealed(row: tuple[Any, ...], bodies: Bodies) -> tuple[Any, ...]:
+    epoch, fact_class, seq, body = *row[:3], row[_BODY]
+    if not isinstance(body, bytes) or sealed_by(body) is not None:
+        return row
+    try:
+        plain = bodies.plain(epoch, fact_class, seq, body)
+    except Unsealable:  # put there by somebody else: as it is, and HQ will refuse it
+        return row
+    return (*row[:_BODY], bodies.sealed(epoch, fact_class, seq, plain), *row[_BODY + 1 :])
 
 
 def _carry_lanes(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) -> None:

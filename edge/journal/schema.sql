@@ -19,8 +19,8 @@ CREATE TABLE facts (
     mono_ms      INTEGER NOT NULL,  -- since that boot
     clock        TEXT    NOT NULL,  -- synced, holdover, unknown
     digest       BLOB    NOT NULL,  -- of the content as it was sent: same id and same digest is the same fact
-    body         BLOB    NOT NULL,  -- the canonical envelope
-    hash         BLOB    NOT NULL,  -- SHA-256(hash of seq - 1, body)
+    body         BLOB    NOT NULL,  -- the canonical envelope, sealed (sealing.py)
+    hash         BLOB    NOT NULL,  -- SHA-256(hash of seq - 1, body in plain)
     conflict     TEXT,              -- id, sequence: this row is the newcomer of a conflict
     conflict_row INTEGER            -- the first of that conflict
 ) STRICT;

@@ -43,8 +43,10 @@ from edge.journal.erasing import Erasure, erase_again
 from edge.journal.room import Room
 from edge.journal.salvage import pending as salvage_pending
 from edge.journal.salvage import salvage
+from edge.journal.sealing import Bodies, teach
 from edge.journal.subjects import Box, Subject, Subjects
 from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal
+from edge.seal import Keyring
 
 __all__ = ["Accepted", "Conflict", "NewFact", "NotStored", "Statement", "StorageFull", "Store", "StoreFaulted"]
 
@@ -89,10 +91,14 @@ class Store:
     - ``on_written(seconds)``: a group commit took so long
     """
 
-    def __init__(self, path: Path, epoch: str, writer: Writer, thread: ThreadPoolExecutor, lock: int) -> None:
+    def __init__(
+        self, path: Path, epoch: str, keyring: Keyring, writer: Writer, thread: ThreadPoolExecutor, lock: int
+    ) -> None:
         """Not for callers: `open` does what must be done before."""
         self.path = path
         self.epoch = epoch
+        self.keyring = keyring
+        """The store's master keys: whoever keeps something sealed beside the journal does it by these."""
         self.salvaged: Salvaged | None = None
         self.faulted: str | None = None
         self.well_again = asyncio.Event()
@@ -122,6 +128,7 @@ class Store:
         store_id: str,
         *,
         clock: Clock,
+        keyring: Keyring | None = None,
         schemas: Sequence[tuple[str, str]] = (),
         reserve_bytes: int = RESERVE_BYTES,
         free_bytes: Callable[[], int] | None = None,
@@ -133,8 +140,9 @@ class Store:
 
         `subjects` seals the keys of the people that facts are about; a store without it takes no such facts.
         `schemas` are (name, script) pairs; each is applied once, by name: a service that changes its tables adds a
-        step under a new name. `free_bytes` says what the file system has left (default: asks it); `max_pages` bounds
-        the file. Raises StoreBusy, WrongStore, or sqlite3.Error and OSError when the disk does not let us; with
+        step under a new name. `keyring` seals what is written; default: the one of the file's directory, made there
+        when there is none. `free_bytes` says what the file system has left (default: asks it); `max_pages` bounds
+        the file. Raises StoreBusy, WrongStore, NoKey, or sqlite3.Error and OSError when the disk does not let us; with
         `unreadable_is_damage` a file that alone cannot be read is set aside instead.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,10 +152,14 @@ class Store:
         try:
             lock = opening.take_lock(path)
             try:
-                open_file = partial(opening.open_file, path, store_id, schemas)
+                keyring = keyring or Keyring.find(path.parent)
+                stamp = clock.now()
+                open_file = partial(opening.open_file, path, store_id, schemas, stamp, keyring)
                 open_file = partial(open_file, unreadable_is_damage=unreadable_is_damage)
+                room = partial(Room, free_bytes=measure, reserve_bytes=reserve_bytes)
+                bodies = Bodies.by(keyring)
                 writer, salvaged = await loop.run_in_executor(
-                    thread, _open, open_file, path, store_id, clock, measure, reserve_bytes, max_pages, subjects
+                    thread, _open, open_file, path, store_id, clock, stamp, room, bodies, max_pages, subjects
                 )
             except BaseException:
                 os.close(lock)
@@ -155,7 +167,7 @@ class Store:
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        store = cls(path, writer.epoch, writer, thread, lock)
+        store = cls(path, writer.epoch, keyring, writer, thread, lock)
         store.salvaged = salvaged
         return store
 
@@ -238,7 +250,10 @@ class Store:
         return progress.highest if progress is not None else 0
 
     async def fetch_all(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a short query, as of the last commit. Long reading belongs to `reader.Reader`."""
+        """The rows of a short query, as of the last commit. Long reading belongs to `reader.Reader`.
+
+        The SQL function ``plain(class, seq, body)`` opens a body of `facts`.
+        """
         return await self._on_thread(partial(_fetch_all, self._writer.db, sql, parameters))
 
     async def fetch_one(self, sql: str, parameters: Sequence[object] = ()) -> tuple[Any, ...] | None:
@@ -425,17 +440,17 @@ class Store:
 
 
 def _open(
-    open_file: Callable[[Stamp], opening.Opened],
+    open_file: Callable[[], opening.Opened],
     path: Path,
     store_id: str,
     clock: Clock,
-    free_bytes: Callable[[], int],
-    reserve_bytes: int,
+    stamp: Stamp,
+    make_room: Callable[[sqlite3.Connection, str], Room],
+    bodies: Bodies,
     max_pages: int | None,
     box: Box | None,
 ) -> tuple[Writer, Salvaged | None]:
-    stamp = clock.now()
-    opened = open_file(stamp)
+    opened = open_file()
     db = opened.db
     try:
         salvaged: Salvaged | None = None
@@ -443,16 +458,16 @@ def _open(
         if name is not None:
             damaged = path.with_name(name)
             (reason,) = db.execute("SELECT value FROM meta WHERE key = 'salvaged_because'").fetchone()
-            found = salvage(db, damaged, stamp)
+            found = salvage(db, damaged, stamp, bodies)
             salvaged = Salvaged(damaged, reason, found.facts)
         if max_pages is not None:
             db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
-        room = Room(db, opened.epoch, free_bytes, reserve_bytes)
+        teach(db, bodies)
         subjects = Subjects(db, box) if box is not None else None
         if subjects is not None:
             subjects.begin()
             erase_again(db, subjects, path, stamp.wall)
-        writer = Writer(db, clock, store_id, opened.epoch, room, subjects)
+        writer = Writer(db, clock, store_id, opened.epoch, make_room(db, opened.epoch), bodies, subjects)
         if salvaged is not None:
             lost = tuple(LostRange(of_class=one, first=first, last=last) for one, first, last in found.lost[:LOST_TOLD])
             writer.end_salvage(

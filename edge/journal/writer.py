@@ -50,6 +50,7 @@ from edge.journal.lanes import Gap, GapChange, LaneProgress, ranges
 from edge.journal.recorded import Known, answer
 from edge.journal.recorded import Recorded as Journalled
 from edge.journal.room import Room, Tombstone, TombstoneReason
+from edge.journal.sealing import Bodies
 from edge.journal.subjects import NotThere, Subjects
 from edge.seal import Unsealable
 
@@ -128,10 +129,12 @@ class Writer:
         store_id: str,
         epoch: str,
         room: Room,
+        bodies: Bodies,
         subjects: Subjects | None = None,
     ) -> None:
         self.db = db
         self.epoch = epoch
+        self.bodies = bodies
         self.room = room
         self.clock = clock
         self.subjects = subjects
@@ -292,7 +295,11 @@ class Writer:
         """Whether this is what was recorded when the person of `prepared` was not yet erased."""
         if known.row is None:
             return False
-        (body,) = self.db.execute("SELECT body FROM facts WHERE row = ?", (known.row,)).fetchone() or (b"{}",)
+        (stored,) = self.db.execute("SELECT body FROM facts WHERE row = ?", (known.row,)).fetchone() or (b"{}",)
+        try:
+            body = self.bodies.plain(known.epoch, known.fact_class.value, known.seq, stored)
+        except Unsealable:
+            return False
         return prepare(personal.without_person(orjson.loads(body))).digest == prepared.digest
 
     def _run(self, statements: Sequence[Statement]) -> Exception | None:
@@ -319,10 +326,11 @@ class Writer:
         seq = self.heads[fact_class] + 1
         body = prepared.body(fact_class, seq, stamp, kind)
         row_hash = chain.link(self._hashes[fact_class], body)
+        sealed = self.bodies.sealed(self.epoch, fact_class.value, seq, body)
         row, other_row = self._next_row, other.row if other is not None else None
         draft.rows += (
             row, fact_class.value, seq, fact.id, fact.lane, fact.lane_seq, fact.type, stamp.wall, stamp.boot,
-            stamp.mono_ms, stamp.trust.value, prepared.digest, body, row_hash, kind, other_row,
+            stamp.mono_ms, stamp.trust.value, prepared.digest, sealed, row_hash, kind, other_row,
         )  # fmt: skip
         self.heads[fact_class], self._hashes[fact_class], self._next_row = seq, row_hash, row + 1
         known = draft.placed[row] = Known(row, fact.id, fact_class, seq, prepared.digest, kind, other_row, self.epoch)

@@ -11,6 +11,7 @@ from typing import Any
 from edge.bus import envelope
 from edge.bus.messages import facts
 from edge.journal.clock import Clock
+from edge.journal.sealing import Bodies, teach
 from edge.journal.store import Accepted, Conflict, NewFact, Store
 from edge.seal import Keyring, Seal
 from edge.services.facts import _checked
@@ -56,6 +57,7 @@ def sale_event(number: int, *, lane: str = "1") -> dict[str, Any]:
 
 def rows(path: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as db:
+        teach(db, Bodies.beside(path))
         return db.execute(sql, parameters).fetchall()
 
 

@@ -149,7 +149,8 @@ async def test_a_person_has_one_key_over_lanes_restarts_and_crowded_commits(tmp_
     await store.close()
     assert all(isinstance(one, Accepted) and one.repeated for one in repeated)
     assert rows(path, "SELECT count(*) FROM subjects") == [(7,)]
-    bodies = [orjson.loads(body) for (body,) in rows(path, "SELECT body FROM facts WHERE class = 'engagement'")]
+    found = rows(path, "SELECT plain(class, seq, body) FROM facts WHERE class = 'engagement'")
+    bodies = [orjson.loads(body) for (body,) in found]
     assert len({body["data"]["member"]["tgsealed"] for body in bodies}) == 7
 
 
@@ -188,6 +189,6 @@ async def test_facts_that_are_about_nobody_are_recorded_as_they_were(tmp_path: P
     sale = sale_event(1)
     await asyncio.gather(store.append(checked(sale)))
     await store.close()
-    ((body,),) = rows(tmp_path / "store.db", "SELECT body FROM facts WHERE class = 'transaction'")
+    ((body,),) = rows(tmp_path / "store.db", "SELECT plain(class, seq, body) FROM facts WHERE class = 'transaction'")
     assert json.loads(body)["data"] == sale["data"]
     assert rows(tmp_path / "store.db", "SELECT count(*) FROM subjects") == [(0,)]

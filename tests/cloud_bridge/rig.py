@@ -239,7 +239,7 @@ def count_at_hq(engine: Engine) -> int:
 
 async def in_journal(store: Store) -> list[tuple[str, int, str]]:
     """The same of the journal."""
-    rows = await store.fetch_all("SELECT class, seq, body FROM facts ORDER BY class, seq")
+    rows = await store.fetch_all("SELECT class, seq, plain(class, seq, body) FROM facts ORDER BY class, seq")
     return [(row[0], row[1], bytes(row[2]).decode()) for row in rows]
 
 

@@ -52,7 +52,7 @@ async def a_days_messages(file: Path) -> dict[str, tuple[str, bytes]]:
         messages: dict[str, tuple[str, bytes]] = {}
         for fact_class in (FactClass.TRANSACTION, FactClass.OPERATION):
             rows = await store.fetch_all(
-                "SELECT body, hash FROM facts WHERE class = ? ORDER BY seq", (fact_class.value,)
+                "SELECT plain(class, seq, body), hash FROM facts WHERE class = ? ORDER BY seq", (fact_class.value,)
             )
             batch = Batch(STORE, fact_class, store.epoch, 1, None, rows[-1][1], tuple(bytes(row[0]) for row in rows))
             messages[fact_class.value] = (topics.up(STORE, fact_class.value), Encoder().encode(batch))

@@ -16,7 +16,9 @@ from tests.cloud_bridge.stand_in import StandIn
 from tests.cloud_bridge.stand_in_limits import AWS_IOT_CORE
 from tests.cloud_bridge.stand_in_manners import facts
 
-TAMPER = "UPDATE facts SET body = CAST(replace(CAST(body AS TEXT), '1.1', '9.9') AS BLOB) WHERE seq = 7"
+TAMPER = (
+    "UPDATE facts SET body = CAST(replace(CAST(plain(class, seq, body) AS TEXT), '1.1', '9.9') AS BLOB) WHERE seq = 7"
+)
 
 
 async def test_what_hq_refuses_and_what_no_packet_holds_is_listed_with_its_reason(

@@ -37,7 +37,9 @@ HAD = 200
 def _leaves(content: bytes) -> list[int]:
     """Pages that hold rows with bodies: leaf pages of a table, by their first byte."""
     return [
-        at for at in range(PAGE, len(content), PAGE) if content[at] == 13 and b"specversion" in content[at : at + PAGE]
+        at
+        for at in range(PAGE, len(content), PAGE)
+        if content[at] == 13 and b"tillgate.sale.completed.v1" in content[at : at + PAGE]
     ]
 
 

@@ -257,7 +257,10 @@ async def test_a_row_changed_on_disk_is_refused_alone(hq: Engine, cloud: Mosquit
     config = configure(cloud.port)
     async with Edge(config).running() as edge, a_receiver(hq, cloud.port):
         await edge.journal(FactClass.TRANSACTION, 40)
-        change = "UPDATE facts SET body = CAST(replace(CAST(body AS TEXT), '1.1', '9.9') AS BLOB) WHERE seq = 17"
+        change = (
+            "UPDATE facts SET body = CAST(replace(CAST(plain(class, seq, body) AS TEXT), '1.1', '9.9') AS BLOB)"
+            " WHERE seq = 17"
+        )
         await edge.store.write([(change, ())])
         async with a_bridge(config):
             await until(lambda: edge.confirmed() == 40)

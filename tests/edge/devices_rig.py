@@ -283,7 +283,9 @@ class Counter:
 
     async def facts(self, type_: str) -> list[dict[str, Any]]:
         """The data of every fact of this type that is on disk."""
-        rows = await self.store.fetch_all("SELECT body FROM facts WHERE type = ? ORDER BY row", (type_,))
+        rows = await self.store.fetch_all(
+            "SELECT plain(class, seq, body) FROM facts WHERE type = ? ORDER BY row", (type_,)
+        )
         return [orjson.loads(row[0])["data"] for row in rows]
 
     async def until_facts(self, type_: str, count: int) -> list[dict[str, Any]]:

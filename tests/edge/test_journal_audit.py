@@ -15,9 +15,10 @@ import pytest
 from edge.bus.messages.facts import FactClass
 from edge.journal.audit import verify
 from edge.journal.commands import add_commands
+from edge.journal.sealing import Bodies, teach
 from tests.edge.journal_facts import fact, opened, telemetry
 
-ZERO = "CAST(replace(body, '1250', '0250') AS BLOB)"
+ZERO = "CAST(replace(plain(class, seq, body), '1250', '0250') AS BLOB)"
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def _tillgate(*arguments: str) -> int:
 
 def _spoil(path: Path, sql: str, *parameters: object) -> None:
     db = sqlite3.connect(path)
+    teach(db, Bodies.beside(path))
     assert db.execute(sql, parameters).rowcount > 0
     db.commit()
     db.close()
@@ -65,15 +67,16 @@ async def test_a_sound_journal_verifies(journal: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("sql", "finding"),
     [
-        ("UPDATE facts SET body = " + ZERO + " WHERE class = 'transaction' AND seq = 4", "4: the hash"),
+        ("UPDATE facts SET body = " + ZERO + " WHERE class = 'transaction' AND seq = 4", "4: it lies in plain"),
         ("DELETE FROM facts WHERE class = 'transaction' AND seq = 9", "after 8 comes 10"),
         ("DELETE FROM facts WHERE class = 'transaction' AND seq < 3", "after 0 comes 3"),
         ("UPDATE facts SET hash = zeroblob(32) WHERE class = 'telemetry' AND seq = 2", "2: the hash"),
-        ("UPDATE facts SET class = 'critical', seq = 1 WHERE class = 'telemetry' AND seq = 3", "1: the hash"),
+        ("UPDATE facts SET class = 'critical', seq = 1 WHERE class = 'telemetry' AND seq = 3", "1: it was changed"),
         ("UPDATE facts SET id = 'another' WHERE class = 'transaction' AND seq = 5", "5: the body says id"),
         ("UPDATE facts SET digest = zeroblob(16) WHERE class = 'transaction' AND seq = 5", "5: the body is not what"),
         ("UPDATE facts SET conflict = NULL WHERE conflict = 'id'", "26: the body says tgconflict"),
-        ("UPDATE facts SET body = x'7b' WHERE class = 'transaction' AND seq = 6", "6: the body is not a readable"),
+        ("UPDATE facts SET body = x'7b' WHERE class = 'transaction' AND seq = 6", "6: it lies in plain"),
+        ("UPDATE facts SET body = substr(body, 1, 60) WHERE class = 'transaction' AND seq = 6", "6: it was changed"),
     ],
 )  # fmt: skip
 async def test_tampering_is_found(journal: Path, sql: str, finding: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,16 +88,19 @@ async def test_tampering_is_found(journal: Path, sql: str, finding: str, capsys:
 
 
 async def test_rewriting_a_row_and_its_hash_breaks_the_next(journal: Path) -> None:
-    """Whoever changes one fact must change every later hash, and HQ knows those."""
+    """Whoever has the key and changes one fact must change every later hash, and HQ knows those."""
     from edge.journal import chain
 
     db = sqlite3.connect(journal)
+    bodies = Bodies.beside(journal)
+    teach(db, bodies)
+    (epoch,) = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     (before,) = db.execute("SELECT hash FROM facts WHERE class = 'transaction' AND seq = 3").fetchone()
-    (body,) = db.execute("SELECT body FROM facts WHERE class = 'transaction' AND seq = 4").fetchone()
+    (body,) = db.execute("SELECT plain(class, seq, body) FROM facts WHERE class = 'transaction' AND seq = 4").fetchone()
     changed = body.replace(b"1250", b"0250")
     db.execute(
         "UPDATE facts SET body = ?, hash = ? WHERE class = 'transaction' AND seq = 4",
-        (changed, chain.link(before, changed)),
+        (bodies.sealed(epoch, "transaction", 4, changed), chain.link(before, changed)),
     )
     db.commit()
     db.close()

@@ -80,7 +80,9 @@ async def test_telemetry_goes_first_then_engagement_then_new_facts_are_refused(t
         assert stones[0][:2] == ("engagement", 1)
         assert [stone[3] for stone in stones] == ["evicted"] * len(stones)
         assert sum(last - first + 1 for name, first, last, _ in stones if name == "telemetry") == 1_499
-        facts = await store.fetch_all("SELECT body FROM facts WHERE type = 'tillgate.journal.tombstone.v1'")
+        facts = await store.fetch_all(
+            "SELECT plain(class, seq, body) FROM facts WHERE type = 'tillgate.journal.tombstone.v1'"
+        )
         assert len(facts) == len(stones), "each tombstone is a fact for HQ"
         for (body,) in facts:
             FACTS["tillgate.journal.tombstone.v1"].data.model_validate_json(orjson.dumps(orjson.loads(body)["data"]))

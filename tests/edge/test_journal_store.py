@@ -33,7 +33,9 @@ async def test_sequences_count_per_class_and_the_body_carries_them(tmp_path: Pat
         assert first == Accepted(FactClass.TRANSACTION, 1, store.epoch, repeated=False)
         assert store.heads[FactClass.TRANSACTION] == 2
         assert store.heads[FactClass.TELEMETRY] == 0
-        (body,) = await store.fetch_one("SELECT body FROM facts WHERE class = 'transaction' AND seq = 2")
+        (body,) = await store.fetch_one(
+            "SELECT plain(class, seq, body) FROM facts WHERE class = 'transaction' AND seq = 2"
+        )
     event = orjson.loads(body)
     assert event["tgseq"] == 2
     assert event["tgclass"] == "transaction"
@@ -60,7 +62,7 @@ async def test_the_same_fact_again_is_accepted_again_and_recorded_once(tmp_path:
 
 async def said(store: Store, type_: str) -> list[dict[str, Any]]:
     """What the journal says of itself: the data of its facts of one type."""
-    rows = await store.fetch_all("SELECT body FROM facts WHERE type = ? ORDER BY seq", (type_,))
+    rows = await store.fetch_all("SELECT plain(class, seq, body) FROM facts WHERE type = ? ORDER BY seq", (type_,))
     return [orjson.loads(body)["data"] for (body,) in rows]
 
 
@@ -84,7 +86,9 @@ async def test_same_id_other_content_keeps_both_and_says_conflict(tmp_path: Path
         assert (again.seq, again.other_seq, again.repeated) == (2, 1, True)
         rows = await store.fetch_all("SELECT seq, conflict FROM facts WHERE class = 'transaction' ORDER BY seq")
         assert rows == [(1, None), (2, "id")]
-        (body,) = await store.fetch_one("SELECT body FROM facts WHERE class = 'transaction' AND seq = 2")
+        (body,) = await store.fetch_one(
+            "SELECT plain(class, seq, body) FROM facts WHERE class = 'transaction' AND seq = 2"
+        )
         assert orjson.loads(body)["tgconflict"] == "id"
         assert store.lane_highest("3") == 2, "the lane has used that number"
         told = await said(store, "tillgate.sequence.conflict.v1")
@@ -248,7 +252,7 @@ async def test_changing_the_event_afterwards_changes_nothing(tmp_path: Path) -> 
         future = store.append(sale)
         sale.event["data"]["note"] = "changed"  # type: ignore[index]
         await future
-        (body,) = await store.fetch_one("SELECT body FROM facts")
+        (body,) = await store.fetch_one("SELECT plain(class, seq, body) FROM facts")
         assert orjson.loads(body)["data"]["note"] == "as sent"
     assert verify(tmp_path / "store.db").ok
 
@@ -258,7 +262,7 @@ async def test_own_attributes_cannot_be_forged(tmp_path: Path) -> None:
         sale = fact()
         sale.event.update(tgseq=77, tgclass="critical", tgx="?")  # type: ignore[attr-defined]
         await store.record(sale)
-        event = orjson.loads((await store.fetch_one("SELECT body FROM facts"))[0])
+        event = orjson.loads((await store.fetch_one("SELECT plain(class, seq, body) FROM facts"))[0])
         assert (event["tgseq"], event["tgclass"], "tgx" in event) == (1, "transaction", False)
 
 

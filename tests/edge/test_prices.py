@@ -128,7 +128,9 @@ class Store1:
                 await asyncio.sleep(0.01)
 
     async def facts(self, kind: str) -> list[dict[str, Any]]:
-        rows = await self.store.fetch_all("SELECT body FROM facts WHERE type = ? ORDER BY row", (kind,))
+        rows = await self.store.fetch_all(
+            "SELECT plain(class, seq, body) FROM facts WHERE type = ? ORDER BY row", (kind,)
+        )
         return [json.loads(row[0])["data"] for row in rows]
 
 

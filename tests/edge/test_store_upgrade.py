@@ -43,7 +43,7 @@ async def test_an_earlier_store_gets_the_shape_of_a_new_one(tmp_path: Path) -> N
             assert store.salvaged is None
             await store.close()
     assert shape(old) == shape(new)
-    assert shape(old)[0] == {"journal-1", "journal-2", "subjects-1", *(name for name, _ in SCHEMAS)}
+    assert shape(old)[0] == {"journal-1", "journal-2", "journal-3", "subjects-1", *(name for name, _ in SCHEMAS)}
 
 
 async def test_what_an_earlier_life_left_is_carried_on(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from demo.sealed import OF_JOURNAL
 from drivers.virtual.printer import VirtualPrinter
 from drivers.virtual.wire import TcpWire
 from edge.bus import envelope, topics
@@ -218,7 +219,7 @@ async def _tell(told: Story, store: RunningStore, till: Any, desk: Desk, line: A
 
 
 def _tombstones(store: RunningStore) -> list[dict[str, Any]]:
-    rows = store.rows("SELECT body FROM facts WHERE type = 'tillgate.journal.tombstone.v1' ORDER BY row")
+    rows = store.rows(f"SELECT {OF_JOURNAL} FROM facts WHERE type = 'tillgate.journal.tombstone.v1' ORDER BY row")
     return [json.loads(body)["data"] for (body,) in rows]
 
 

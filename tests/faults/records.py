@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from demo.sealed import OF_JOURNAL, OF_LEDGER, teach
+
 CLASS_OF = {
     "tillgate.tender.taken.v1": "critical",
     "tillgate.sale.completed.v1": "transaction",
@@ -83,7 +85,8 @@ def read_plain(file: Path, lane: str, made: dict[str, Made]) -> list[str]:
 def read_library(file: Path, lane: str, made: dict[str, Made]) -> None:
     """Take the facts of a ledger of the library, an SQLite file."""
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
-        rows = db.execute("SELECT sequence, id, type, body, state, answer FROM facts").fetchall()
+        teach(db, Path(file))
+        rows = db.execute(f"SELECT sequence, id, type, {OF_LEDGER}, state, answer FROM facts").fetchall()
     for sequence, id_, type_, body, state, answer in rows:
         fact = made[id_] = Made(lane, sequence, CLASS_OF[type_], json.loads(body))
         said = json.loads(answer) if answer else {}
@@ -137,5 +140,6 @@ class Journal:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
             (self.epoch,) = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
             self.heads = dict(db.execute("SELECT class, max(seq) FROM facts GROUP BY class").fetchall())
-            rows = db.execute("SELECT class, seq, body, hash FROM facts").fetchall()
+            teach(db, file)
+            rows = db.execute(f"SELECT class, seq, {OF_JOURNAL}, hash FROM facts").fetchall()
         self.rows = {(self.epoch, name, seq): (bytes(body), bytes(digest)) for name, seq, body, digest in rows}

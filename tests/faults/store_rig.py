@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from demo.sealed import OF_JOURNAL, teach
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Message
@@ -94,6 +95,7 @@ class RunningStore:
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """What the journal holds now, read beside the running edge."""
         db = sqlite3.connect(f"file:{self.config.store_db}?mode=ro", uri=True, timeout=10)
+        teach(db, self.config.store_db)
         try:
             return db.execute(sql, parameters).fetchall()
         finally:
@@ -202,5 +204,5 @@ def sale(number: int = 1, lines: int = 1) -> SaleCompleted:
 
 def facts_by_type(store: RunningStore, type_: str) -> list[dict[str, Any]]:
     """The data of the journalled facts of this type, in order."""
-    rows = store.rows("SELECT body FROM facts WHERE type = ? ORDER BY row", type_)
+    rows = store.rows(f"SELECT {OF_JOURNAL} FROM facts WHERE type = ? ORDER BY row", type_)
     return [json.loads(body)["data"] for (body,) in rows]
