@@ -1,4 +1,4 @@
-"""`tillgate lanes ...`: cards that bind scanners to lanes.
+"""`tillgate lanes ...`: cards that bind scanners to lanes; what concerns their tills is in `enrolling`.
 
 A card is drawn twice, as a QR code and as Code 128, so that any scanner reads it. It depends on nothing but the
 configuration, so it is made without asking the gateway, unless one of its printers shall print it.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.commands import enrolling
 from edge.startup import complain, loaded
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
     """Put ``lanes`` and its own commands on the `tillgate` command line."""
     lanes = subparsers.add_parser(
         "lanes",
-        help="make cards that bind a scanner to a lane",
+        help="let tills enrol, shut them out, make cards that bind a scanner to a lane",
         description="What concerns the lanes of a store.",
-        epilog=_EPILOG,
+        epilog=enrolling.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = lanes.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    enrolling.add_commands(commands, config_argument)
     card = commands.add_parser(
         "card",
         help="make the card of a lane",
@@ -75,7 +77,7 @@ def _card(chosen: argparse.Namespace) -> int:
     if chosen.printer is not None:
         return _print(config, chosen.printer, title, text)
     if chosen.png is None:
-        _draw_here(text)
+        draw_here(text)
         print(f"{title}, store {config.store.id}: {text}")
         return 0
     try:
@@ -130,7 +132,8 @@ def receipt(text: str, title: str) -> list[dict[str, Any]]:
     ]
 
 
-def _draw_here(text: str) -> None:
+def draw_here(text: str) -> None:
+    """Draw a QR code in this terminal."""
     import qrcode
 
     code = qrcode.QRCode(border=2)

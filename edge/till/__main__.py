@@ -16,10 +16,10 @@ from edge.till.till import Till
 
 EPILOG = """\
 examples:
-  python -m edge.till enrol K7QF-2M9D-3XHT-8BWN-BSPB          finds the gateway by mDNS
-  python -m edge.till enrol K7QF-2M9D-3XHT-8BWN-BSPB --host 192.0.2.10
-  python -m edge.till enrol 'tillgate:enrol?v=1&store=...'    the text of the QR code
-  python -m edge.till scans                                   later: what is scanned at this lane
+  python -m edge.till enrol                       asks for the code; finds the gateway by mDNS
+  python -m edge.till enrol --host 192.0.2.10     ... or takes its address
+  python -m edge.till enrol <code.txt             the code, or the QR code's text, from a file
+  python -m edge.till scans                       later: what is scanned at this lane
 
 exit status: 0 done, 1 not enrolled (why is said), 2 the code has a typing error or the identity cannot be used
 """
@@ -38,10 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     joining = commands.add_parser(
         "enrol",
         help="enrol with an invitation, then show what is scanned",
-        description="Makes this machine's key, enrols with the code, and shows the lane's scans until Ctrl-C. The code "
-        "may come on standard input instead: give - for it.",
+        description="Asks for the code of an invitation (or the QR code's text), makes this machine's key, enrols, and "
+        "shows the lane's scans until Ctrl-C. The code is no argument: other users of this machine could read it.",
     )
-    joining.add_argument("invitation", metavar="CODE", help="the code, or the QR code's text")
     joining.add_argument("--host", metavar="HOST", help="the gateway's address, where mDNS does not reach it")
     joining.add_argument("--port", type=int, metavar="PORT", help="of its enrolment listener (default 8884)")
     joining.set_defaults(run=_enrol)
@@ -70,8 +69,9 @@ def _complain(what: str, status: int) -> int:
 
 
 async def _enrol(chosen: argparse.Namespace) -> int:
-    text = sys.stdin.readline() if chosen.invitation == "-" else chosen.invitation
-    identity = await enrol(text, chosen.identity, host=chosen.host, port=chosen.port)
+    if sys.stdin.isatty():
+        print("the code of the invitation: ", end="", flush=True)
+    identity = await enrol(sys.stdin.readline(), chosen.identity, host=chosen.host, port=chosen.port)
     print(f"this is lane {identity.lane} of store {identity.store} now; key and certificate are in {identity.folder}")
     return await _show(identity, chosen.count)
 
