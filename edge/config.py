@@ -145,6 +145,14 @@ class Metrics(Section):
     bridge_port: Port | None = None
 
 
+class People(Section):
+    """What the people of the store must do together. They themselves are kept by the gateway (`tillgate people`)."""
+
+    overrides: tuple[Literal["drawer_without_sale", "takeover"], ...] = Field(
+        default=(), description="what a second person must approve of"
+    )
+
+
 class StoreConfig(Section):
     """All of ``store.toml``. `file` is where it was read from."""
 
@@ -160,6 +168,7 @@ class StoreConfig(Section):
     cloud: Cloud | None = None
     journal: Journal = Journal()
     metrics: Metrics = Metrics()
+    people: People = People()
 
     @property
     def store_db(self) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
 from edge.access.audit import Audit
+from edge.access.people import PEOPLE_SCHEMA
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
@@ -95,6 +96,7 @@ SCHEMAS = (
     ("commands-1", COMMANDS_SCHEMA),
     ("notices-1", NOTICES_SCHEMA),
     ("bus-client-1", CLIENT_SCHEMA),
+    ("people-1", PEOPLE_SCHEMA),
 )
 """The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
 

@@ -56,7 +56,7 @@ class People:
         self._store = store
         self._audit = audit
         self._names = tuple(names)
-        self._now_s = now_s
+        self.now_s = now_s
         self._pending: dict[str, tuple[bytes, float]] = {}
         self._lockout = Lockout(now_s)
         self.register = Register(store, seal, audit)
@@ -211,7 +211,7 @@ class People:
         """The text of the QR code for a new authenticator app; it counts once `take_app` has heard a code of it."""
         self.register.there(id_)
         secret = totp.new_secret()
-        self._pending[id_] = (secret, self._now_s() + PENDING_S)
+        self._pending[id_] = (secret, self.now_s() + PENDING_S)
         return totp.uri(secret, store_id, id_)
 
     async def take_app(self, by: str, id_: str, code: str) -> None:
@@ -219,7 +219,7 @@ class People:
         async with self.proving.turn:
             kept = self.register.there(id_)
             secret, until_s = self._pending.get(id_, (b"", 0.0))
-            if until_s < self._now_s():
+            if until_s < self.now_s():
                 raise ProblemError(Code.EXPIRED, "it took too long; begin again and scan the new code")
             app = App(secret=base64.b64encode(secret).decode())
             step = await self.proving.hasher.run(partial(self.proving.step_of, app, code))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from edge.access import passwords, recovery, totp
@@ -24,10 +24,14 @@ from edge.access.roles import Person
 from edge.bus.messages.facts import AuditAction
 from edge.bus.messages.replies import Code, ProblemError
 from edge.journal.clock import Clock, ClockTrust
+from edge.supervisor import Background
 
 REFUSED = "person, password or code is wrong"
 """Whatever of it was wrong, and whether there is such a person."""
 BUSY_MS = 1_000
+
+
+_NOBODYS_APP = App(secret=base64.b64encode(bytes(totp.SECRET_BYTES)).decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Proving:
         self._audit = audit
         self._clock = clock
         self._at: set[str] = set()
+        self._background = Background(ProblemError)
         self.hasher = Hasher()
         self.turn = asyncio.Lock()
 
@@ -58,10 +63,14 @@ class Proving:
         """
         if place in self._at and place != BOX:  # a lane that asks for many at once would keep the others waiting
             raise ProblemError(Code.TOO_FAST, "one log-in at a time", retry_after_ms=BUSY_MS)
+        # To its end, also when the till's deadline is over: a wrong try is counted however soon its asker goes.
+        return await self._background.finish(self._in_turn(id_, password, code or "", place), f"log-in at {place}")
+
+    async def _in_turn(self, id_: str, password: str, code: str, place: str) -> Person:
         self._at.add(place)
         try:
             async with self.turn:
-                return await self._prove(id_, password, code or "", place)
+                return await self._prove(id_, password, code, place)
         finally:
             self._at.discard(place)
 
@@ -83,19 +92,28 @@ class Proving:
         return Person(id_, kept.name, kept.role)
 
     def _check(self, kept: Kept | None, password: str, code: str) -> _Good | None:
-        """What the proof leaves behind; None when it is none. On the thread for passwords."""
+        """What the proof leaves behind; None when it is none. On the thread for passwords.
+
+        How long it takes depends on what was typed, not on who there is or what of it is right.
+        """
         short = password[: passwords.LONGEST + 1]
         fits = passwords.fits(short, kept.password if kept is not None else None)
-        if not fits or kept is None or not kept.active or len(password) > passwords.LONGEST:
+        second = self._second(kept, code)
+        if not fits or second is None or kept is None or not kept.active or len(password) > passwords.LONGEST:
             return None
         again = passwords.hashed(password) if passwords.outdated(kept.password) else None
-        if kept.app is None:
-            return _Good(again)
-        if kept.recovery_salt is not None and recovery.looks_like_one(code):
-            left = recovery.RecoveryCodes(kept.recovery_salt, kept.recovery_hashes).without(code)
-            return _Good(again, recovery=left) if left is not None else None
-        step = self.step_of(kept.app, code)
-        return _Good(again, step) if step is not None else None
+        return replace(second, password=again)
+
+    def _second(self, kept: Kept | None, code: str) -> _Good | None:
+        """What the second factor leaves behind; None when it is missing or wrong."""
+        app = kept.app if kept is not None else None
+        if recovery.looks_like_one(code):
+            salt = (kept.recovery_salt if kept is not None else None) or "00" * passwords.SALT_BYTES
+            hashes = kept.recovery_hashes if kept is not None else ()
+            left = recovery.RecoveryCodes(salt, hashes).without(code)
+            return _Good() if app is None else _Good(recovery=left) if left is not None else None
+        step = self.step_of(app or _NOBODYS_APP, code)
+        return _Good() if app is None else _Good(step=step) if step is not None else None
 
     def step_of(self, app: App, code: str) -> int | None:
         """The step for which `code` is good, if it is. Not for the event loop."""

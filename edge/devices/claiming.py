@@ -36,16 +36,19 @@ class Claiming:
         """``{"device", "lease": the token, "expires_in_ms"}``."""
         device = self._registry.one_of(asked.lane, parameters.device)
         # A deadline that ends in mid-commit must not leave a lease on disk of which nobody here knows.
-        lease = await self._background.finish(self._granted(device, asked.lane, parameters), f"claim {device.id}")
+        lease = await self._background.finish(self._granted(device, asked, parameters), f"claim {device.id}")
         return {"device": device.id, "lease": lease.token, "expires_in_ms": self._leases.left_ms(lease)}
 
-    async def _granted(self, device: Attached, lane: str, parameters: DeviceClaim) -> Lease:
+    async def _granted(self, device: Attached, asked: Asked, parameters: DeviceClaim) -> Lease:
+        lane = asked.lane
         if not parameters.takeover:
             return await self._leases.claim(device, lane, parameters.for_ms, parameters.lease)
-        operator_id, reason = parameters.operator_id, (parameters.reason or "").strip()
+        operator_id, reason = asked.operator or parameters.operator_id, (parameters.reason or "").strip()
         if operator_id is None or not reason:
             raise ProblemError(Code.BAD_MESSAGE, "parameters: a takeover needs operator_id and reason")
-        return await self._leases.take_over(device, lane, parameters.for_ms, operator_id, reason)
+        return await self._leases.take_over(
+            device, lane, parameters.for_ms, operator_id, reason, asked.operator is not None
+        )
 
     async def _release(self, asked: Asked, parameters: DeviceRelease) -> dict[str, Any]:
         """``{"device", "released"}``; `released` false: nobody had it."""

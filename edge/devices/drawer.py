@@ -166,6 +166,7 @@ class Drawer:
                     lane=opening.lane,
                     request=opening.request,
                     operator_id=opening.operator_id,
+                    operator_verified=bool(opening.operator_verified),
                     receipt_number=opening.receipt_number,
                     reason=opening.reason,
                     outcome="seen" if state == "seen" else "unknown",

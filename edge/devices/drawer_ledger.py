@@ -59,10 +59,14 @@ CREATE TABLE drawer_calibrations (
 _BY_LIFETIME = """
 ALTER TABLE drawer_openings ADD COLUMN lived_ms INTEGER NOT NULL DEFAULT 0;
 """
+_VERIFIED = """
+ALTER TABLE drawer_openings ADD COLUMN operator_verified INTEGER NOT NULL DEFAULT 0;
+"""
 DRAWERS_SCHEMAS = (
     ("drawers-1", _OPENINGS_AND_STATES),
     ("drawers-2", _LEFT_OPEN_AND_CALIBRATION),
     ("drawers-3", _BY_LIFETIME),
+    ("drawers-4", _VERIFIED),
 )
 
 
@@ -81,13 +85,14 @@ class Opening:
     mono_ms: int
     state: OpeningState = "opening"
     detail: str = ""
+    operator_verified: bool = False
 
     def insert(self) -> Statement:
         """Put the new row on disk."""
         return (
             "INSERT INTO drawer_openings(lane, request, device, operator_id, receipt_number, reason, at, boot,"  # noqa: S608
             " mono_ms,"
-            f" state, detail, lived_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {lifetime.NOW})",
+            f" state, detail, operator_verified, lived_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {lifetime.NOW})",
             (
                 self.lane,
                 self.request,
@@ -100,6 +105,7 @@ class Opening:
                 self.mono_ms,
                 self.state,
                 self.detail,
+                self.operator_verified,
             ),
         )
 
@@ -163,7 +169,9 @@ def trim() -> Statement:
     return f"DELETE FROM drawer_openings WHERE state != 'opening' AND {old}", ()  # noqa: S608
 
 
-_COLUMNS = "lane, request, device, operator_id, receipt_number, reason, at, boot, mono_ms, state, detail"
+_COLUMNS = (
+    "lane, request, device, operator_id, receipt_number, reason, at, boot, mono_ms, state, detail, operator_verified"
+)
 
 
 async def find(store: Store, lane: str, request: str) -> Opening | None:

@@ -129,7 +129,9 @@ class Leases:
             mine = self.of(device.id)
             return await self._grant(device.id, lane, for_ms, mine)
 
-    async def take_over(self, device: Attached, lane: str, for_ms: int, operator_id: str, reason: str) -> Lease:
+    async def take_over(
+        self, device: Attached, lane: str, for_ms: int, operator_id: str, reason: str, operator_verified: bool = False
+    ) -> Lease:
         """As `claim`, also when another lane has it: that is recorded, and whoever had it is refused from then on."""
         async with self._turn:
             before = self.of(device.id)
@@ -141,6 +143,7 @@ class Leases:
                 lane=lane,
                 from_lane=before.lane,
                 operator_id=operator_id,
+                operator_verified=operator_verified,
                 reason=reason,
                 lease=self._tokens[device.id] + 1,
             )

@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -55,6 +56,10 @@ class Asked:
     lane: str
     request_id: str
     deadline_s: float
+    session: str | None = field(default=None, repr=False)
+    grant: str | None = field(default=None, repr=False)
+    operator: str | None = None
+    """The person who is logged in at the lane, as the gateway itself found; not what the till says."""
 
     @property
     def answer_by_s(self) -> float:
@@ -64,6 +69,9 @@ class Asked:
 
 Handler = Callable[[Asked, Any], Awaitable[dict[str, Any]]]
 """Does the operation with its checked parameters; returns the reply's result or raises ProblemError."""
+
+Guard = Callable[[Asked, Any, Handler], Awaitable[dict[str, Any]]]
+"""Stands before a handler: calls it, perhaps with other words, or raises ProblemError."""
 
 Recovery = Handler
 """The same for a request that a crash interrupted: tell what became of it, do not do it again."""
@@ -92,6 +100,7 @@ class Router:
         self._in_flight = in_flight
         self._handlers: dict[str, Handler] = {"help": _help}
         self._recoveries: dict[str, Recovery] = {}
+        self._guards: dict[str, Guard] = {}
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._busy: dict[str, int] = {}
 
@@ -102,6 +111,10 @@ class Router:
     def recover(self, recoveries: Mapping[str, Recovery]) -> None:
         """Let these tell what became of operations that a crash interrupted."""
         self._recoveries.update(recoveries)
+
+    def guard(self, guards: Mapping[str, Guard]) -> None:
+        """Let these stand before what lanes ask for."""
+        self._guards.update(guards)
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -163,14 +176,14 @@ class Router:
         deadline_s = request.deadline_ms / 1000
         if message.expiry_s is not None:
             deadline_s = min(deadline_s, float(message.expiry_s))
-        asked = Asked(lane, request.id, asyncio.get_running_loop().time() + deadline_s)
+        asked = Asked(lane, request.id, asyncio.get_running_loop().time() + deadline_s, request.session, request.grant)
         if operation.remembered:
             try:
                 payload = await self._remembered(asked, operation, request, parameters)
             except NotStored as error:
                 payload = replies.refused(request.id, not_stored(error))
         else:
-            payload = await reply_to(asked, self._handlers[operation.name], parameters)
+            payload = await reply_to(asked, self._handler(operation), parameters)
         self._replies.send(message, lane, payload)
         message.ack()
 
@@ -201,7 +214,7 @@ class Router:
                     )
                 ]
             )
-            payload = await reply_to(asked, self._handlers[operation.name], parameters)
+            payload = await reply_to(asked, self._handler(operation), parameters)
         keep = "UPDATE requests SET answer = ? WHERE lane = ? AND id = ?", (payload, asked.lane, asked.request_id)
         try:
             await self._store.write([keep])
@@ -209,9 +222,14 @@ class Router:
             log.error("the answer to %s of lane %s is not kept: %s", asked.request_id, asked.lane, error)
         return payload
 
+    def _handler(self, operation: Operation) -> Handler:
+        handler, guard = self._handlers[operation.name], self._guards.get(operation.name)
+        return handler if guard is None else lambda asked, parameters: guard(asked, parameters, handler)
+
     def _refuse(self, message: Message, lane: str, request_id: str | None, problem: ProblemError) -> None:
         if problem.code not in (Code.TOO_FAST, Code.NOT_FOUND):
-            self._quarantine.keep(message.topic, lane, problem.code, problem.detail, message.payload)
+            payload = _without_secrets(message.topic, message.payload)
+            self._quarantine.keep(message.topic, lane, problem.code, problem.detail, payload)
         if lane in self._lanes:
             self._replies.send(message, lane, replies.refused(request_id, problem))
         message.ack()
@@ -258,6 +276,21 @@ def _fields(payload: bytes) -> dict[str, Any]:
     return fields
 
 
+def _without_secrets(topic: str, payload: bytes) -> bytes:
+    """What of a refused request may be kept: no password, and no session that is still good."""
+    name = topics.operation_of(topic)
+    operation = OPERATIONS.get(name)
+    if operation.secret if operation is not None else name.startswith(_SECRET_FAMILIES):
+        return _NOT_KEPT
+    return _SECRET_FIELD.sub(rb'\1"..."', payload)
+
+
+_SECRET_FAMILIES = ("person", "override")
+"""An operation that is misspelt may still hold a password."""
+_NOT_KEPT = b"(not kept: it may hold a password)"
+_SECRET_FIELD = re.compile(rb'("(?:session|grant|password|pin)"\s*:\s*)"(?:[^"\\]|\\.)*"?', re.IGNORECASE)
+
+
 def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
     operation = OPERATIONS.get(name)
     if operation is None:
@@ -265,11 +298,12 @@ def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
     try:
         request = Request.model_validate(fields)
     except ValidationError as error:
-        raise ProblemError(Code.BAD_MESSAGE, first_error(error)) from None
+        shown = not operation.secret and error.errors()[0]["loc"][:1] not in (("session",), ("grant",))
+        raise ProblemError(Code.BAD_MESSAGE, first_error(error, shown=shown)) from None
     try:
         return request, operation, operation.parameters.model_validate(request.parameters)
     except ValidationError as error:
-        raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error)}") from None
+        raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error, shown=not operation.secret)}") from None
 
 
 async def reply_to(asked: Asked, handler: Handler, parameters: Any) -> bytes:

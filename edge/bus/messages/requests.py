@@ -26,6 +26,8 @@ class Request(Message):
     id: EventId = Field(description="chosen by the till; repeat it to ask for the same answer again")
     deadline_ms: int = Field(default=DEFAULT_DEADLINE_MS, ge=1, le=MAX_DEADLINE_MS)
     parameters: dict[str, Any] = Field(default_factory=dict)
+    session: str | None = Field(default=None, max_length=128, repr=False, description="of person.log_in at this lane")
+    grant: str | None = Field(default=None, max_length=128, repr=False, description="of override.grant, for this once")
 
 
 LeaseToken = Annotated[
@@ -249,12 +251,49 @@ class DeviceRelease(Message):
     lease: LeaseToken = None
 
 
+# -- people ------------------------------------------------------------------------------------------------------------
+
+
+Password = Annotated[str, Field(min_length=1, max_length=256, repr=False, json_schema_extra={"format": "password"})]
+"""A password or PIN; longer than any that is taken, so that a wrong one is answered as such."""
+
+SecondFactor = Annotated[
+    str | None,
+    Field(
+        max_length=64,
+        repr=False,
+        description="of the person's authenticator app (two in a row where a clock is wrong), or a recovery code",
+    ),
+]
+
+
+class PersonLogIn(Message):
+    person: Id
+    password: Password
+    code: SecondFactor = None
+
+
+class PersonLogOut(Message):
+    pass
+
+
+class OverrideGrant(Message):
+    operation: Literal["drawer.open", "device.claim"] = Field(description="what shall be done")
+    parameters: dict[str, Any] = Field(description="its parameters, exactly as they will be sent")
+    person: Id = Field(description="who approves: another person than the one who is logged in")
+    password: Password
+    code: SecondFactor = None
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
+    """`secret`: its parameters hold a password; of a request that is refused, nothing of them is kept or shown."""
+
     name: str
     parameters: type[Message]
     summary: str
     remembered: bool = False
+    secret: bool = False
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -275,6 +314,9 @@ OPERATIONS: dict[str, Operation] = {
         Operation("device.release", DeviceRelease, "Give a claimed device back."),
         Operation("scan.recent", ScanRecent, "The lane's last scans, newest first."),
         Operation("price.lookup", PriceLookup, "The price of a code in the active price version."),
+        Operation("person.log_in", PersonLogIn, "Log a person in at this lane.", secret=True),
+        Operation("person.log_out", PersonLogOut, "Log out whose session the request carries."),
+        Operation("override.grant", OverrideGrant, "A second person approves of one request.", secret=True),
         Operation("help", Help, "The operations and their parameters as JSON Schema."),
     )
 }

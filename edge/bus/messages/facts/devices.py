@@ -14,6 +14,9 @@ class DrawerOpened(Recorded):
     lane: Id | None
     request: EventId | None = Field(description="the request that opened it; null: opened without a command")
     operator_id: Id | None = None
+    operator_verified: bool = Field(
+        default=False, description="they were logged in; otherwise it is what the till said"
+    )
     receipt_number: str | None = None
     reason: str | None = None
     outcome: Literal["seen", "unknown"] = Field(description="seen: the drawer's own contact said so")
@@ -57,6 +60,9 @@ class DeviceTakenOver(Recorded):
     lane: Id
     from_lane: Id
     operator_id: Id
+    operator_verified: bool = Field(
+        default=False, description="they were logged in; otherwise it is what the till said"
+    )
     reason: str = Field(min_length=1, max_length=200)
     lease: int = Field(description="the fencing token of the lane that has it now")
 
