@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
+from edge.access.at_lanes import AtLanes
 from edge.access.audit import Audit
-from edge.access.people import PEOPLE_SCHEMA
+from edge.access.people import PEOPLE_SCHEMA, People
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
@@ -52,6 +53,7 @@ from edge.journal.clock import Clock, ClockTrust
 from edge.journal.opening import StoreBusy, WrongStore
 from edge.journal.store import NotStored, Store
 from edge.opened import opened
+from edge.seal import Keyring, NoKey, Seal
 from edge.services.command_operations import hq_commands
 from edge.services.commands import COMMANDS_SCHEMA, Commands
 from edge.services.facts import FactIntake, Reporter
@@ -186,13 +188,18 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         warnings=warnings.shown,
     )
     warnings.on_change.append(status.changed)
+    people = People(store, Seal(_keyring(config, warnings), "people"), audit, clock, names=_names(config))
+    at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
 
+    await people.open()
+    at_lanes.look()
     await cards.open()
     await printing.open()
     await drawers.open()
     await prices.load()
-    for part in (claiming, scanning, weighing, watching, printing, drawers, displays, prices):
+    for part in (claiming, scanning, weighing, watching, printing, drawers, displays, prices, at_lanes):
         router.serve(part.operations())
+    router.guard(at_lanes.guards())
     for part in (printing, drawers):
         router.recover(part.recoveries())
     desk = TechnicianDesk(publish)
@@ -258,6 +265,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         await from_hq.stop()
         await commands.stop()
         status.stop()
+        await people.close()
         audit.tell()
         for task in running:
             task.cancel()
@@ -282,6 +290,20 @@ def _audited(audit: Audit, origin: str, lane: str | None, code: str, reason: str
     """Of what is refused, the audit hears of card data alone; the reason holds none."""
     if code == Code.CARD_NUMBER_REFUSED:
         audit.record(AuditAction.CARD_NUMBER_REFUSED, "refused", lane=lane, subject=origin, detail=reason)
+
+
+def _keyring(config: StoreConfig, warnings: Warnings) -> Keyring:
+    """The store's keys; without any, one of this life alone, which opens nothing that was sealed before."""
+    try:
+        return Keyring.find(config.state_dir)
+    except NoKey as error:
+        warnings.set("no_key", str(error))
+        return Keyring.new()
+
+
+def _names(config: StoreConfig) -> list[str]:
+    """What everybody in the store knows, and no password may be."""
+    return ["tillgate", config.store.id, *config.store.name.split()]
 
 
 async def _client_id(store: Store) -> str:

@@ -34,6 +34,7 @@ async def test_a_sale_opens_the_drawer_and_its_closing_is_told(tmp_path: Path, o
                 "lane": "lane-1",
                 "request": "r-open",
                 "operator_id": "ann",
+                "operator_verified": False,
                 "receipt_number": "17",
                 "reason": None,
                 "outcome": "seen",

@@ -102,6 +102,7 @@ async def test_a_supervisor_takes_a_device_over_and_that_is_recorded(tmp_path: P
             "lane": "lane-2",
             "from_lane": "lane-1",
             "operator_id": "sup-3",
+            "operator_verified": False,
             "reason": "till 1 hangs",
             "lease": theirs,
         }

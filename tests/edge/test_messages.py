@@ -76,7 +76,8 @@ def test_published_schemas_are_valid_and_take_the_samples(channel: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     if channel.startswith("request_"):
-        operation = channel.removeprefix("request_").replace("_", ".")
+        keys = {f"request_{name.replace('.', '_')}": name for name in requests.OPERATIONS}
+        operation = keys[channel]
         found = {"id": "r-1", "parameters": sample(f"request.{operation}")}
         assert not validator.is_valid({"id": "r-1", "parameters": {"no_such_key": 1}})
     elif channel == "facts":
