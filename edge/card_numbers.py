@@ -38,6 +38,7 @@ _ROW = re.compile(rf"\d(?:[{_SEPARATOR}]{{0,3}}+\d){{{SHORTEST - 1},}}+")
 """Digits of any script, with at most three separators between two of them."""
 _GROUP = re.compile(r"\d++")
 _DIGIT = re.compile(r"\d")
+_EXPONENT = re.compile(r"[:,\[]\s*+-?\d[\d.]*+[eE]")
 
 _TRACK1 = re.compile(r"%?[A-Z]\d{12,19}+\^[^\^\n]{2,30}+\^\d{4}[^?\n]{0,60}+\??")
 _TRACK2 = re.compile(r";?(?<!\d)(\d{12,19}+)[=D]\d\d(?:0[1-9]|1[0-2])\d{3,33}+\??")
@@ -59,14 +60,14 @@ _CVV_FIELDS: Final = _names(
     "cardcvv cardcvc securitycode pinblock"
 )
 _TRACK_FIELDS: Final = _names("track1 track2 track3 trackdata track1data track2data trackequivalentdata")
-_GOODS_FIELDS: Final = _names("item gtin ean upc code sku plu article barcode")
+_GOODS_FIELDS: Final = _names("item gtin ean upc code sku plu article barcode data")
 _RECEIPT_FIELDS: Final = _names("receiptnumber originalreceiptnumber receipt invoicenumber")
 _DAY_FIELDS: Final = ("business_day_date", "time")
 _DAYS_AT_MOST = 4
 
 _HINTS: Final = (
-    b"card", b"cv", b"cav2", b"csc", b"track", b"securitycode", b"pinblock", b'"pan"', b"ccn", b"kart", b"carte",
-    b"maskedpan", b"primaryaccount", b"maskednumber",
+    b"card", b"cvv", b"cvc", b"cvn", b"cav2", b"csc", b"track", b"securitycode", b"pinblock", b'"pan"', b"ccn", b"kart",
+    b"carte", b"maskedpan", b"primaryaccount", b"maskednumber",
 )  # fmt: skip
 """What the names above have in them, as the sieve leaves it: a payload with one of these is looked at whole."""
 _SIEVE: Final = bytes(
@@ -125,10 +126,21 @@ class CardNumberRefused(ValueError):
 
 def suspect(payload: bytes) -> bool:
     """Whether `payload` (UTF-8) is worth a closer look. False: there is no card data in it that we would find."""
+    return _sieve(payload) != _NOTHING
+
+
+_NOTHING, _DIGITS, _ALL = range(3)
+
+
+def _sieve(payload: bytes) -> int:
+    """What there is to look at: nothing; rows of digits, wherever they stand; or everything, names and escapes too."""
     if b"\\" in payload or b"^" in payload:
-        return True
+        return _ALL
     sieved = payload.translate(_SIEVE, _SIEVED_OUT)
-    return _MANY_DIGITS in sieved or any(hint in sieved for hint in _HINTS)
+    for hint in _HINTS:
+        if hint in sieved:
+            return _ALL
+    return _DIGITS if _MANY_DIGITS in sieved else _NOTHING
 
 
 def find(text: str) -> list[Finding]:
@@ -146,15 +158,22 @@ def in_json(value: Any) -> Place | None:
     return None
 
 
-def in_payload(payload: bytes) -> Place | None:
-    """The first card data in a message as it came: JSON, or any text."""
-    if not suspect(payload):
+def in_payload(payload: bytes, parsed: Any = None) -> Place | None:
+    """The first card data in a message as it came: JSON, or any text. `parsed` spares parsing it once more."""
+    there = _sieve(payload)
+    if there == _NOTHING:
         return None
-    try:
-        return in_json(orjson.loads(payload))
-    except orjson.JSONDecodeError:
-        found = find(_decoded(payload))
-        return Place(found[0].kind, "") if found else None
+    text = _decoded(payload)
+    # Fields only excuse what looks like a card number in a text; only a number with an exponent does not look like one.
+    if there == _DIGITS and not _EXPONENT.search(text) and not find(text):
+        return None
+    if parsed is None:
+        try:
+            parsed = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            found = find(text)
+            return Place(found[0].kind, "") if found else None
+    return in_json(parsed)
 
 
 def masked(text: str) -> str:
@@ -255,25 +274,30 @@ def _numbers(text: str, start: int, end: int, field: str, days: tuple[str, ...])
     """Card numbers in the row of digits ``text[start:end]``, left to right; the longest of those that begin alike."""
     groups = [match.span() for match in _GROUP.finditer(text, start, end)]
     sizes = [after - before for before, after in groups]
+    row = _ascii("".join(text[before:after] for before, after in groups))
     named = field in _CARD_FIELDS
     shortest = SHORTEST if named else SURE_FROM
-    first = 0
+    first = begins = 0
     while first < len(groups):
         beyond, length = 0, 0
+        six = int(row[begins : begins + 6])
         for last in range(first, len(groups)):
             length += sizes[last]
             if length > LONGEST:
                 break
-            if length < shortest or not _as_on_cards(sizes, first, last):
-                continue
-            digits = _ascii("".join(text[before:after] for before, after in groups[first : last + 1]))
-            if _is_card(digits, named=named) and (
-                named or not _is_known(digits, text, groups, first, last, field, days)
+            if (
+                length >= shortest
+                and is_issued(six, length, named=named)
+                and _luhn(digits := row[begins : begins + length])
+                and _as_on_cards(sizes, first, last)
+                and (named or not _is_known(digits, text, groups, first, last, field, days))
             ):
                 beyond = last + 1
         if beyond:
             yield groups[first][0], groups[beyond - 1][1]
-        first = beyond or first + 1
+        following = beyond or first + 1
+        begins += sum(sizes[first:following])
+        first = following
 
 
 _GROUPINGS: Final = frozenset(
@@ -333,6 +357,8 @@ def _is_known(
     if first == last:
         if field in _GOODS_FIELDS and len(digits) == 14 and _gtin(digits):
             return True
+        if text[max(0, start - 4) : start] in _IDENTIFIERS and _gtin(digits):
+            return True
         if first and text[groups[first - 1][1] : start] == ".":
             whole = groups[first - 1]
             if whole[1] - whole[0] <= 3 and (whole[0] == 0 or text[whole[0] - 1] != "."):
@@ -348,6 +374,10 @@ def _is_known(
     )
 
 
+_IDENTIFIERS: Final = frozenset(("(00)", "(01)", "(02)"))
+"""Before an SSCC or GTIN as GS1 writes it for people; they share the check digit."""
+
+
 def _spans(match: re.Match[str], start: int, end: int) -> bool:
     return match.start() <= start and end <= match.end()
 
@@ -360,12 +390,11 @@ def _iban(code: str) -> bool:
 def _holds_day(digits: bytes, days: tuple[str, ...], *, short: bool) -> bool:
     """Whether a number holds a day of its message, or today's: many tills number receipts by store, day and counter.
 
-    One card number in a million holds such a day by chance; one in ten thousand where `short` (two-digit years count).
+    By chance one card number in thirty thousand holds one; one in ten thousand where `short`, in a field for receipts.
     """
     clock = int(time.time() // 86_400)
-    return any(form in digits for day in (clock - 1, clock, clock + 1) for form in _forms(_date(day), short)) or any(
-        form in digits for day in days for form in _forms(day[:10], short)
-    )
+    dates = (*(_date(day) for day in (clock - 1, clock, clock + 1)), *(day[:10] for day in days))
+    return any(form in digits for date in dates for form in _forms(date, short))
 
 
 @functools.lru_cache(maxsize=8)
@@ -375,12 +404,17 @@ def _date(day: int) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _forms(date: str, short: bool) -> tuple[bytes, ...]:
-    """A day as receipts number it: year first, day first, month first."""
+    """A day as receipts number it: year first, day first, month first; with two digits of the year, the year first.
+
+    `short`: in every order with two digits.
+    """
     if not re.fullmatch(r"20\d\d-\d\d-\d\d", date, re.ASCII):
         return ()
     year, month, day = date[:4], date[5:7], date[8:]
-    years = (year, year[2:]) if short else (year,)
-    return tuple(form.encode() for y in years for form in (y + month + day, day + month + y, month + day + y))
+    forms = [year + month + day, day + month + year, month + day + year, year[2:] + month + day]
+    if short:
+        forms += [day + month + year[2:], month + day + year[2:]]
+    return tuple(form.encode() for form in forms)
 
 
 def _without(text: str, found: list[Finding], *, shown: bool = True) -> str:
@@ -467,6 +501,7 @@ class _Node:
             holder[self.key] = text
 
 
+@functools.lru_cache(maxsize=1024)
 def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name)).lower()
 
@@ -491,7 +526,8 @@ def _walk(value: Any) -> Iterator[_Node]:
             branch = _Branch(one, key, parent, field)
             waiting += [(one[at], at, branch) for at in range(len(one) - 1, -1, -1)]
         elif isinstance(one, str):
-            yield _Node(one, key, parent, field, days)
+            if _DIGIT.search(one):
+                yield _Node(one, key, parent, field, days)
         elif isinstance(one, int | float) and not isinstance(one, bool):
             text = str(int(one)) if isinstance(one, float) and one.is_integer() else str(one)
             yield _Node(text, key, parent, field, days, is_text=False)

@@ -22,7 +22,7 @@ from edge.bus.messages import facts, replies
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.personal import Person, about
 from edge.bus.messages.replies import Code, ProblemError
-from edge.card_numbers import in_json, masked, suspect
+from edge.card_numbers import in_payload, masked
 from edge.journal.store import Accepted, Conflict, NewFact, NotStored, Statement, StorageFull, Store
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
@@ -73,7 +73,7 @@ class FactIntake:
             fact_id = masked(event["id"]) if isinstance(event.get("id"), str) else None
             if wait_ms := self._budget.wait_ms(lane):
                 raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
-            if suspect(message.payload) and (place := in_json(event)) is not None:
+            if (place := in_payload(message.payload, event)) is not None:
                 raise ProblemError(Code.CARD_NUMBER_REFUSED, str(place))
             new = _checked(event, source, lane)
         except ProblemError as problem:

@@ -31,7 +31,7 @@ from edge.bus.messages import replies
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Operation, Print, Request
-from edge.card_numbers import in_json, in_payload, masked, suspect
+from edge.card_numbers import in_payload, masked
 from edge.journal import lifetime
 from edge.journal.store import NotStored, Statement, Store
 from edge.services.limits import LaneBudget
@@ -139,7 +139,7 @@ class Router:
                 raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
             fields = _fields(message.payload)
             request_id = masked(fields["id"]) if isinstance(fields.get("id"), str) else None
-            if suspect(message.payload) and (place := in_json(fields)) is not None:
+            if (place := in_payload(message.payload, fields)) is not None:
                 raise ProblemError(Code.CARD_NUMBER_REFUSED, str(place))
             request, operation, parameters = _read(topics.operation_of(message.topic), fields)
             if isinstance(parameters, Print) and parameters.raw and (place := in_payload(parameters.raw)) is not None:

@@ -265,3 +265,24 @@ def test_the_work_grows_no_faster_than_the_text(piece: str) -> None:
         return ran
 
     assert lines_for(6_000) < 15 * lines_for(600) + 1_000
+
+
+def test_of_what_shops_number_next_to_nothing_is_taken_for_a_card(capsys: pytest.CaptureFixture[str]) -> None:
+    """The benchmark, run small, and what docs/till.md promises by it."""
+    import sys
+    from unittest.mock import patch
+
+    from bench import cards
+
+    with patch.object(sys, "argv", ["bench", "--json", "--numbers", "300"]):
+        assert cards.main() == 0
+    report = json.loads(capsys.readouterr().out)
+    figures = report["figures"]
+    allowed = ("receipt: 16 digits of any kind", "customer card, in a scheme's range", "GTIN-14, printed")
+    refused = {name: value for name, value in figures.items() if "refused" in name and value}
+    assert not [name for name in refused if not name.startswith(allowed)], refused
+    missed = [name for name, count in figures.items() if name.startswith("disguise") and count < len(cards.PUBLISHED)]
+    assert [name.split(":")[0] for name in missed] == [
+        "disguise, a line broken in the middle", "disguise, in a longer number", "disguise, base64"
+    ]  # fmt: skip
+    assert figures["card numbers by chance: missed_per_million"] < 1_000
