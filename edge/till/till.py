@@ -373,6 +373,11 @@ class Till:
         """Why this till's certificate cannot be renewed just now; empty when nothing is wrong. Selling goes on."""
         return self._renewing.problem if self._renewing is not None else ""
 
+    @property
+    def strangers(self) -> tuple[Stranger, ...]:
+        """Who answers for this store and is not it, as far as the gateway has not heard of it yet."""
+        return tuple(self._strangers.values())
+
     def _met(self, stranger: Stranger) -> None:
         """Remember who answers for this store and cannot prove it; the gateway hears of him when it is reached."""
         if stranger.host not in self._strangers and len(self._strangers) < MAX_STRANGERS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,17 +15,21 @@ import orjson
 
 from edge.access.audit import Audit
 from edge.access.authority import Authority
-from edge.access.broker_identity import server_name
+from edge.access.broker_identity import BrokerIdentity, server_name
 from edge.access.enrolment import Enrolment
 from edge.access.enrolment_listener import Limits, Listener, Shown
 from edge.access.invitations import INVITATIONS_SCHEMA, Invitations
+from edge.bus.broker import BrokerSettings, ServerFiles, TlsListener
+from edge.bus.messages.facts import FactClass
 from edge.journal.clock import Clock
+from edge.journal.reader import Reader
 from edge.journal.store import Store
 from edge.seal import Keyring, Seal
 from edge.services.facts import Reporter
 from edge.services.warnings import Warnings
 from edge.till import keypair
 from edge.till.https import Answer, asking
+from tests.edge.bus_rig import Broker
 
 LANES = ("lane-1", "lane-3")
 BUS_PORT = 18_883
@@ -56,10 +60,12 @@ class Gateway:
     async def audited(self, action: str) -> list[dict[str, Any]]:
         """The audit's entries of an action, oldest first."""
         await self.store.write([])
-        rows = await self.store.fetch_all(
-            "SELECT body FROM facts WHERE type = 'tillgate.audit.recorded.v1' ORDER BY row"
-        )
-        found = [orjson.loads(row[0])["data"] for row in rows]
+        reader = await Reader.open(self.store.path)
+        try:
+            rows = await reader.tail(FactClass.OPERATION, 0, 10_000)
+        finally:
+            await reader.close()
+        found = [orjson.loads(row.body)["data"] for row in rows if row.type == "tillgate.audit.recorded.v1"]
         return [entry for entry in found if entry["action"] == action]
 
     async def ask(self, path: str, body: bytes, *, port: int | None = None) -> Answer:
@@ -96,8 +102,10 @@ async def gateway(
     limits: Limits = ROOMY,
     boot: str = "boot-1",
     turnable: Turnable | None = None,
+    bus_port: int = BUS_PORT,
+    signed_at: datetime | None = None,
 ) -> AsyncIterator[Gateway]:
-    """Open it in `folder`; what is there goes on, as after a restart of edge."""
+    """Open it in `folder`; what is there goes on, as after a restart of edge. `signed_at` is the authority's date."""
     folder.mkdir(parents=True, exist_ok=True)
     hands = turnable or Turnable()
     clock, keyring = hands.clock(boot), Keyring.find(folder)
@@ -105,7 +113,7 @@ async def gateway(
         folder / "store.db", store_id, clock=clock, schemas=[("invitations-1", INVITATIONS_SCHEMA)], reserve_bytes=0
     )
     authority = Authority.open(
-        folder / "access", Seal(keyring, "authority"), store_id, now=lambda: max(hands.wall, datetime.now(UTC))
+        folder / "access", Seal(keyring, "authority"), store_id, now=lambda: signed_at or datetime.now(UTC)
     )
     server = folder / "run" / "broker.pem"
     server.parent.mkdir(exist_ok=True)
@@ -113,7 +121,7 @@ async def gateway(
         authority.issue_server((server_name(store_id), "127.0.0.1", "localhost"), server)
     audit, warnings = Audit(Reporter(store, store_id)), Warnings()
     invitations = Invitations(store, clock, Seal(keyring, "enrolment"))
-    enrolment = Enrolment(store_id, LANES, invitations, authority, audit, warnings, bus_port=BUS_PORT)
+    enrolment = Enrolment(store_id, LANES, invitations, authority, audit, warnings, bus_port=bus_port)
     listener = Listener("127.0.0.1", 0, Shown(server), enrolment.answer, limits)
     serving = asyncio.create_task(listener.run())
     await listener.listening.wait()
@@ -124,6 +132,20 @@ async def gateway(
         await asyncio.gather(serving, return_exceptions=True)
         audit.tell()
         await store.close()
+
+
+@contextlib.contextmanager
+def bus(folder: Path, port: int) -> Iterator[Broker]:
+    """mosquitto for the tills of the store in `folder`, with the files of its authority."""
+    files = BrokerIdentity.of(folder)
+    listener = TlsListener(
+        ServerFiles(files.certificate, files.key, files.trusted, files.revoked), "127.0.0.1", port
+    )  # fmt: skip
+    broker = Broker(BrokerSettings(folder / "run", folder / "run" / "b.sock", tls=listener)).start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
 
 
 def anybody() -> ssl.SSLContext:

@@ -1,0 +1,158 @@
+"""An enrolled till on a real bus: it is its lane, keeps its certificate fresh, and no clock stops it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from edge.bus.address import Address
+from edge.bus.client import Client, Message
+from edge.till import keypair, renewing
+from edge.till.enrolling import enrol
+from edge.till.identity import Identity
+from edge.till.till import Till
+from tests.access.enrolment_rig import Gateway, bus, gateway
+from tests.edge.bus_rig import QUICK, connected, until
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=200)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Client, "default_backoff", QUICK)
+    monkeypatch.setattr(renewing, "AGAIN_S", 0.2)
+
+
+@pytest.fixture
+def port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def enrolled(at: Gateway, folder: Path) -> Identity:
+    made = await at.enrolment.invite("lane-1")
+    return await enrol(made.code, folder, **at.at)
+
+
+def till_of(identity: Identity, folder: Path) -> Till:
+    return Till(identity=identity, ledger_path=folder / "till.db", address=identity.bus())
+
+
+async def test_an_enrolled_till_is_its_lane_on_the_bus(tmp_path: Path, port: int) -> None:
+    async with gateway(tmp_path / "g", bus_port=port) as at:
+        identity = await enrolled(at, tmp_path / "t")
+        with bus(tmp_path / "g", port) as broker:
+            seen: list[str] = []
+
+            def note(message: Message) -> None:
+                seen.append(message.topic)
+                message.ack()
+
+            watch = Client(broker.own, client_id="w", clean_start=True)
+            watch.on_message("tg/#", note)
+            async with connected(watch), till_of(identity, tmp_path) as till:
+                await until(lambda: till.connected)
+                await until(lambda: "tg/v1/lanes/lane-1/presence" in seen)
+    assert (till.store, till.lane) == ("S1", "lane-1")
+
+
+def test_a_till_that_has_enrolled_never_speaks_plainly(tmp_path: Path) -> None:
+    identity = Identity(
+        tmp_path, "S1", "lane-1", "n", "127.0.0.1", 1, 2, "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
+    )
+    with pytest.raises(ValueError, match="never speaks plainly"):
+        Till(identity=identity, ledger_path=tmp_path / "l.db", address=Address(host="127.0.0.1", port=1883))
+    with pytest.raises(ValueError, match="enrolled as lane 'lane-1', not 'lane-2'"):
+        Till(identity=identity, lane="lane-2", ledger_path=tmp_path / "l.db")
+    with pytest.raises(ValueError, match="give the till its store"):
+        Till(ledger_path=tmp_path / "l.db")
+
+
+async def test_a_till_that_slept_for_months_renews_at_the_listener_by_itself(
+    tmp_path: Path, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(tmp_path / "g", signed_at=LONG_AGO) as at:
+        identity = await enrolled(at, tmp_path / "t")
+    assert datetime.fromisoformat(identity.not_after) < datetime.now(UTC)
+    async with gateway(tmp_path / "g", bus_port=port) as at:
+        at.authority.issue_server(("tillgate-S1.local", "127.0.0.1"), at.folder / "run" / "broker.pem")
+        at_listener = replace(identity, bus_port=port, enrol_port=at.listener.port)
+        with bus(tmp_path / "g", port):
+            async with till_of(at_listener, tmp_path) as till:
+                await until(lambda: till.connected)
+        assert "CERTIFICATE_EXPIRED" in caplog.text, "the bus itself had not let it in"
+        assert [e["lane"] for e in await at.audited("lane.renewed")] == ["lane-1"]
+        assert len(at.authority.certificates()) == 2
+    fresh = Identity.load(tmp_path / "t")
+    assert datetime.fromisoformat(fresh.not_after) > datetime.now(UTC) + timedelta(days=80)
+    assert (fresh.folder / "identity.pem").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_revoked_till_is_not_renewed(tmp_path: Path, port: int) -> None:
+    async with gateway(tmp_path / "g", bus_port=port) as at:
+        identity = await enrolled(at, tmp_path / "t")
+        at.authority.revoke_lane("lane-1", "stolen")
+        with bus(tmp_path / "g", port) as broker:
+            async with till_of(identity, tmp_path) as till:
+                await until(lambda: "revoked" in till.certificate_problem)
+                assert not till.connected
+            assert "lane-1" not in broker.log
+        assert {e["outcome"] for e in await at.audited("lane.renewed")} == {"refused"}
+
+
+async def test_a_wrong_clock_of_the_till_stops_no_sale(
+    tmp_path: Path, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By this till's clock the gateway's certificate ended long ago; its authority, name and signature are right."""
+    async with gateway(tmp_path / "g", signed_at=LONG_AGO) as at:
+        pass  # makes the server's certificate, which has ended
+    async with gateway(tmp_path / "g", bus_port=port) as at:
+        identity = await enrolled(at, tmp_path / "t")
+        with bus(tmp_path / "g", port):
+            async with till_of(identity, tmp_path) as till:
+                await until(lambda: till.connected)
+    assert any("not valid by this till's clock" in record.getMessage() for record in caplog.records)
+
+
+async def test_attack_gateway_impersonated_on_the_bus(tmp_path: Path, port: int) -> None:
+    """A broker with another authority's certificate takes the gateway's address: not a byte of MQTT reaches it."""
+    async with gateway(tmp_path / "g", bus_port=port) as at:
+        identity = await enrolled(at, tmp_path / "t")
+    async with gateway(tmp_path / "evil", bus_port=port):
+        with bus(tmp_path / "evil", port) as evil:
+            async with till_of(identity, tmp_path) as till:
+                await until(lambda: till.strangers)
+                assert not till.connected
+            assert "lane-1" not in evil.log
+
+
+async def test_a_new_authority_is_believed_when_the_old_one_has_signed_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path / "g") as at, gateway(tmp_path / "evil") as evil:
+        old = at.authority.trusted()
+        made = at.authority.rotate()
+        assert made.cross is not None
+        grown = keypair.extended(old, at.authority.trusted() + made.cross)
+        assert set(keypair.fingerprints(grown)) == set(keypair.fingerprints(at.authority.trusted()))
+        assert keypair.extended(old, made.certificate) == old, "its own word is not enough"
+        assert keypair.extended(old, evil.authority.trusted()) == old
+        assert keypair.extended(old, "no certificate") == old
+        identity = await enrolled(at, tmp_path / "t")
+        lane = keypair.certificate_of(identity.pem)
+        assert keypair.extended(grown, lane) == grown, "a lane is no authority"
+        assert keypair.issuer_of(identity.pem, grown) == at.authority.fingerprint
+
+
+def test_a_certificate_with_a_third_of_its_life_left_is_due(tmp_path: Path) -> None:
+    def of(issued: str, ends: str) -> Identity:
+        return Identity(tmp_path, "S1", "1", "n", "h", 1, 2, issued, ends)
+
+    assert of("2026-01-01T00:00:00Z", "2026-04-01T00:00:00Z").renew_at() == datetime(2026, 3, 2, tzinfo=UTC)
+    wrong = of("2031-01-01T00:00:00Z", "2026-04-01T00:00:00Z")
+    assert wrong.renew_at() == datetime(2026, 3, 31, tzinfo=UTC), "enrolled with a clock that was wrong: a day before"
+    assert of("1970-01-01T00:00:00Z", "2026-04-01T00:00:00Z").renew_at() == datetime(2026, 3, 2, tzinfo=UTC)
