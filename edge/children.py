@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, ServerFiles, TlsListener, prepare
+from edge.access.broker_identity import BrokerIdentity, ensure_broker_identity
+from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, TlsListener, prepare
 from edge.config import StoreConfig
 from edge.supervisor import keep_running
 
@@ -96,15 +97,9 @@ def forget_pid(file: Path) -> None:
 
 def broker_settings(config: StoreConfig) -> BrokerSettings:
     """The store's broker as its configuration wants it."""
-    run_dir, access = config.state_dir / "run", config.access_dir
-    files = ServerFiles(
-        certificate=access / "broker.pem",
-        key=run_dir / "broker.key",
-        trusted=access / "trusted.pem",
-        revoked=access / "revoked.crl",
-    )
+    files = BrokerIdentity.of(config.state_dir).files
     return BrokerSettings(
-        state_dir=run_dir,
+        state_dir=config.state_dir / "run",
         socket=config.broker_socket,
         tls=TlsListener(files, config.bus.host, config.bus.port) if config.bus.port else None,
         plain_port=config.bus.plain_port,
@@ -122,6 +117,7 @@ async def run(config: StoreConfig, log_dir: Path | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    _prove(config)
     prepare(settings)  # what is missing is said before anything runs
     commands = {
         "edge": [sys.executable, "-m", "edge.daemon", "--config", str(config_file)],
@@ -132,7 +128,7 @@ async def run(config: StoreConfig, log_dir: Path | None) -> None:
         for name, command in commands.items()
     ]
     async with asyncio.TaskGroup() as group:
-        broker = group.create_task(_keep_broker(settings, run_dir / "broker.pid"), name="broker")
+        broker = group.create_task(_keep_broker(config, settings, run_dir / "broker.pid"), name="broker")
         kept = [
             group.create_task(keep_running(child.name, child.live, expected=(Ended,)), name=child.name)
             for child in children
@@ -144,10 +140,19 @@ async def run(config: StoreConfig, log_dir: Path | None) -> None:
         broker.cancel()
 
 
-async def _keep_broker(settings: BrokerSettings, pid_file: Path) -> NoReturn:
+def _prove(config: StoreConfig) -> None:
+    """See that the broker has a certificate; whatever is wrong with it, edge tells people and the broker starts."""
+    if config.bus.port:
+        fault = ensure_broker_identity(config).fault
+        if fault is not None:
+            log.error("the broker starts with what there is: %s", fault)
+
+
+async def _keep_broker(config: StoreConfig, settings: BrokerSettings, pid_file: Path) -> NoReturn:
     broker = BrokerProcess(settings)
 
     async def live() -> None:
+        await asyncio.to_thread(_prove, config)
         await broker.start()
         write_pid(pid_file, broker.pid)
         try:

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, NoReturn
 from edge import __version__
 from edge.access.at_lanes import AtLanes
 from edge.access.audit import Audit
+from edge.access.authority_care import AuthorityCare
+from edge.access.authority_desk import AuthorityDesk
+from edge.access.broker_identity import open_authority
 from edge.access.people import PEOPLE_SCHEMA, People
 from edge.bus import topics
 from edge.bus.address import Address
@@ -190,6 +193,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     warnings.on_change.append(status.changed)
     people = People(store, Seal(_keyring(config, warnings), "people"), audit, clock, names=_names(config))
     at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
+    authority = await asyncio.to_thread(open_authority, config)
+    authority_care = AuthorityCare(authority, config, publish, clock, warnings, audit)
 
     await people.open()
     at_lanes.look()
@@ -197,7 +202,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await printing.open()
     await drawers.open()
     await prices.load()
-    for part in (claiming, scanning, weighing, watching, printing, drawers, displays, prices, at_lanes):
+    served = (claiming, scanning, weighing, watching, printing, drawers, displays, prices, at_lanes, authority_care)
+    for part in served:
         router.serve(part.operations())
     router.guard(at_lanes.guards())
     for part in (printing, drawers):
@@ -206,6 +212,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     attending = Attending(registry, router.handlers)
     desk.serve(attending.services())
     desk.serve(Calibrating(drawers, clock).services())
+    desk.serve(AuthorityDesk(authority_care).services())
     commands.serve(hq_commands(store.path, status.now, registry.statuses, attending.services()))
     await commands.load()
     store.on_commit.append(status.on_commit)
@@ -225,6 +232,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         status.publish_heads()
         prices.announce()
         notices.announce()
+        authority_care.announce()
         registry.publish_all()
         status.changed()
         log.info("serving lanes %s (%s)", ", ".join(sorted(lanes)), "resumed" if session_present else "new session")
@@ -242,6 +250,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("commands", commands.run, expected=(NotStored,)), name="commands"),
             group.create_task(keep_running("notices", notices.run, expected=(NotStored,)), name="notices"),
             group.create_task(keep_running("status", status.run), name="status"),
+            group.create_task(keep_running("store authority", authority_care.run), name="store authority"),
             group.create_task(
                 keep_running("journal trimming", partial(_trim, config, store, status, clock), expected=(NotStored,)),
                 name="trimming",

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edge.access import authority_book
 from edge.access.authority_book import Book, Entry, Generation, Server, at
@@ -49,8 +49,9 @@ copied unnoticed serves no longer than that unless its thief renews it."""
 RENEW_LEFT = LIFE / 3
 """Certificates are renewed when this much is left, two thirds of life being over. notBefore says nothing of that."""
 
-OVERLAP = LIFE
-"""How long two authorities are believed: a till that is away longer has an expired certificate anyway."""
+OVERLAP_H = int(LIFE / timedelta(hours=1))
+"""So many hours of a running gateway two authorities are believed: a till that is away longer has an expired
+certificate anyway. Not until a date: a clock that jumps must drop nothing."""
 
 
 class AuthorityFault(Exception):
@@ -66,7 +67,25 @@ class NotProven(Exception):
 
 
 class RotationOn(Exception):
-    """A rotation is on already; the text says until when."""
+    """A rotation is on already; the text says for how long."""
+
+
+LaneState = Literal["valid", "expired", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStanding:
+    """What a lane has: of its newest certificate, or that all of them are revoked. `left` is below 0 once expired."""
+
+    state: LaneState
+    left: timedelta
+    not_after: datetime
+    follows: bool
+    """Whether the current authority has signed it."""
+
+    @property
+    def days_left(self) -> int:
+        return max(0, self.left.days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +106,11 @@ class Authority:
         self.folder = folder
         self.store = store
         self._seal = seal
-        self._now = now
         self._book: Book | None = None
+        self._stamp: tuple[int, int] | None = None
+        self.now = now
+        self.on_change: list[Callable[[], None]] = []
+        """Called after every change, in whichever thread made it."""
         self.fault: str | None = None
         """Why nothing can be signed, and what a person should do; None while all is well."""
 
@@ -98,15 +120,20 @@ class Authority:
     ) -> Authority:
         """The store's authority, made when there has never been one. `seal` of purpose "authority"; None: no key.
 
-        What is broken is told by `fault`; raises OSError only when nothing can be read or written at all.
+        What is broken is told by `fault`.
         """
         authority = cls(folder, seal, store_id, now)
-        with authority_book.locked(folder):
-            authority._load()
-            if authority._book is None and authority.fault is None:
-                authority._found()
-            if authority._book is not None:
-                authority._mend()
+        try:
+            with authority_book.locked(folder):
+                authority._load()
+                if authority._book is None and authority.fault is None:
+                    authority._found()
+                if authority._book is not None:
+                    authority._mend()
+        except OSError as error:
+            authority.fault = f"the store authority's files cannot be kept ({error}): see to the disk"
+        except AuthorityFault as error:
+            authority.fault = str(error)
         return authority
 
     # -- what there is ---------------------------------------------------------------------------------------------
@@ -139,16 +166,36 @@ class Authority:
         mine = [entry for entry in self.certificates() if entry.lane == lane and entry.revoked_at is None]
         return mine[-1] if mine else None
 
+    def lanes(self) -> dict[str, LaneStanding]:
+        """How each lane stands that was ever given a certificate."""
+        book = self._book
+        if book is None:
+            return {}
+        now = self.now()
+        standings: dict[str, LaneStanding] = {}
+        for entry in book.entries:
+            if entry.revoked_at is not None and entry.lane in standings:
+                continue  # what it has beside
+            left, follows = entry.not_after - now, entry.authority == book.current.fingerprint
+            state: LaneState = "valid" if left > timedelta() else "expired"
+            if entry.revoked_at is not None:
+                state = "revoked"
+            standings[entry.lane] = LaneStanding(state, left, entry.not_after, follows)
+        return standings
+
     def following(self) -> dict[str, bool]:
         """Of each lane that has a certificate: whether its newest is by the current authority."""
-        book = self._known()
-        lanes = dict.fromkeys(entry.lane for entry in book.entries if entry.revoked_at is None)
-        return {lane: self._newest(book, lane).authority == book.current.fingerprint for lane in lanes}
+        return {lane: held.follows for lane, held in self.lanes().items() if held.state != "revoked"}
 
     def refresh(self) -> None:
         """Read again what another process may have changed. Raises OSError."""
         with authority_book.locked(self.folder):
             self._load()
+
+    def refresh_if_changed(self) -> None:
+        """The same, when the file is another one than was read. Raises OSError."""
+        if authority_book.stamp(self.folder) != self._stamp or self.fault is not None:
+            self.refresh()
 
     # -- lanes -----------------------------------------------------------------------------------------------------
 
@@ -225,7 +272,7 @@ class Authority:
             hit = [entry for entry in book.entries if entry.serial in wanted and entry.revoked_at is None]
             if not hit:
                 return ()
-            now = at(self._now())
+            now = at(self.now())
             gone = {entry.serial: entry.model_copy(update={"revoked_at": now, "why": why[:200]}) for entry in hit}
             book = book.model_copy(update={"entries": tuple(gone.get(one.serial, one) for one in book.entries)})
             for fingerprint in dict.fromkeys(entry.authority for entry in hit):
@@ -251,7 +298,7 @@ class Authority:
         from edge.access import certificates
 
         with self._changing() as book:
-            now = at(self._now())
+            now = at(self.now())
             moment = now if synced or book.server is None else max(now, book.server.issued_at)
             until = at(moment + LIFE)
             key, key_pem = certificates.new_key()
@@ -271,26 +318,36 @@ class Authority:
 
     # -- rotation --------------------------------------------------------------------------------------------------
 
-    def rotate(self, overlap: timedelta = OVERLAP) -> Generation:
-        """Put a new authority in place of the current one, which is believed for `overlap` longer.
+    def rotate(self, overlap_h: int = OVERLAP_H) -> Generation:
+        """Put a new authority in place of the current one, which is believed for so many hours longer.
 
         Raises RotationOn, AuthorityFault, OSError.
         """
         from edge.access import certificates
 
         with self._changing() as book:
-            if book.former is not None and book.former.until is not None:
+            if book.former is not None:
+                days = (book.former.left_h or 0) // 24
                 raise RotationOn(
-                    f"a rotation is on until {book.former.until:%Y-%m-%d}: drop the former authority first"
+                    f"a rotation is on for {days} more days: wait until every lane has followed, or drop the former one"
+                    " now (tillgate access authority drop)"
                 )
-            now = at(self._now())
             old = self._signer(book.current)
             made = certificates.make_authority(self.store)
             cross = certificates.cross_sign(made.certificate, old.certificate, old.key)
-            current = self._generation(made, cross, now)
-            former = book.current.model_copy(update={"until": now + overlap})
+            current = self._generation(made, cross, at(self.now()))
+            former = book.current.model_copy(update={"left_h": overlap_h})
             self._write(book.model_copy(update={"generations": (current, former)}))
         return current
+
+    def pass_hours(self, hours: int) -> int:
+        """So many hours of an overlap have gone by; how many are left, 0 when there is none. Raises OSError."""
+        with self._changing() as book:
+            if book.former is None:
+                return 0
+            left_h = max(0, (book.former.left_h or 0) - hours)
+            self._write(book.with_generation(book.former.model_copy(update={"left_h": left_h})))
+        return left_h
 
     def drop_former(self) -> Generation | None:
         """Believe the former authority no more; it is returned, None when there was none.
@@ -312,7 +369,7 @@ class Authority:
         with authority_book.locked(self.folder):
             for name in (authority_book.FILE, authority_book.COPY):
                 if (self.folder / name).exists():
-                    stamp = f"{self._now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+                    stamp = f"{self.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
                     (self.folder / name).rename(self.folder / f"{name}.former-{stamp}")
             self.fault = None
             self._found()
@@ -325,17 +382,14 @@ class Authority:
             raise AuthorityFault(self.fault or "the store authority is not open")
         return self._book
 
-    @staticmethod
-    def _newest(book: Book, lane: str) -> Entry:
-        return [entry for entry in book.entries if entry.lane == lane and entry.revoked_at is None][-1]
-
     def _moment(self, book: Book) -> datetime:
         """Now; a clock that is behind what the broker's certificate was signed at does not shorten lives."""
-        now = self._now()
+        now = self.now()
         return now if book.server is None else max(now, book.server.issued_at)
 
     def _load(self) -> None:
         """Read the book; `fault` tells when it cannot be used."""
+        self._stamp = authority_book.stamp(self.folder)
         try:
             self._book = authority_book.read(self.folder)
         except authority_book.Unreadable as error:
@@ -369,7 +423,7 @@ class Authority:
         from edge.access import certificates
 
         made = certificates.make_authority(self.store)
-        generation = self._generation(made, None, at(self._now()))
+        generation = self._generation(made, None, at(self.now()))
         self._write(Book(store=self.store, generations=(generation,)))
         log.info("made the authority of store %s, fingerprint %s", self.store, made.fingerprint)
 
@@ -433,7 +487,10 @@ class Authority:
     def _write(self, book: Book) -> None:
         authority_book.write(self.folder, book)
         self._book = book
+        self._stamp = authority_book.stamp(self.folder)
         self._derive(book)
+        for changed in self.on_change:
+            changed()
 
     def _derive(self, book: Book) -> None:
         for name, text in (

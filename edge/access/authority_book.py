@@ -39,7 +39,7 @@ class Generation(Message):
     key: str
     cross: str | None = Field(default=None, description="this one, signed by the one before it (PEM)")
     since: AwareDatetime
-    until: AwareDatetime | None = Field(default=None, description="when it is dropped; None: it is the current one")
+    left_h: int | None = Field(default=None, ge=0, description="hours until it is dropped; None: it is the current one")
     crl: str
     crl_number: int = Field(ge=1)
 
@@ -121,6 +121,15 @@ def write(folder: Path, book: Book) -> None:
     text = book.model_dump_json(indent=1).encode() + b"\n"
     for name in (FILE, COPY):
         write_secret(folder / name, text)
+
+
+def stamp(folder: Path) -> tuple[int, int] | None:
+    """Changes when the book does; None where there is none."""
+    try:
+        status = (folder / FILE).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 @contextlib.contextmanager

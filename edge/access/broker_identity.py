@@ -8,8 +8,8 @@ Whatever is wrong with the authority, the broker starts: with the certificate th
 and where there is none, with one that no till believes, so that devices, journal and bridge go on. What a till does not
 believe it does not talk to: it keeps its sales until a person has mended the gateway.
 
-mosquitto 2.0 on SIGHUP (found with 2.0.11): certificate, key and ``crlfile`` are read again, connections stay, and a
-list is added to those read before; ``cafile`` is read only at the start.
+mosquitto with ``crlfile`` and ``require_certificate`` reads all of its TLS files again on SIGHUP and forgets what it
+had read before, also the keys of session tickets; connections stay (found with 2.0.11 and 2.0.21).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import re
 import signal
 import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from edge.access import authority_book
 from edge.access.authority import RENEW_LEFT, Authority, AuthorityFault
+from edge.bus.broker import ServerFiles
 from edge.config import StoreConfig
 from edge.seal import Keyring, NoKey, Seal
 
@@ -47,6 +47,22 @@ class BrokerIdentity:
     def key(self) -> Path:
         return self.certificate
 
+    @property
+    def files(self) -> ServerFiles:
+        """As the broker's configuration wants them."""
+        return ServerFiles(self.certificate, self.key, self.trusted, self.revoked)
+
+    def stamp(self) -> tuple[int, ...]:
+        """Changes when one of the files was replaced."""
+        out: list[int] = []
+        for file in (self.certificate, self.trusted, self.revoked):
+            try:
+                status = file.stat()
+            except OSError:
+                continue
+            out += [status.st_ino, status.st_mtime_ns]
+        return tuple(out)
+
     @classmethod
     def of(cls, state_dir: Path, fault: str | None = None) -> BrokerIdentity:
         """Where the files of the store with this state folder are."""
@@ -55,7 +71,7 @@ class BrokerIdentity:
 
 
 def open_authority(config: StoreConfig) -> Authority:
-    """The authority of this store, made when there has never been one. Raises OSError."""
+    """The authority of this store, made when there has never been one; its `fault` says what is wrong."""
     try:
         seal = Seal(Keyring.find(config.state_dir), "authority")
     except NoKey as error:
@@ -65,19 +81,23 @@ def open_authority(config: StoreConfig) -> Authority:
 
 
 def ensure_broker_identity(config: StoreConfig) -> BrokerIdentity:
-    """See that the broker can start: authority, its certificate, the list of revoked ones. Raises OSError.
+    """See that the broker can start: authority, its certificate, the list of revoked ones.
 
     Call it before each start of mosquitto. `fault` of what is returned is not fatal: it says what a person should mend.
     """
     authority = open_authority(config)
+    fault = authority.fault
     identity = BrokerIdentity.of(config.state_dir)
-    identity.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        identity.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refresh(authority, config, identity)
-    except AuthorityFault as error:
-        _stand_in(config, identity)
-        return BrokerIdentity.of(config.state_dir, str(error))
-    return BrokerIdentity.of(config.state_dir, authority.fault)
+    except (AuthorityFault, OSError) as error:
+        fault = fault or str(error)
+        try:
+            _stand_in(config, identity)
+        except OSError as full:
+            fault = f"{fault}; {full}"
+    return BrokerIdentity.of(config.state_dir, fault)
 
 
 def refresh(authority: Authority, config: StoreConfig, identity: BrokerIdentity, *, synced: bool = False) -> bool:
@@ -92,8 +112,8 @@ def refresh(authority: Authority, config: StoreConfig, identity: BrokerIdentity,
     names = names_of(config)
     server = book.server
     if server is not None and server.authority == book.current.fingerprint and set(names) <= set(server.names):
-        left = server.not_after - datetime.now(UTC)
-        too_long = synced and server.issued_at > datetime.now(UTC)
+        left = server.not_after - authority.now()
+        too_long = synced and server.issued_at > authority.now()
         if left > RENEW_LEFT and not too_long and _digest(identity.certificate) == server.digest:
             return False
     try:
@@ -126,22 +146,15 @@ def server_name(store: str) -> str:
 
 
 def reload_broker(run_dir: Path) -> bool:
-    """Let mosquitto read certificate and list of revoked ones again (SIGHUP); False when it does not run here."""
-    return _signalled(run_dir, signal.SIGHUP)
+    """Let mosquitto read its TLS files again (SIGHUP); False when no mosquitto runs here.
 
-
-def end_broker(run_dir: Path) -> bool:
-    """End mosquitto, so that its keeper starts it again: only so it forgets an authority. False: it does not run."""
-    return _signalled(run_dir, signal.SIGTERM)
-
-
-def _signalled(run_dir: Path, number: signal.Signals) -> bool:
-    """Send this to the process of ``broker.pid``, if that is a mosquitto: a number may have got another owner."""
+    The process of ``broker.pid`` is asked only if it is a mosquitto: a number may have got another owner.
+    """
     try:
         pid = int((run_dir / "broker.pid").read_text())
         if (Path("/proc") / str(pid) / "comm").read_text().strip() != "mosquitto":
             return False
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGHUP)
     except (OSError, ValueError):
         return False
     return True

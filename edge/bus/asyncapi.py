@@ -20,7 +20,7 @@ from pydantic.json_schema import models_json_schema
 
 from edge import __version__
 from edge.bus import topics
-from edge.bus.messages import facts, notices, prices, replies, requests, scans, statuses
+from edge.bus.messages import authority, facts, notices, prices, replies, requests, scans, statuses
 
 FILE = Path(__file__).parents[2] / "docs" / "asyncapi.json"
 
@@ -84,6 +84,15 @@ def _channels() -> list[Channel]:
             1,
             True,
             (notices.StoreNotices,),
+        ),
+        Channel(
+            "storeAuthority",
+            topics.store_subject("authority"),
+            "Who signs certificates in this store",
+            "receive",
+            1,
+            True,
+            (authority.StoreAuthority,),
         ),
     ]
     asked = [

@@ -10,7 +10,19 @@ import pytest
 from pydantic import BaseModel
 
 from edge.bus import asyncapi, envelope, frame, topics
-from edge.bus.messages import commands, facts, links, notices, prices, replies, requests, scans, signed, statuses
+from edge.bus.messages import (
+    authority,
+    commands,
+    facts,
+    links,
+    notices,
+    prices,
+    replies,
+    requests,
+    scans,
+    signed,
+    statuses,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 MESSAGES: dict[str, type[BaseModel]] = {
@@ -34,6 +46,8 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "hq.command": commands.Command,
     "hq.notice": notices.Notice,
     "store.notices": notices.StoreNotices,
+    "store.authority": authority.StoreAuthority,
+    "result.certificate.renew": authority.RenewedCertificate,
     **{f"command.{name}": row.parameters for name, row in commands.COMMANDS.items()},
     "bridge.status": links.BridgeStatus,
     "bridge.committed": links.Committed,
@@ -97,6 +111,7 @@ def test_published_schemas_are_valid_and_take_the_samples(channel: str) -> None:
             "deviceStatus": "device.status",
             "storePrices": "price.notice",
             "storeNotices": "store.notices",
+            "storeAuthority": "store.authority",
         }
         found = sample(names[channel])
     validator.validate(found)

@@ -285,6 +285,14 @@ class OverrideGrant(Message):
     code: SecondFactor = None
 
 
+class RenewCertificate(Message):
+    csr: str = Field(
+        min_length=1,
+        max_length=4_096,
+        description="PKCS #10 in PEM, by a P-256 key that the till has made itself; its subject is ignored",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """`secret`: its parameters hold a password; of a request that is refused, nothing of them is kept or shown."""
@@ -317,6 +325,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("person.log_in", PersonLogIn, "Log a person in at this lane.", secret=True),
         Operation("person.log_out", PersonLogOut, "Log out whose session the request carries."),
         Operation("override.grant", OverrideGrant, "A second person approves of one request.", secret=True),
+        Operation("certificate.renew", RenewCertificate, "A new certificate for this lane, before the old one ends."),
         Operation("help", Help, "The operations and their parameters as JSON Schema."),
     )
 }
