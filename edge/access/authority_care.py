@@ -106,7 +106,7 @@ class AuthorityCare:
         from edge.access.certificates import BadRequest
 
         lane = asked.lane
-        if self.authority.newest(lane) is None:
+        if self.authority.newest(lane) is None and await asyncio.to_thread(self._still_none, lane):
             raise ProblemError(Code.NOT_YOURS, f"lane {lane} has no certificate that could be renewed: enrol the till")
         recent = self._renewals.setdefault(lane, deque(maxlen=RENEWALS))
         now = self._loop.time()
@@ -127,6 +127,10 @@ class AuthorityCare:
             certificate=issued.pem, trusted=self.authority.trusted(), not_after=_utc(issued.not_after)
         )
         return result.model_dump()
+
+    def _still_none(self, lane: str) -> bool:
+        self.authority.refresh_if_changed()
+        return self.authority.newest(lane) is None
 
     async def revoke_lane(self, lane: str, why: str, *, person: str | None = None) -> int:
         """Make every certificate of this lane worthless, at once; how many there were. Raises ProblemError.

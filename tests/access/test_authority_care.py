@@ -1,0 +1,73 @@
+"""The authority at work in a running store: mosquitto, edge, tills with certificates."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from edge.access.broker_identity import BrokerIdentity
+from edge.commands.desk import ask
+from tests.access.keys import csr, lane_key, text_of, verified
+from tests.access.store_rig import entered, tls_store
+from tests.faults.store_rig import until
+
+
+async def test_a_lane_renews_its_certificate_on_the_bus(tmp_path: Path) -> None:
+    async with tls_store(tmp_path) as store:
+        till = store.till("3")
+        async with entered(till) as client:
+            key = lane_key()
+            reply = await till.ask(client, "certificate.renew", {"csr": csr(key).decode()})
+            assert reply["ok"], reply
+            fresh = reply["result"]
+            said = verified(tmp_path, fresh["certificate"], trusted=fresh["trusted"], purpose="sslclient")
+            assert said == "OK"
+            assert "Subject: CN=3" in text_of(fresh["certificate"])
+            again = await till.ask(client, "certificate.renew", {"csr": csr(key).decode()})
+            assert again["result"]["certificate"] == fresh["certificate"]
+            till.key, till.chain = key, fresh["certificate"]
+            assert till.reaches() == "let in"
+            # Nobody needs more than a few a day; what is asked for again and again is refused, and nothing else is.
+            for _ in range(4):
+                reply = await till.ask(client, "certificate.renew", {"csr": csr(lane_key()).decode()})
+                assert reply["ok"], reply
+            refused = await till.ask(client, "certificate.renew", {"csr": csr(lane_key()).decode()})
+            assert refused["problem"]["code"] == "too_fast"
+            assert (await till.ask(client, "help", {}))["ok"]
+
+
+async def test_a_rotation_loses_nobody_and_interrupts_nothing(tmp_path: Path) -> None:
+    async with tls_store(tmp_path) as store:
+        config, till, asleep = store.running.config, store.till("1"), store.till("2")
+        broker, edge = store.running.pid("broker"), store.running.pid("edge")
+        async with entered(till) as client:
+            before = store.authority.fingerprint
+            await until(till.told, "store/authority")
+            assert till.told()[-1]["fingerprint"] == before
+            made = (await ask(config, "authority.rotate", {}, 20))["fingerprint"]
+            await until(lambda: till.told()[-1]["fingerprint"] == made, "the new authority is told")
+            told = till.told()[-1]
+            assert told["former"] == before
+            # It believes the new one because the old one has signed it; both are in what it was told.
+            await asyncio.to_thread(store.authority.refresh)
+            certificate = BrokerIdentity.of(config.state_dir).certificate
+            await until(
+                lambda: verified(tmp_path, certificate.read_text(), trusted=store.authority.book.current.certificate,
+                                 purpose="sslserver") == "OK",
+                "the broker's certificate is by the new authority",
+            )  # fmt: skip
+            # Who knows only the old authority still gets in, and believes the broker.
+            assert asleep.reaches() == "let in"
+            shown = await ask(config, "authority.show", {}, 20)
+            assert {row["lane"]: row["authority"] for row in shown["lanes"]} == {"1": "former", "2": "former"}
+            key = lane_key()
+            fresh = (await till.ask(client, "certificate.renew", {"csr": csr(key).decode()}))["result"]
+            till.key, till.chain, till.trusted = key, fresh["certificate"], fresh["trusted"]
+            assert till.reaches() == "let in"
+            shown = await ask(config, "authority.show", {}, 20)
+            assert {row["lane"]: row["authority"] for row in shown["lanes"]} == {"1": "current", "2": "former"}
+            dropped = await ask(config, "authority.drop", {}, 20)
+            assert dropped == {"fingerprint": before, "lanes": ["2"]}
+            await until(lambda: asleep.reaches() != "let in", "what the former authority signed counts no more")
+            assert till.reaches() == "let in"
+        assert (store.running.pid("broker"), store.running.pid("edge")) == (broker, edge), "nothing was started again"
