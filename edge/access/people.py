@@ -20,7 +20,7 @@ from edge.access.audit import Audit
 from edge.access.lockout import LOCKOUT_SCHEMA, Lockout
 from edge.access.passwords import TooBusy
 from edge.access.places import BOX, lane_of
-from edge.access.proving import BUSY_MS, Proving
+from edge.access.proving import BUSY_MS, Proving, step_of
 from edge.access.register import REGISTER_SCHEMA, App, Kept, Register
 from edge.access.roles import ROLES, Person, Right, Role
 from edge.access.sessions import SESSIONS_SCHEMA, Sessions
@@ -55,6 +55,7 @@ class People:
     ) -> None:
         self._store = store
         self._audit = audit
+        self._clock = clock
         self._names = tuple(names)
         self.now_s = now_s
         self._pending: dict[str, tuple[bytes, float]] = {}
@@ -222,7 +223,7 @@ class People:
             if until_s < self.now_s():
                 raise ProblemError(Code.EXPIRED, "it took too long; begin again and scan the new code")
             app = App(secret=base64.b64encode(secret).decode())
-            step = await self.proving.hasher.run(partial(self.proving.step_of, app, code))
+            step = await self.proving.hasher.run(partial(step_of, app, code, self._clock.now()))
             if step is None:
                 hint = "not a code of this app now; where a clock is wrong, give two codes, one after the other"
                 raise ProblemError(Code.LOG_IN_REFUSED, hint)

@@ -23,7 +23,7 @@ from edge.access.register import App, Kept, Register
 from edge.access.roles import Person
 from edge.bus.messages.facts import AuditAction
 from edge.bus.messages.replies import Code, ProblemError
-from edge.journal.clock import Clock, ClockTrust
+from edge.journal.clock import Clock, ClockTrust, Stamp
 from edge.supervisor import Background
 
 REFUSED = "person, password or code is wrong"
@@ -81,7 +81,7 @@ class Proving:
             raise ProblemError(Code.TOO_FAST, "after wrong tries there is a pause", retry_after_ms=wait_ms)
         kept = self._register.get(id_)
         try:
-            good = await self.hasher.run(partial(self._check, kept, password, code))
+            good = await self.hasher.run(partial(_check, kept, password, code, self._clock.now()))
         except TooBusy:
             raise ProblemError(Code.TOO_FAST, "too many log in at once", retry_after_ms=BUSY_MS) from None
         if good is None or kept is None:
@@ -90,37 +90,6 @@ class Proving:
         self._register.keep_soon(self._lockout.succeeded(id_, place))
         self._leave(id_, kept, good, place)
         return Person(id_, kept.name, kept.role)
-
-    def _check(self, kept: Kept | None, password: str, code: str) -> _Good | None:
-        """What the proof leaves behind; None when it is none. On the thread for passwords.
-
-        How long it takes depends on what was typed, not on who there is or what of it is right.
-        """
-        short = password[: passwords.LONGEST + 1]
-        fits = passwords.fits(short, kept.password if kept is not None else None)
-        second = self._second(kept, code)
-        if not fits or second is None or kept is None or not kept.active or len(password) > passwords.LONGEST:
-            return None
-        again = passwords.hashed(password) if passwords.outdated(kept.password) else None
-        return replace(second, password=again)
-
-    def _second(self, kept: Kept | None, code: str) -> _Good | None:
-        """What the second factor leaves behind; None when it is missing or wrong."""
-        app = kept.app if kept is not None else None
-        if recovery.looks_like_one(code):
-            salt = (kept.recovery_salt if kept is not None else None) or "00" * passwords.SALT_BYTES
-            hashes = kept.recovery_hashes if kept is not None else ()
-            left = recovery.RecoveryCodes(salt, hashes).without(code)
-            return _Good() if app is None else _Good(recovery=left) if left is not None else None
-        step = self.step_of(app or _NOBODYS_APP, code)
-        return _Good() if app is None else _Good(step=step) if step is not None else None
-
-    def step_of(self, app: App, code: str) -> int | None:
-        """The step for which `code` is good, if it is. Not for the event loop."""
-        now = self._clock.now()
-        wall_s = (now.offset_ms + now.mono_ms) / 1000
-        trusted = now.trust is not ClockTrust.UNKNOWN
-        return totp.accepted(base64.b64decode(app.secret), code, wall_s, app.last_step, trusted=trusted)
 
     def _leave(self, id_: str, kept: Kept, good: _Good, place: str) -> None:
         if good.password is not None:
@@ -140,3 +109,36 @@ class Proving:
         self._audit.record(AuditAction.PERSON_LOGGED_IN, "refused", person=id_, role=role, lane=lane)
         if (wait_s := self._lockout.wait_s(id_, place)) > 0:
             self._audit.record(AuditAction.PERSON_LOCKED, "refused", subject=id_, lane=lane, detail=f"{wait_s:.0f} s")
+
+
+def _check(kept: Kept | None, password: str, code: str, now: Stamp) -> _Good | None:
+    """What the proof leaves behind; None when it is none. On the thread for passwords.
+
+    How long it takes depends on what was typed, not on who there is or what of it is right.
+    """
+    short = password[: passwords.LONGEST + 1]
+    fits = passwords.fits(short, kept.password if kept is not None else None)
+    second = _second(kept, code, now)
+    if not fits or second is None or kept is None or not kept.active or len(password) > passwords.LONGEST:
+        return None
+    again = passwords.hashed(password) if passwords.outdated(kept.password) else None
+    return replace(second, password=again)
+
+
+def _second(kept: Kept | None, code: str, now: Stamp) -> _Good | None:
+    """What the second factor leaves behind; None when it is missing or wrong."""
+    app = kept.app if kept is not None else None
+    if recovery.looks_like_one(code):
+        salt = (kept.recovery_salt if kept is not None else None) or "00" * passwords.SALT_BYTES
+        hashes = kept.recovery_hashes if kept is not None else ()
+        left = recovery.RecoveryCodes(salt, hashes).without(code)
+        return _Good() if app is None else _Good(recovery=left) if left is not None else None
+    step = step_of(app or _NOBODYS_APP, code, now)
+    return _Good() if app is None else _Good(step=step) if step is not None else None
+
+
+def step_of(app: App, code: str, now: Stamp) -> int | None:
+    """The step for which `code` is good, if it is. Not for the event loop."""
+    wall_s = (now.offset_ms + now.mono_ms) / 1000
+    trusted = now.trust is not ClockTrust.UNKNOWN
+    return totp.accepted(base64.b64decode(app.secret), code, wall_s, app.last_step, trusted=trusted)

@@ -276,19 +276,42 @@ def _fields(payload: bytes) -> dict[str, Any]:
     return fields
 
 
+_DEEPEST = 20
+
+
 def _without_secrets(topic: str, payload: bytes) -> bytes:
     """What of a refused request may be kept: no password, and no session that is still good."""
     name = topics.operation_of(topic)
     operation = OPERATIONS.get(name)
     if operation.secret if operation is not None else name.startswith(_SECRET_FAMILIES):
         return _NOT_KEPT
-    return _SECRET_FIELD.sub(rb'\1"..."', payload)
+    if _SECRET_FIELD.search(payload) is None:
+        return payload
+    try:
+        return orjson.dumps(_blanked(orjson.loads(payload)))
+    except orjson.JSONDecodeError:
+        return _SECRET_FIELD.sub(rb'\1"..."', payload)
+
+
+def _blanked(value: Any, deeper: int = _DEEPEST) -> Any:
+    """The same without what stands in secret fields; what lies too deep goes whole."""
+    if isinstance(value, (dict, list)) and not deeper:
+        return "..."
+    if isinstance(value, dict):
+        return {
+            key: "..." if key.lower() in _SECRET_FIELDS else _blanked(item, deeper - 1) for key, item in value.items()
+        }
+    return [_blanked(item, deeper - 1) for item in value] if isinstance(value, list) else value
 
 
 _SECRET_FAMILIES = ("person", "override")
 """An operation that is misspelt may still hold a password."""
 _NOT_KEPT = b"(not kept: it may hold a password)"
-_SECRET_FIELD = re.compile(rb'("(?:session|grant|password|pin)"\s*:\s*)"(?:[^"\\]|\\.)*"?', re.IGNORECASE)
+_SECRET_FIELDS = frozenset({"session", "grant", "password", "pin"})
+_SECRET_FIELD = re.compile(
+    rb'("(?:session|grant|password|pin)"\s*:\s*)(?:"(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|[^,}\]]*)', re.IGNORECASE
+)
+"""The same in what is no JSON; up to the end of its value, as far as that can be told."""
 
 
 def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
