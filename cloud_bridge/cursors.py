@@ -53,6 +53,10 @@ CREATE TABLE IF NOT EXISTS budget (
     floor_left REAL NOT NULL,
     at_s REAL NOT NULL          -- seconds since 1970 by the wall clock
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS statement (   -- of the keys that HQ's receivers speak with, as HQ signed it
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    signed TEXT NOT NULL
+) STRICT;
 """
 
 
@@ -119,6 +123,16 @@ class Cursors:
         rows = list(await self._db.execute_fetchall("SELECT kind, left_over, floor_left, at_s FROM budget"))
         away_s = min((time.time() - float(row[3]) for row in rows), default=0.0)
         return {str(row[0]): (float(row[1]), float(row[2])) for row in rows}, max(0.0, away_s)
+
+    async def statement(self) -> str | None:
+        """HQ's last statement of the keys that its receivers speak with, as JSON."""
+        rows = list(await self._db.execute_fetchall("SELECT signed FROM statement"))
+        return str(rows[0][0]) if rows else None
+
+    async def keep_statement(self, signed: str) -> None:
+        """Remember it."""
+        await self._db.execute("INSERT OR REPLACE INTO statement VALUES (1, ?)", (signed,))
+        await self._db.commit()
 
     async def positions(self) -> dict[str, tuple[str, int]]:
         """Per downlink stream the epoch and the last sequence that edge has committed."""

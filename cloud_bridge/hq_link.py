@@ -9,11 +9,13 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from pydantic import ValidationError
 
 from cloud_bridge import policy
+from cloud_bridge.believing import Believing
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
 from cloud_bridge.link import Diagnosis
@@ -169,6 +171,8 @@ async def link_up(
         """A connection on which nothing gets through is no link, whatever it says of itself."""
         if stuck := uplink.hindrance.stuck:
             report.say("cloud", stuck)
+        elif believing.trouble:
+            report.say("online", believing.trouble)
         elif client.refused:
             names = ", ".join(f"{one.topic_filter} ({one.reason})" for one in client.refused)
             report.say("online", f"the cloud broker does not let us read {names}: nothing of HQ's comes down there")
@@ -192,6 +196,16 @@ async def link_up(
         give_up=client.give_up,
         wire=cloud.wire,
     )
+    believing = Believing(
+        store=store,
+        main_keys=lambda: cloud.price_key,
+        proof=cloud.confirm_proof,
+        cursors=cursors,
+        ask=downlink.ask_what_is_confirmed,
+        wall_now=lambda: datetime.now(UTC),
+        on_change=lambda: changed(),  # noqa: PLW0108 (defined further down)
+    )
+    await believing.load()
     salvaged = Salvaged(
         store=store,
         tail=tail,
@@ -229,11 +243,20 @@ async def link_up(
     bus.on_connect.append(lambda _: outages.report_again())
 
     def on_confirmed(message: Message) -> None:
-        if not salvaged.hears(message):
-            uplink.on_confirmed(message)
+        told = believing.believed(message, "confirmed")
+        if told is not None and not salvaged.hears(told):
+            uplink.on_confirmed(told)
+
+    def on_down(message: Message) -> None:
+        if topics.last_level(message.topic) == topics.OFFER_LEVEL:
+            told = believing.believed(message, "offer")
+            if told is None:
+                return
+            message = told
+        downlink.on_down(message)
 
     client.on_message(topics.confirmed(store), meter.hears(on_confirmed))
-    client.on_message(topics.down_any(store), meter.hears(downlink.on_down))
+    client.on_message(topics.down_any(store), meter.hears(on_down))
     for name in cloud.groups:
         client.on_message(topics.group_down_any(name), meter.hears(downlink.on_down))
 

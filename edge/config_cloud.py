@@ -7,7 +7,7 @@ import binascii
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from edge.config_terms import Id, Port, Section
 
@@ -28,6 +28,10 @@ def _32_bytes(what: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 HqKey = Annotated[str, _32_bytes("an Ed25519 public key: 32 bytes in base64, as `tillgate hq keygen` prints it")]
@@ -99,7 +103,13 @@ class Cloud(Section):
     link: Literal["fibre", "lte"] = "fibre"
     budget: CloudBudget = CloudBudget()
     groups: tuple[Id, ...] = ()
-    price_key: HqKey | None = Field(default=None, description="HQ's Ed25519 public key for all it sends, base64")
+    price_key: Annotated[tuple[HqKey, ...], BeforeValidator(_one_or_more)] = Field(
+        default=(), description="HQ's Ed25519 public key for all it sends, base64; several while one is replaced"
+    )
+    confirm_proof: Literal["learn", "always", "never"] = Field(
+        default="learn",
+        description="learn: from HQ's first statement of confirm keys on, only what they signed is believed",
+    )
     probes: tuple[str, ...] = Field(
         default=(), description="host:port pairs on the internet, asked only to tell 'wan' from 'cloud' when it fails"
     )

@@ -167,7 +167,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     printing = Printing(registry, store, report, clock)
     displays = Displays(registry, config.store.currency)
     drawers = CashDrawers(registry, store, report, clock)
-    price_key, groups = (config.cloud.price_key, config.cloud.groups) if config.cloud else (None, ())
+    price_key, groups = (config.cloud.price_key, config.cloud.groups) if config.cloud else ((), ())
     believed = Believed(price_key, config.store.id, groups)
     prices = Prices(store, config.store.zone, believed, publish, report)
     commands = Commands(store, clock, believed, report)

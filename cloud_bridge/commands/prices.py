@@ -39,6 +39,20 @@ def add(parts: SubParsers) -> None:
     keygen.add_argument("file", type=Path, metavar="FILE", help="where the secret key goes (mode 0600)")
     keygen.set_defaults(run=_keygen)
 
+    confirm = parts.add_parser(
+        "confirm-key",
+        help="make the key that receivers sign confirmations with, and the main key's statement of it",
+        description="Makes a key for the receivers in FILE and, signed by the main key, the statement in FILE.statement"
+        " that it speaks for HQ. Do it where the main key is kept, and bring both files to the receivers. It takes the"
+        " place of every earlier confirm key; name those that go on with --beside. FILE that is there already is kept,"
+        " and stated anew.",
+    )
+    confirm.add_argument("file", type=Path, metavar="FILE", help="where the confirm key goes (mode 0600)")
+    confirm.add_argument("--key", type=Path, required=True, metavar="FILE", help="the main key: `tillgate hq keygen`")
+    confirm.add_argument("--days", type=int, default=400, help="how long it may speak (default 400)")
+    confirm.add_argument("--beside", action="append", default=[], metavar="KEY", help="a public key that goes on too")
+    confirm.set_defaults(run=_confirm_key)
+
     prices = parts.add_parser("prices", help="price versions").add_subparsers(metavar="COMMAND", required=True)
     publish = prices.add_parser(
         "publish",
@@ -69,6 +83,20 @@ def _keygen(arguments: argparse.Namespace) -> int:
         print(keys.make(arguments.file))
     except keys.BadKey as error:
         return complain(str(error))
+    return 0
+
+
+def _confirm_key(arguments: argparse.Namespace) -> int:
+    from cloud_bridge.hq import keys, voice
+
+    try:
+        main = keys.load(arguments.key)
+        public = keys.public(keys.load(arguments.file)) if arguments.file.exists() else keys.make(arguments.file)
+        statement = voice.state(main, (public, *arguments.beside), arguments.days)
+        voice.statement_file(arguments.file).write_text(statement.model_dump_json() + "\n", encoding="utf-8")
+    except (keys.BadKey, OSError, ValueError) as error:
+        return complain(str(error))
+    print(public)
     return 0
 
 

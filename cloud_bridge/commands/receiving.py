@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_bridge.commands.at_hq import (
@@ -41,6 +42,12 @@ def add(parts: SubParsers) -> None:
         help="hq (default): all receivers share one subscription, $share/hq/...; none (default with --protocol 3.1.1):"
         " each gets everything, for brokers without shared subscriptions: run one, and at most one more as a spare",
     )
+    receive.add_argument(
+        "--confirm-key",
+        type=Path,
+        metavar="FILE",
+        help="sign confirmations and offers, from `tillgate hq confirm-key`; the same for all receivers",
+    )
     receive.add_argument("--metrics-port", type=int, metavar="PORT", help="let Prometheus scrape on this port")
     receive.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="default 127.0.0.1")
     receive.set_defaults(run=_receive)
@@ -54,6 +61,7 @@ def _receive(arguments: argparse.Namespace) -> int:
 
 async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> int:
     from cloud_bridge.hq.receiver import Receiver
+    from cloud_bridge.hq.voice import Voice
     from cloud_bridge.pace import Budget
     from edge.supervisor import keep_running
 
@@ -65,13 +73,14 @@ async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> 
 
     try:
         client = client_of(arguments)
+        voice = Voice.load(arguments.confirm_key) if arguments.confirm_key else None
     except ValueError as error:
         return complain(str(error))
     # $share is no part of MQTT 3.1.1: a broker that does not know it takes it for a topic, on which nothing ever comes.
     shared = (arguments.share or ("hq" if arguments.protocol == "5" else "none")) == "hq"
     limits = PROFILES[arguments.profile] if arguments.profile else None
     budget = Budget(limits.publishes_per_s, limits.bytes_per_s) if limits else None
-    receiver = Receiver(engine, client, shared=shared, budget=budget)
+    receiver = Receiver(engine, client, shared=shared, budget=budget, voice=voice)
     client.on_connect.append(lambda _: _warn_of_sharing(client) if shared else None)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,6 +88,8 @@ async def _receive_until_told(arguments: argparse.Namespace, engine: Engine) -> 
     async with client, asyncio.TaskGroup() as group:
         running = group.create_task(keep_running("receiver", receiver.run), name="receiver")
         logging.getLogger("hq").info("receiving from %s into %s", client.address, engine.url.render_as_string())
+        if voice is not None:
+            logging.getLogger("hq").info("confirmations are signed; the confirm key is good until %s", voice.not_after)
         tasks = [running]
         if arguments.metrics_port is not None:
             from cloud_bridge.metrics import ReceiverMetrics

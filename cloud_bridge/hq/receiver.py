@@ -29,6 +29,7 @@ from cloud_bridge.hq.replay import Replays
 from cloud_bridge.hq.schema import AWAY
 from cloud_bridge.hq.statuses import STATUS_TOPIC_LEVEL, Statuses
 from cloud_bridge.hq.turns import Turns
+from cloud_bridge.hq.voice import Voice
 from cloud_bridge.pace import Budget
 from edge.bus import topics
 from edge.bus.client import BusError, Client, Message
@@ -64,10 +65,19 @@ class _Work:
 class Receiver:
     """Receives on `client`, which the caller enters, into the database behind `engine`.
 
-    `shared`: this receiver and its like share the stores' messages among them; else it gets all of them.
+    `shared`: this receiver and its like share the stores' messages among them; else it gets all of them. `voice` signs
+    confirmations and offers, so that no cloud broker can make them up.
     """
 
-    def __init__(self, engine: Engine, client: Client, *, shared: bool = True, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        client: Client,
+        *,
+        shared: bool = True,
+        budget: Budget | None = None,
+        voice: Voice | None = None,
+    ) -> None:
         self.recorded = 0
         """Messages recorded since the start."""
         self._recorder = Recorder(engine)
@@ -79,7 +89,10 @@ class Receiver:
         self._to_tell: Outcome = {}
         self._told_something = asyncio.Event()
         self._turns = Turns(budget)
-        self._replays = Replays(engine, client, self._tell_store, self._turns)
+        self._voice = voice
+        self._to_meet: set[str] = set()
+        """Stores that have asked and are to be shown whose key the voice is."""
+        self._replays = Replays(engine, client, self._tell_store, self._turns, voice)
         client.on_message(topics.HQ_UP_SHARED if shared else topics.HQ_UP_ANY, self._on_up)
 
     def _on_up(self, message: Message) -> None:
@@ -151,9 +164,12 @@ class Receiver:
         for (store, epoch), told in outcome.items():
             hashes = {name: digest.hex()[:TOLD_HASH_DIGITS] for name, digest in told.hashes.items() if digest}
             message = Confirmed(epoch=epoch, confirmed=told.confirmed, hashes=hashes, rejected=told.rejected)
-            self._client.publish_soon(
-                topics.confirmed(store), message.model_dump_json().encode(), expiry_s=60, on_done=_note_failure
-            )
+            if self._voice is None:
+                payload = message.model_dump_json().encode()
+            else:
+                payload = self._voice.say(store, "confirmed", message, introduce=store in self._to_meet)
+                self._to_meet.discard(store)
+            self._client.publish_soon(topics.confirmed(store), payload, expiry_s=60, on_done=_note_failure)
 
     # -- what stores miss ----------------------------------------------------------------------------------------------
 
@@ -172,6 +188,8 @@ class Receiver:
         self._replays.put(need)
 
     async def _tell_store(self, need: Need) -> None:
+        if self._voice is not None:
+            self._to_meet.add(need.store)
         found = await asyncio.to_thread(self._recorder.confirmed, need.store, need.journal)
         self._tell(found or {(need.store, ""): Told()})
 

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from cloud_bridge.hq.downlog import Downlog
 from cloud_bridge.hq.schema import AWAY
 from cloud_bridge.hq.turns import Turns
+from cloud_bridge.hq.voice import Voice
 from cloud_bridge.pace import Bucket
 from edge.bus import topics
 from edge.bus.client import BusError, Client
@@ -40,8 +41,14 @@ class Replays:
     """Takes questions (`put`), answers them (`run`) in its `turns`. `greet(need)` tells a store what HQ has of it."""
 
     def __init__(
-        self, engine: Engine, client: Client, greet: Callable[[Need], Awaitable[None]], turns: Turns | None = None
+        self,
+        engine: Engine,
+        client: Client,
+        greet: Callable[[Need], Awaitable[None]],
+        turns: Turns | None = None,
+        voice: Voice | None = None,
     ) -> None:
+        self._voice = voice
         self._log = Downlog(engine)
         self._client = client
         self._greet = greet
@@ -88,7 +95,10 @@ class Replays:
         with contextlib.suppress(*AWAY, BusError):  # the store asks again
             windows = await asyncio.to_thread(self._log.windows, need)
             offer = Offer(ask=need.ask, streams={window.key: window.offered for window in windows})
-            told = offer.model_dump_json().encode()
+            if self._voice is None:
+                told = offer.model_dump_json().encode()
+            else:
+                told = self._voice.say(need.store, "offer", offer, introduce=True)
             await self._turns.wait(len(told))
             await self._client.publish(topics.down_offer(need.store), told, expiry_s=OFFER_EXPIRY_S)
             for window in windows:

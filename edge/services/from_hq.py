@@ -13,8 +13,6 @@ Source: design page "Journal, bridge, HQ" (downlink).
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from edge.bus.messages.links import Committed
 from edge.bus.messages.prices import PRICES_STREAM
 from edge.bus.messages.replies import Code
 from edge.bus.messages.signed import Addressed, Signed
+from edge.bus.signatures import signed_by_one_of
 from edge.card_numbers import in_payload
 from edge.journal.store import StorageFull, StoreFaulted
 from edge.services.quarantine import Quarantine
@@ -122,8 +121,8 @@ class FromHq:
 class Believed:
     """Tells what is HQ's own word to this store."""
 
-    def __init__(self, public_key: str | None, store_id: str, groups: Iterable[str]) -> None:
-        self._public_key = public_key
+    def __init__(self, public_keys: Iterable[str], store_id: str, groups: Iterable[str]) -> None:
+        self._public_keys = tuple(public_keys)
         self._store_id = store_id
         self._groups = frozenset(groups)
 
@@ -138,16 +137,10 @@ class Believed:
 
     def check(self, text: str, signature: str) -> None:
         """NotTaken unless HQ's key signed `text`."""
-        if self._public_key is None:
+        if not self._public_keys:
             raise NotTaken(Refusal.NO_KEY, "this store has no [cloud] price_key: nothing of HQ's can be believed")
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-        try:
-            key = Ed25519PublicKey.from_public_bytes(base64.b64decode(self._public_key, validate=True))
-            key.verify(base64.b64decode(signature, validate=True), text.encode())
-        except (InvalidSignature, binascii.Error, ValueError):
-            raise NotTaken(Refusal.BAD_SIGNATURE, "it is not signed by HQ's key") from None
+        if not signed_by_one_of(self._public_keys, text, signature):
+            raise NotTaken(Refusal.BAD_SIGNATURE, "it is not signed by HQ's key")
 
     def speaks_to_us(self, signed: Addressed, came_for: str | None) -> None:
         """NotTaken unless `signed` is for this store, or for a group of this store and `came_for` that group."""

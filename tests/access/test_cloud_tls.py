@@ -23,7 +23,7 @@ from edge.cli import main
 from edge.config import BadConfig
 from edge.config_cloud import Cloud
 from tests.access.maker import Authority
-from tests.cloud_bridge.conftest import Configure, configure  # noqa: F401 (a fixture)
+from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import QUICK, Mosquitto, until
 
 
@@ -197,7 +197,7 @@ def test_alpn_by_profile_on_443(more: dict[str, object], alpn: str | None, writt
         ('key = "store.key"', "without its certificate"),
     ],
 )
-async def test_what_cannot_be_right_is_said(lines: str, word: str, configure: Configure) -> None:  # noqa: F811
+async def test_what_cannot_be_right_is_said(lines: str, word: str, configure: Configure) -> None:
     with pytest.raises(BadConfig, match=word):
         configure(8883, f"[cloud.tls]\n{lines}\n")
 

@@ -15,7 +15,7 @@ from edge.bus.address import Address, TlsFiles
 from edge.bus.client import Client, Disconnected, Message
 from edge.bus.messages.facts import FactClass
 from tests.access.maker import Authority
-from tests.cloud_bridge.conftest import Configure, configure, hq_file  # noqa: F401 (fixtures)
+from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import QUICK, Edge, Mosquitto, a_bridge, a_port, a_receiver, at_hq, in_journal, until
 from tests.edge.bus_rig import Proxy
 
@@ -90,8 +90,8 @@ async def test_what_is_sent_comes_whole(web: tuple[WebBroker, TlsFiles | None], 
 
 async def test_a_drain_to_hq_over_websockets_through_cuts(
     web: tuple[WebBroker, TlsFiles | None],
-    hq_file: Engine,  # noqa: F811
-    configure: Configure,  # noqa: F811
+    hq_file: Engine,
+    configure: Configure,
 ) -> None:
     """The bridge in a store, its broker killed in the middle: everything arrives, once and unchanged."""
     broker, tls = web

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, select, text
 
 from cloud_bridge.daemon import serve
 from cloud_bridge.hq.receiver import Receiver
+from cloud_bridge.hq.voice import Voice
 from edge.bus import envelope, frame, topics
 from edge.bus.client import Address, Backoff, Client, Message
 from edge.bus.messages.facts import FactClass
@@ -201,7 +202,14 @@ class BridgeProcess:
 
 @contextlib.asynccontextmanager
 async def a_receiver(
-    engine: Engine, port: int, name: str = "hq", *, host: str = "127.0.0.1", protocol: str = "5", share: str = "hq"
+    engine: Engine,
+    port: int,
+    name: str = "hq",
+    *,
+    host: str = "127.0.0.1",
+    protocol: str = "5",
+    share: str = "hq",
+    voice: Voice | None = None,
 ) -> AsyncIterator[Receiver]:
     client = Client(
         Address(host=host, port=port),
@@ -211,7 +219,7 @@ async def a_receiver(
         receive_maximum=100,
         backoff=QUICK,
     )
-    receiver = Receiver(engine, client, shared=share == "hq")
+    receiver = Receiver(engine, client, shared=share == "hq", voice=voice)
     async with client:
         task = asyncio.create_task(receiver.run(), name=name)
         await client.wait_connected()

@@ -67,7 +67,7 @@ class Pen:
         self.public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         self.store = store
         self.published: list[tuple[str, Any]] = []
-        self.believed = Believed(self.public, "S1", groups)
+        self.believed = Believed([self.public], "S1", groups)
         self.desk = FromHq(self.publish, Quarantine(store))
         self.seq = 0
 

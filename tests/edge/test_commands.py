@@ -210,7 +210,7 @@ async def test_nobody_else_can_command_and_a_flood_of_forgeries_stays_small(
 
 
 async def test_without_a_key_nothing_is_believed(one: Gateway) -> None:
-    one.pen.believed._public_key = None
+    one.pen.believed._public_keys = ()
     async with one.alive():
         assert not (await one.pen.send("commands", one.command("status.report")))["ok"]
         assert (await one.finished(1))[0]["problem"]["code"] == "no_key"
@@ -305,7 +305,7 @@ async def effect(id_, parameters):
 async def main():
     clock = Clock()
     store = await Store.open(Path(sys.argv[1]), "S1", clock=clock, schemas=[("commands-1", COMMANDS_SCHEMA)])
-    commands = Commands(store, clock, Believed(None, "S1", ()), Reporter(store, "S1"))
+    commands = Commands(store, clock, Believed((), "S1", ()), Reporter(store, "S1"))
     commands.serve({"device.test": effect})
     await commands.load()
     await commands.run()

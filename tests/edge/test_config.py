@@ -113,7 +113,7 @@ def test_every_relative_path_is_beside_the_file(tmp_path: Path) -> None:
         (('id = "S1"', 'id = "S1"\n[bus]\nport = 99999'), "store.toml:4: bus.port: "),
         (
             ('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nprice_key = "abc"'),
-            "store.toml:5: cloud.price_key: not an Ed",
+            "store.toml:5: cloud.price_key[0]: not an Ed",
         ),
         (('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nprofile = "bunny"'), "store.toml:5: cloud.profile: "),
         (('id = "S1"', 'id = "S1"\n[cloud]\nhost = "h"\nwire = "single"'), "store.toml:5: cloud.wire: single events"),

@@ -46,7 +46,7 @@ class Store1:
         self.store = store
         self.published: list[tuple[str, Any]] = []
         public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
-        believed = Believed(public, "S1", ["north"])
+        believed = Believed([public], "S1", ["north"])
         self.prices = Prices(store, BERLIN, believed, self.publish, Reporter(store, "S1"))
         self.desk = FromHq(self.publish, Quarantine(store))
         self.desk.serve("prices", self.prices.take)
@@ -169,7 +169,7 @@ async def test_it_waits_for_its_local_time_and_survives_a_restart(one: Store1, t
     soon = datetime.now(UTC).astimezone(BERLIN) + timedelta(seconds=2)
     assert all(await one.version("v2", soon.replace(tzinfo=None).isoformat(), [{**ITEMS[0], "price_minor": 139}]))
     assert (await one.look_up("4006381333931"))["price_minor"] == 129
-    reborn = Prices(one.store, BERLIN, Believed(None, "S1", ()), one.publish, Reporter(one.store, "S1"))
+    reborn = Prices(one.store, BERLIN, Believed((), "S1", ()), one.publish, Reporter(one.store, "S1"))
     await reborn.load()
     assert reborn.active == "v1"
     await one.active("v2")
