@@ -23,6 +23,7 @@ from edge.access.audit import Audit
 from edge.access.authority_care import AuthorityCare
 from edge.access.authority_desk import AuthorityDesk
 from edge.access.broker_identity import open_authority
+from edge.access.master_keys import MasterKeys
 from edge.access.people import PEOPLE_SCHEMA, People
 from edge.bus import topics
 from edge.bus.address import Address
@@ -46,6 +47,7 @@ from edge.devices.displays import Displays
 from edge.devices.lane_cards import LANE_CARDS_SCHEMA, LaneCards
 from edge.devices.leases import LEASES_SCHEMA, Leases
 from edge.devices.places import PLACES_SCHEMA, Places
+from edge.devices.print_ledger import PLACE as PRINTED
 from edge.devices.printing import PRINTING_SCHEMAS, Printing
 from edge.devices.registry import Registry
 from edge.devices.scanning import Scanning
@@ -69,7 +71,7 @@ from edge.services.price_staging import PRICES_SCHEMA
 from edge.services.prices import Prices
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies
-from edge.services.requests import REQUESTS_SCHEMAS, Router, forget_old_answers
+from edge.services.requests import ANSWERS, REQUESTS_SCHEMAS, Router, forget_old_answers
 from edge.services.status import StatusBoard, stopped
 from edge.services.technician import TechnicianDesk
 from edge.services.warnings import Warnings
@@ -104,6 +106,10 @@ SCHEMAS = (
     ("people-1", PEOPLE_SCHEMA),
 )
 """The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
+
+
+SEALED = (PRINTED, ANSWERS)
+"""What is sealed in ``store.db`` beside the journal and the quarantine."""
 
 
 async def serve(config: StoreConfig, stop: asyncio.Event) -> int:
@@ -191,6 +197,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         warnings=warnings.shown,
     )
     warnings.on_change.append(status.changed)
+    master_keys = MasterKeys(store, warnings, SEALED)
     people = People(store, Seal(_keyring(config, warnings), "people"), audit, clock, names=_names(config))
     at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
     authority = await asyncio.to_thread(open_authority, config)
@@ -251,6 +258,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("notices", notices.run, expected=(NotStored,)), name="notices"),
             group.create_task(keep_running("status", status.run), name="status"),
             group.create_task(keep_running("store authority", authority_care.run), name="store authority"),
+            group.create_task(
+                keep_running("sealing anew", master_keys.run, expected=(NotStored,)), name="sealing anew"
+            ),
             group.create_task(
                 keep_running("journal trimming", partial(_trim, config, store, status, clock), expected=(NotStored,)),
                 name="trimming",

@@ -17,14 +17,21 @@ says: a small board wakes up in the past, and a ticket from last night must not 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from edge.journal import lifetime
+from edge.journal.sealing import Place
 from edge.journal.store import Statement, Store
+from edge.seal import Unsealable
 
 State = Literal["queued", "sending", "sent", "printed", "unknown", "failed", "expired", "cancelled"]
+
+log = logging.getLogger(__name__)
+
+PLACE = Place("print_jobs", ("lane", "job"), "content", "print")
 
 KEEP_DAYS = 7
 """How long an ended job can still be asked for or printed again."""
@@ -41,7 +48,7 @@ CREATE TABLE print_jobs (
     proven         INTEGER NOT NULL,     -- 1: the printer said so itself
     reason         TEXT    NOT NULL,     -- why it is not printed; empty otherwise
     digest         BLOB    NOT NULL,     -- of what the till sent: same job id and same digest is the same job
-    content        BLOB    NOT NULL,     -- the bytes for the printer
+    content        BLOB    NOT NULL,     -- the bytes for the printer, sealed (PLACE)
     replaced       TEXT    NOT NULL,     -- characters that the printer does not have
     token          BLOB    NOT NULL,     -- what the printer sends back as proof
     attempts       INTEGER NOT NULL,
@@ -113,8 +120,9 @@ class Job:
             result["instead_of"] = self.asked_device
         return result
 
-    def insert(self) -> Statement:
+    def insert(self, store: Store) -> Statement:
         """Put the new row on disk."""
+        content = store.sealed(PLACE, (self.lane, self.job), self.content)
         return (
             "INSERT INTO print_jobs(lane, job, device, state, ended, proven, reason, digest, content, replaced, token,"
             " attempts, original, reprint_reason, created_at, boot, expires_ms)"
@@ -125,7 +133,7 @@ class Job:
                 self.device,
                 self.state,
                 self.digest,
-                self.content,
+                content,
                 self.replaced,
                 self.token,
                 self.original,
@@ -168,8 +176,14 @@ _COLUMNS = (
 )
 
 
-def _job(row: Sequence[Any]) -> Job:
+def _job(store: Store, row: Sequence[Any]) -> Job:
     job = Job(*row)
+    try:
+        job.content = store.plain(PLACE, (job.lane, job.job), job.content)
+    except Unsealable as error:
+        log.error("what job %s of lane %s was to print cannot be read: %s", job.job, job.lane, error)
+        # As of an earlier boot: it is not printed any more.
+        job.content, job.boot = b"", ""
     job.ended, job.proven = bool(job.ended), bool(job.proven)
     return job
 
@@ -186,7 +200,7 @@ class PrintLedger:
             f"SELECT {_COLUMNS} FROM print_jobs WHERE lane = ? AND job = ?",  # noqa: S608  # a constant
             (lane, job),
         )
-        return _job(row) if row is not None else None
+        return _job(self.store, row) if row is not None else None
 
     async def lane_of(self, job: str) -> str | None:
         """Some lane that has a job of this name."""
@@ -196,7 +210,7 @@ class PrintLedger:
     async def unended(self) -> list[Job]:
         """What an earlier life of this process left, in order of arrival."""
         rows = await self.store.fetch_all(f"SELECT {_COLUMNS} FROM print_jobs WHERE ended = 0 ORDER BY row")  # noqa: S608
-        return [_job(row) for row in rows]
+        return [_job(self.store, row) for row in rows]
 
     async def by_token(self, device: str, token: bytes) -> Job | None:
         """The latest job of `device` that carried this token and whose outcome is not known."""
@@ -205,7 +219,7 @@ class PrintLedger:
             " ORDER BY row DESC LIMIT 1",
             (device, token),
         )
-        return _job(row) if row is not None else None
+        return _job(self.store, row) if row is not None else None
 
 
 def trim() -> Statement:

@@ -235,6 +235,8 @@ class Printing:
         first = original
         if original.original is not None:  # a reprint of a reprint repeats the receipt, not its heading
             first = await self._find(asked.lane, original.original) or original
+        if not first.content:
+            raise ProblemError(Code.NOT_FOUND, f"what {first.job} printed cannot be read any more")
         device = self._registry.device_for(asked.lane, "printer", first.device, lease)
         content = await self._encoder.duplicate(first.job, first.content, self._queue(device).driver.profile)
         job = self._new_job(asked.lane, asked.request_id, device.id, first.digest, content, REPRINT_TTL_MS)
@@ -283,7 +285,7 @@ class Printing:
 
     async def _accept(self, job: Job) -> None:
         try:
-            await self._store.write([job.insert()])
+            await self._store.write([job.insert(self._store)])
         except NotStored as error:
             raise not_stored(error) from error
         self._enqueue(job)

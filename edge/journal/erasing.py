@@ -22,9 +22,11 @@ from pathlib import Path
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import SubjectErased
 from edge.bus.messages.personal import Person
+from edge.journal import quarantine
 from edge.journal.reader import NoJournal, connect
 from edge.journal.subjects import Subjects
 from edge.journal.writer import Done, Writer
+from edge.seal import Seal
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +60,13 @@ def erase(writer: Writer, path: Path, person: Person) -> tuple[Erasure, Done]:
     found = subjects.find(person)
     at = writer.clock.now().wall
     dropped = 0
+    seal = writer.bodies.seal_of(quarantine.PLACE.purpose)
 
     def work() -> Sequence[Recorded]:
         nonlocal dropped
         lookup = found.lookup if found is not None else subjects.lookup_of(person)
         subjects.destroy(lookup, at)
-        dropped = _drop_quarantined(writer.db, person.name)
+        dropped = _drop_quarantined(writer.db, seal, person.name)
         ErasedList(path).add(lookup, at)
         return [SubjectErased(subject=found.pseudonym)] if found is not None else []
 
@@ -188,18 +191,23 @@ class ErasedList:
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 
-def _drop_quarantined(db: sqlite3.Connection, name: str) -> int:
+def _drop_quarantined(db: sqlite3.Connection, seal: Seal, name: str) -> int:
     """Bad input that names the person goes, with its reason."""
     names = _naming(name)
     after = dropped = 0
     while True:
         rows = db.execute(
-            "SELECT id, reason, payload FROM quarantine WHERE id > ? ORDER BY id LIMIT ?", (after, _QUARANTINE_SLICE)
+            "SELECT id, reason, fingerprint, payload FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
+            (after, _QUARANTINE_SLICE),
         ).fetchall()
         if not rows:
             return dropped
         after = rows[-1][0]
-        hits = [(row[0],) for row in rows if names(row[1].encode(errors="replace")) or names(row[2])]
+        hits = [
+            (id_,)
+            for id_, reason, fingerprint, payload in rows
+            if names(reason.encode(errors="replace")) or names(quarantine.opened(seal, fingerprint, payload))
+        ]
         db.executemany("DELETE FROM quarantine WHERE id = ?", hits)
         dropped += len(hits)
 

@@ -10,24 +10,30 @@ from __future__ import annotations
 import hashlib
 
 from edge.journal.entries import Statement
+from edge.journal.sealing import Place
+from edge.seal import Seal, Unsealable
 
 MAX_ROWS = 10_000
 MAX_BYTES = 32 * 1024 * 1024
 PAYLOAD_BYTES = 64 * 1024
 """So much of a payload is kept; its true size stands beside it."""
+PLACE = Place("quarantine", ("fingerprint",), "payload", "quarantine")
 _EVICTED_AT_ONCE = 16
 
 
-def keep(at: str, *, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> list[Statement]:
+def keep(
+    seal: Seal, at: str, *, origin: str, lane: str | None, code: str, reason: str, payload: bytes
+) -> list[Statement]:
     """The statements that keep one bad message. `at`: UTC, RFC 3339; `origin`: topic or device; `code`: stable."""
     fingerprint = hashlib.sha256("\0".join((origin, lane or "", code, "")).encode(errors="replace") + payload).digest()
+    kept = PLACE.sealed(seal, (fingerprint,), payload[:PAYLOAD_BYTES])
     return [
         (
             "INSERT INTO quarantine"
             " (received_at, last_at, origin, lane, code, reason, payload, size_bytes, fingerprint, count)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
             " ON CONFLICT (fingerprint) DO UPDATE SET count = count + 1, last_at = excluded.last_at",
-            (at, at, _text(origin), lane, code, _text(reason), payload[:PAYLOAD_BYTES], len(payload), fingerprint),
+            (at, at, _text(origin), lane, code, _text(reason), kept, len(payload), fingerprint),
         ),
         (
             "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine ORDER BY id LIMIT ?)"
@@ -35,6 +41,14 @@ def keep(at: str, *, origin: str, lane: str | None, code: str, reason: str, payl
             (_EVICTED_AT_ONCE, MAX_ROWS, MAX_BYTES),
         ),
     ]
+
+
+def opened(seal: Seal, fingerprint: bytes, stored: bytes) -> bytes:
+    """The payload of a row; as it lies there when its key is missing, or it was changed."""
+    try:
+        return PLACE.plain(seal, (fingerprint,), stored)
+    except Unsealable:
+        return stored
 
 
 def _text(value: str) -> str:

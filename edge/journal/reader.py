@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from edge.bus.messages.facts import FactClass
-from edge.journal import chain
+from edge.journal import chain, quarantine
 from edge.journal.sealing import Bodies, teach
 from edge.seal import Keyring, Unsealable
 
@@ -286,11 +286,14 @@ class Reader:
     async def quarantine(self, limit_count: int = 100) -> list[Quarantined]:
         """The newest bad input, newest first."""
         rows = await self._rows(
-            "SELECT id, received_at, last_at, origin, lane, code, reason, payload, size_bytes, count"
+            "SELECT id, received_at, last_at, origin, lane, code, reason, payload, size_bytes, count, fingerprint"
             " FROM quarantine ORDER BY id DESC LIMIT ?",
             (limit_count,),
         )
-        return [Quarantined(*row) for row in rows]
+        if not rows:
+            return []
+        seal = self._bodies.seal_of(quarantine.PLACE.purpose)
+        return [Quarantined(*(*row[:7], quarantine.opened(seal, row[10], row[7]), *row[8:10])) for row in rows]
 
     async def quarantined_count(self) -> int:
         """How many bad messages ever came, those no longer kept included."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -36,6 +36,9 @@ CREATE TABLE seal_keys (
     permit BLOB,                    -- beside 'plain', sealed: up to which seq of each class
     PRIMARY KEY (epoch, id)
 ) STRICT, WITHOUT ROWID;
+CREATE TRIGGER quarantine_changed AFTER UPDATE OF payload ON quarantine BEGIN
+    UPDATE quarantine_totals SET kept_bytes = kept_bytes - length(OLD.payload) + length(NEW.payload);
+END;
 """
 LOOK_AGAIN_S = 1.0
 
@@ -54,9 +57,17 @@ class Place:
     column: str
     purpose: str
 
-    def context(self, *values: object) -> bytes:
-        """What the row with these keys is sealed with."""
-        return "|".join((self.table, self.column, *map(str, values))).encode()
+    def sealed(self, seal: Seal, names: Sequence[object], plain: bytes) -> bytes:
+        """What is stored in the row with these keys."""
+        return seal.seal(plain, self._context(names))
+
+    def plain(self, seal: Seal, names: Sequence[object], stored: bytes) -> bytes:
+        """What was stored there; what an earlier version left in plain comes back as it is. Raises Unsealable."""
+        return seal.open(stored, self._context(names)) if is_sealed(stored) else stored
+
+    def _context(self, names: Sequence[object]) -> bytes:
+        texts = (name.hex() if isinstance(name, bytes) else str(name) for name in names)
+        return "|".join((self.table, self.column, *texts)).encode(errors="replace")
 
 
 class Bodies:
@@ -70,6 +81,7 @@ class Bodies:
         self._file: sqlite3.Connection | None = None
         self._permits: dict[str, Mapping[str, int] | None] = {}
         self._seal: Seal | None = None
+        self._others: dict[str, Seal] = {}
         self._again_at = 0.0
 
     @classmethod
@@ -91,6 +103,16 @@ class Bodies:
     def with_permits_of(self, file: sqlite3.Connection) -> Bodies:
         """Others by the same keyring, with the permits of another file."""
         return Bodies(self._find).of(file)
+
+    def current_id(self) -> str:
+        """Of the key that seals now."""
+        return self._current().key_id
+
+    def seal_of(self, purpose: str) -> Seal:
+        """For what is no body, by the same keyring. Raises Unsealable when there is none."""
+        if purpose not in self._others:
+            self._others[purpose] = Seal(self._current().keyring, purpose)
+        return self._others[purpose]
 
     def sealed(self, epoch: str, fact_class: str, seq: int, body: bytes) -> bytes:
         """The body as it is stored."""
@@ -158,6 +180,7 @@ class Bodies:
             return False
         self._again_at = time.monotonic() + LOOK_AGAIN_S
         self._seal = None
+        self._others.clear()
         return True
 
 
@@ -183,7 +206,7 @@ def _permit_context(epoch: str) -> bytes:
 def permit_plain(db: sqlite3.Connection, keyring: Keyring, epoch: str, at: str) -> None:
     """A file of an earlier version: what is in it now may lie in plain until it is sealed."""
     heads = dict(db.execute("SELECT class, max(seq) FROM facts GROUP BY class").fetchall())
-    if heads:
+    if heads or db.execute("SELECT 1 FROM quarantine LIMIT 1").fetchone():
         permit = Seal(keyring, JOURNAL).seal(orjson.dumps(heads), _permit_context(epoch))
         note_key(db, PLAIN, epoch, at)
         db.execute("UPDATE seal_keys SET permit = ? WHERE epoch = ? AND id = ?", (permit, epoch, PLAIN))

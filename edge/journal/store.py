@@ -40,10 +40,11 @@ from edge.journal.entries import (
     prepare,
 )
 from edge.journal.erasing import Erasure, erase_again
+from edge.journal.resealing import Resealing
 from edge.journal.room import Room
 from edge.journal.salvage import pending as salvage_pending
 from edge.journal.salvage import salvage
-from edge.journal.sealing import Bodies, teach
+from edge.journal.sealing import PLAIN, Bodies, Place, keys_of, teach
 from edge.journal.subjects import Box, Subject, Subjects
 from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal
 from edge.seal import Keyring
@@ -62,6 +63,8 @@ FOLD_AGAIN_S = 0.1
 LOST_TOLD = 5_000
 """More ranges of lost facts than this are not told one by one; HQ sees their holes all the same."""
 RESERVE_BYTES = 64 * 1024 * 1024
+RESEAL_PAUSE_S = 0.1
+"""Between two slices of sealing anew: some 400 rows a second at most, and the disk has time for sales."""
 
 _T = TypeVar("_T")
 
@@ -214,7 +217,8 @@ class Store:
     def quarantine(self, *, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> None:
         """Keep bad input with its reason; on disk within 1 s. Bounded: see `quarantine.py`."""
         at = self._writer.clock.now().wall
-        statements = quarantine.keep(at, origin=origin, lane=lane, code=code, reason=reason, payload=payload)
+        seal = self._writer.bodies.seal_of(quarantine.PLACE.purpose)
+        statements = quarantine.keep(seal, at, origin=origin, lane=lane, code=code, reason=reason, payload=payload)
         self.write(statements, urgent=False).add_done_callback(_log_lost_quarantine)
 
     def _queue(self, item: Item, future: asyncio.Future[Any], *, urgent: bool) -> None:
@@ -260,6 +264,39 @@ class Store:
         """The first row of a short query, or None."""
         rows = await self.fetch_all(sql, parameters)
         return rows[0] if rows else None
+
+    # -- what is sealed -----------------------------------------------------------------------------------
+
+    def sealed(self, place: Place, names: Sequence[object], plain: bytes) -> bytes:
+        """`plain` as it is to be stored in the row of `place` with these keys."""
+        return place.sealed(self._writer.bodies.seal_of(place.purpose), names, plain)
+
+    def plain(self, place: Place, names: Sequence[object], stored: bytes) -> bytes:
+        """What was stored there. Raises Unsealable: it was changed, or its key is missing."""
+        return place.plain(self._writer.bodies.seal_of(place.purpose), names, stored)
+
+    async def reseal(self, places: Sequence[Place], pause_s: float = RESEAL_PAUSE_S) -> int:
+        """Seal what lies in plain or under an older key, also of `places`; how many rows were sealed anew.
+
+        A slice at a time with pauses: commits go in between. What cannot be opened stays as it is.
+        """
+        writer = self._writer
+        walk = Resealing(writer.db, self.epoch, writer.bodies, (quarantine.PLACE, *places))
+        if not await self._on_thread(walk.needed):
+            return 0
+        more = True
+        while more:
+            more = await self._on_thread(walk.step)
+            await asyncio.sleep(pause_s)
+        if walk.count:
+            await self._fold()
+        return walk.count
+
+    async def missing_keys(self) -> dict[str, list[str]]:
+        """The keys that are missing, per earlier epoch whose facts were carried over and cannot be read."""
+        needed = await self._on_thread(partial(keys_of, self._writer.db))
+        here = {PLAIN, *(key.id for key in self.keyring.keys)}
+        return {epoch: sorted(keys - here) for epoch, keys in needed.items() if keys - here}
 
     # -- people -------------------------------------------------------------------------------------------
 

@@ -33,7 +33,9 @@ from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import OPERATIONS, Operation, Print, Request
 from edge.card_numbers import in_payload, masked
 from edge.journal import lifetime
+from edge.journal.sealing import Place
 from edge.journal.store import NotStored, Statement, Store
+from edge.seal import Unsealable
 from edge.services.limits import LaneBudget
 from edge.services.quarantine import Quarantine
 from edge.services.replies import Replies, not_stored
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_S = 24 * 3600
 """How long the answer to a remembered request is kept."""
+ANSWERS = Place("requests", ("lane", "id"), "answer", "answers")
 
 
 ANSWER_S = 0.1
@@ -201,7 +204,7 @@ class Router:
                     asked.request_id, ProblemError(Code.CONFLICT, "this id was used for another request")
                 )
             if answer is not None:
-                return bytes(answer)
+                return self._answered(asked, bytes(answer))
             recovery = self._recoveries.get(operation.name, _unknown)
             payload = await reply_to(asked, recovery, parameters)
         else:
@@ -215,7 +218,9 @@ class Router:
                 ]
             )
             payload = await reply_to(asked, self._handler(operation), parameters)
-        keep = "UPDATE requests SET answer = ? WHERE lane = ? AND id = ?", (payload, asked.lane, asked.request_id)
+        names = (asked.lane, asked.request_id)
+        sealed = self._store.sealed(ANSWERS, names, payload)
+        keep = "UPDATE requests SET answer = ? WHERE lane = ? AND id = ?", (sealed, *names)
         try:
             await self._store.write([keep])
         except NotStored as error:  # what was done is said all the same; asked again, recovery tells
@@ -225,6 +230,16 @@ class Router:
     def _handler(self, operation: Operation) -> Handler:
         handler, guard = self._handlers[operation.name], self._guards.get(operation.name)
         return handler if guard is None else lambda asked, parameters: guard(asked, parameters, handler)
+
+    def _answered(self, asked: Asked, stored: bytes) -> bytes:
+        """The answer of the first time; unknown_outcome where that was changed on the disk: it is not done again."""
+        try:
+            return self._store.plain(ANSWERS, (asked.lane, asked.request_id), stored)
+        except Unsealable as error:
+            log.error("the answer to %s of lane %s cannot be read: %s", asked.request_id, asked.lane, error)
+            return replies.refused(
+                asked.request_id, ProblemError(Code.UNKNOWN_OUTCOME, "it was answered before, and that answer is lost")
+            )
 
     def _refuse(self, message: Message, lane: str, request_id: str | None, problem: ProblemError) -> None:
         if problem.code not in (Code.TOO_FAST, Code.NOT_FOUND):
@@ -254,7 +269,7 @@ CREATE TABLE IF NOT EXISTS requests (
     operation TEXT NOT NULL,
     digest BLOB NOT NULL,
     asked_at TEXT NOT NULL,
-    answer BLOB,
+    answer BLOB,  -- sealed (ANSWERS)
     PRIMARY KEY (lane, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS requests_by_age ON requests (asked_at);

@@ -26,6 +26,7 @@ from edge.bus.messages.facts import CardPayment, TenderTaken
 from edge.card_guard import LogFilter, guarded
 from edge.card_numbers import CardNumberRefused
 from edge.journal.clock import Clock
+from edge.journal.reader import Reader
 from edge.journal.store import Store
 from edge.services.quarantine import Quarantine
 from edge.till import Till
@@ -171,7 +172,9 @@ async def test_attack_card_number_through_every_door(tmp_path: Path) -> None:
         await until(lambda: count("code = 'card_number_refused'") == 20, "all of them in quarantine")
         assert count("origin LIKE '%/presence'") == 1
         assert rows(running, "SELECT count(*) FROM lane_gaps") == [(0,)]
-        payloads = b"\n".join(row[0] for row in rows(running, "SELECT payload FROM quarantine"))
+        reader = await Reader.open(running.config.store_db)
+        payloads = b"\n".join(bad.payload for bad in await reader.quarantine())
+        await reader.close()
         assert payloads.count(b"411111******1111") >= 10
         assert b'"cvv":"[cvv]"' in payloads
         assert rows(running, "SELECT count(*) FROM facts WHERE type = 'tillgate.audit.recorded.v1'")[0][0] >= 5
