@@ -15,7 +15,7 @@ import contextlib
 import ipaddress
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 SECURE = "_secure-mqtt._tcp.local."
 PLAIN = "_mqtt._tcp.local."
 API = "1"
+MAX_ANSWERS = 64
+"""So many may wait to be read; a flood of them is not worth more memory."""
 READ_WITHIN_MS = 2_000
 """How long one answer's details may take; they usually came with the answer."""
 
@@ -63,11 +65,13 @@ async def advertise(
     interfaces: Sequence[str] = (),
     ca: str | None = None,
     enrol: int | None = None,
+    on_answer: Callable[[Found], None] | None = None,
 ) -> AsyncIterator[None]:
     """Answer for `store`'s broker on `port` while the block runs, and say good-bye after it.
 
     `host` is what the broker listens on: only addresses where it really answers are told. `interfaces` are addresses
-    of this machine to speak on; empty: those that `host` covers. Raises `DiscoveryFailed`.
+    of this machine to speak on; empty: those that `host` covers. `on_answer` hears of everybody else who answers for
+    `store` meanwhile, and of ourselves: whoever wants to know compares. Raises `DiscoveryFailed`.
     """
     from zeroconf.asyncio import AsyncServiceInfo
 
@@ -90,10 +94,42 @@ async def advertise(
             raise DiscoveryFailed(f"cannot advertise by mDNS: {error}; is a network connected?") from error
         log.info("tills find the broker by mDNS as %s at %s, port %d", service.name, ", ".join(addresses), port)
         try:
-            yield
+            async with _watching(zeroconf, store, on_answer) if on_answer else contextlib.nullcontext():
+                yield
         finally:
             with contextlib.suppress(OSError):
                 await (await zeroconf.async_unregister_service(service))
+
+
+@asynccontextmanager
+async def _watching(zeroconf: AsyncZeroconf, store: str, on_answer: Callable[[Found], None]) -> AsyncIterator[None]:
+    """Hear of each answer for `store`, when it comes and when it changes."""
+    from zeroconf import ServiceStateChange
+    from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
+
+    seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_ANSWERS)
+
+    def changed(zeroconf: object, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is not ServiceStateChange.Removed and not seen.full():
+            seen.put_nowait((service_type, name))
+
+    async def read() -> None:
+        while True:
+            kind, name = await seen.get()
+            service = AsyncServiceInfo(kind, name)
+            if await service.async_request(zeroconf.zeroconf, READ_WITHIN_MS):
+                answer = _read(service, tls=kind == SECURE)
+                if answer is not None and answer.store == store:
+                    on_answer(answer)
+
+    browser = AsyncServiceBrowser(zeroconf.zeroconf, [SECURE, PLAIN], handlers=[changed])
+    reading = asyncio.create_task(read(), name="mDNS answers")
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await browser.async_cancel()
 
 
 async def browse(store: str | None, timeout_s: float, *, interfaces: Sequence[str] = ()) -> list[Found]:

@@ -293,6 +293,15 @@ class RenewCertificate(Message):
     )
 
 
+class StrangerReport(Message):
+    """A gateway that a till has met and that could not prove that it is this store's."""
+
+    host: str = Field(min_length=1, max_length=64)
+    port: int = Field(ge=1, le=65_535)
+    ca: str | None = Field(default=None, max_length=128)
+    why: str = Field(max_length=200)
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """`secret`: its parameters hold a password; of a request that is refused, nothing of them is kept or shown."""
@@ -326,6 +335,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("person.log_out", PersonLogOut, "Log out whose session the request carries."),
         Operation("override.grant", OverrideGrant, "A second person approves of one request.", secret=True),
         Operation("certificate.renew", RenewCertificate, "A new certificate for this lane, before the old one ends."),
+        Operation("stranger.report", StrangerReport, "Tell of somebody who answers for this gateway and is not it."),
         Operation("help", Help, "The operations and their parameters as JSON Schema."),
     )
 }

@@ -10,6 +10,7 @@ Source: design pages "The local bus" (facts) and "Journal, bridge, HQ" (classes)
 
 from __future__ import annotations
 
+from edge.bus.messages.facts.access import StrangerSeen
 from edge.bus.messages.facts.audit import AUDIT_ACTIONS, AuditAction, AuditOutcome, AuditRecorded
 from edge.bus.messages.facts.checking import BadFact, FactEnvelope, check, first_error
 from edge.bus.messages.facts.classes import FactClass
@@ -95,6 +96,7 @@ __all__ = [
     "SaleLine",
     "SaleVoided",
     "SequenceConflict",
+    "StrangerSeen",
     "SubjectErased",
     "TenderTaken",
     "Tombstone",

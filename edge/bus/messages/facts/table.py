@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.bus.messages.base import Recorded
+from edge.bus.messages.facts.access import StrangerSeen
 from edge.bus.messages.facts.audit import AuditRecorded
 from edge.bus.messages.facts.classes import FactClass
 from edge.bus.messages.facts.devices import (
@@ -74,6 +75,7 @@ FACTS: dict[str, FactType] = {
         FactType("tillgate.clock.trusted.v1", _O, ClockTrusted),
         FactType("tillgate.link.restored.v1", _O, Outage),
         FactType("tillgate.print.finished.v1", _O, PrintFinished),
+        FactType("tillgate.discovery.stranger_seen.v1", _O, StrangerSeen),
         FactType("tillgate.audit.recorded.v1", _O, AuditRecorded),
         FactType("tillgate.device.swapped.v1", _O, DeviceSwapped),
         FactType("tillgate.device.taken_over.v1", _O, DeviceTakenOver),
