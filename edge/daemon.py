@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
+from edge.access.admission import ADMISSION_SCHEMAS, Admission
 from edge.access.at_lanes import AtLanes
 from edge.access.audit import Audit
 from edge.access.authority_care import AuthorityCare
@@ -28,7 +29,6 @@ from edge.access.people import PEOPLE_SCHEMA, People
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
-from edge.bus.discovery import DiscoveryFailed, advertise
 from edge.bus.messages.commands import COMMANDS_STREAM
 from edge.bus.messages.facts import (
     AuditAction,
@@ -103,6 +103,7 @@ SCHEMAS = (
     ("commands-1", COMMANDS_SCHEMA),
     ("notices-1", NOTICES_SCHEMA),
     ("bus-client-1", CLIENT_SCHEMA),
+    *ADMISSION_SCHEMAS,
     ("people-1", PEOPLE_SCHEMA),
 )
 """The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
@@ -202,6 +203,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
     authority = await asyncio.to_thread(open_authority, config)
     authority_care = AuthorityCare(authority, config, publish, clock, warnings, audit)
+    admission = Admission(config, store, clock, authority_care, report, audit, warnings)
+    presences.watchers.append(admission.seen)
+    await admission.open()
 
     await people.open()
     at_lanes.look()
@@ -209,7 +213,19 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await printing.open()
     await drawers.open()
     await prices.load()
-    served = (claiming, scanning, weighing, watching, printing, drawers, displays, prices, at_lanes, authority_care)
+    served = (
+        claiming,
+        scanning,
+        weighing,
+        watching,
+        printing,
+        drawers,
+        displays,
+        prices,
+        at_lanes,
+        authority_care,
+        admission,
+    )
     for part in served:
         router.serve(part.operations())
     router.guard(at_lanes.guards())
@@ -220,6 +236,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     desk.serve(attending.services())
     desk.serve(Calibrating(drawers, clock).services())
     desk.serve(AuthorityDesk(authority_care).services())
+    desk.serve(admission.services())
     commands.serve(hq_commands(store.path, status.now, registry.statuses, attending.services()))
     await commands.load()
     store.on_commit.append(status.on_commit)
@@ -274,9 +291,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
                 keep_running("dating", partial(_date, store, clock), expected=(NotStored,)), name="dating"
             )
         )
-        if config.bus.advertise and config.bus.port:
-            advertising = keep_running("mDNS", partial(_advertise, config), expected=(DiscoveryFailed,))
-            running.append(group.create_task(advertising, name="mDNS"))
+        running.append(group.create_task(admission.run(), name="admission"))
         report(GatewayStarted(version=__version__, epoch=store.epoch, boot=clock.now().boot))
         await _either(stop, store.well_again)
         await router.stop()
@@ -351,13 +366,6 @@ async def _date(store: Store, clock: Clock) -> NoReturn:
         if not store.dated and clock.now().trust is ClockTrust.SYNCED:
             await store.write(())
         await asyncio.sleep(DATE_EVERY_S)
-
-
-async def _advertise(config: StoreConfig) -> NoReturn:
-    bus = config.bus
-    async with advertise(config.store.id, bus.port, tls=True, host=bus.host, interfaces=bus.interfaces):
-        while True:
-            await asyncio.Event().wait()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,26 +10,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from edge.access.authority import Authority
-from edge.access.broker_identity import BrokerIdentity, ensure_broker_identity, reload_broker
+from edge.access.advertising import Advertising
+from edge.access.broker_identity import BrokerIdentity, ensure_broker_identity, server_name
 from edge.access.enrolment import Enrolment
 from edge.access.enrolment_listener import CannotListen, Listener, Shown
 from edge.access.invitations import INVITATIONS_SCHEMA, Invitations
 from edge.access.lane_desk import LaneDesk
+from edge.access.strangers import Strangers
+from edge.bus.discovery import DiscoveryFailed, own_addresses
 from edge.bus.envelope import now_utc
-from edge.bus.messages.facts import AuditAction
 from edge.card_guard import guarded
 from edge.config import StoreConfig
 from edge.journal.clock import Clock
 from edge.journal.store import NotStored, Store
-from edge.seal import Keyring, Seal
+from edge.seal import Seal
+from edge.services.facts import Report
+from edge.services.requests import Handler
 from edge.services.technician import Service
 from edge.supervisor import Background, Pauses, keep_running
 
 if TYPE_CHECKING:
     from edge.access.audit import Audit
+    from edge.access.authority import Authority
+    from edge.access.authority_care import AuthorityCare
     from edge.services.warnings import Warnings
 
 log = guarded(__name__)
@@ -55,19 +60,18 @@ class Admission:
         config: StoreConfig,
         store: Store,
         clock: Clock,
-        keyring: Keyring,
-        authority: Authority,
+        care: AuthorityCare,
+        report: Report,
         audit: Audit,
         warnings: Warnings,
     ) -> None:
         self._config = config
         self._store = store
-        self._authority = authority
-        self._audit = audit
         self._warnings = warnings
         self._identity = BrokerIdentity.of(config.state_dir)
         lanes = [lane.id for lane in config.lanes]
-        invitations = Invitations(store, clock, Seal(keyring, "enrolment"))
+        authority = care.authority
+        invitations = Invitations(store, clock, Seal(store.keyring, "enrolment"))
         self.enrolment = Enrolment(
             config.store.id, lanes, invitations, authority, audit, warnings, bus_port=config.bus.port
         )
@@ -75,7 +79,20 @@ class Admission:
         if config.bus.port and config.enrolment.port:
             shown = Shown(self._identity.certificate)
             self.listener = Listener(config.bus.host, config.enrolment.port, shown, self.enrolment.answer)
-        self._desk = LaneDesk(config, self.enrolment, self.listener, authority, self._revoke, lambda: self._seen)
+        self._strangers = Strangers(
+            own=partial(own_addresses, config.bus.host, config.bus.interfaces),
+            port=config.bus.port,
+            authorities=partial(_believed, authority),
+            trusted=self._identity.trusted,
+            server_name=server_name(config.store.id),
+            report=report,
+            audit=audit,
+            warnings=warnings,
+        )
+        self._advertising: Advertising | None = None
+        if config.bus.port and config.bus.advertise:
+            self._advertising = Advertising(config, authority, self._strangers)
+        self._desk = LaneDesk(config, self.enrolment, self.listener, authority, care.revoke_lane, lambda: self._seen)
         self._seen: dict[str, str] = {}
         self._writing = Background(NotStored)
 
@@ -101,11 +118,20 @@ class Admission:
         )
         self._writing.hold(self._store.write([note], urgent=False), f"when lane {lane} was seen")
 
-    async def run(self) -> NoReturn:
-        """Listen, for as long as edge runs."""
-        if self.listener is None:
-            await asyncio.Event().wait()
-        await keep_running("enrolment", self._listen, expected=(CannotListen,), pauses=PAUSES)
+    def operations(self) -> Mapping[str, Handler]:
+        """What tills may ask."""
+        return self._strangers.operations()
+
+    async def run(self) -> None:
+        """Listen, advertise, and look out for strangers, for as long as edge runs."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_running("strangers", self._strangers.run), name="strangers")
+            if self.listener is not None:
+                listening = keep_running("enrolment", self._listen, expected=(CannotListen,), pauses=PAUSES)
+                group.create_task(listening, name="enrolment")
+            if self._advertising is not None:
+                advertising = keep_running("mDNS", self._advertising.run, expected=(DiscoveryFailed,))
+                group.create_task(advertising, name="mDNS")
 
     async def _listen(self) -> None:
         assert self.listener is not None
@@ -119,10 +145,8 @@ class Admission:
             self._warnings.set(WARNING, str(error))
             raise
 
-    async def _revoke(self, lane: str) -> int:
-        """Shut a lane's tills out, at once; how many certificates that were."""
-        revoke = partial(self._authority.revoke_lane, lane, "revoked by a technician")
-        gone = await asyncio.to_thread(revoke)
-        reload_broker(self._config.state_dir / "run")
-        await self._audit.record(AuditAction.LANE_REVOKED, lane=lane, detail=f"{len(gone)} certificates")
-        return len(gone)
+
+def _believed(authority: Authority) -> frozenset[str]:
+    """The fingerprints that an answer of ours may carry."""
+    book = authority.book
+    return frozenset(one.fingerprint for one in book.generations) if book is not None else frozenset()

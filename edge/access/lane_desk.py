@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -51,7 +50,7 @@ class LaneDesk:
         enrolment: Enrolment,
         listener: Listener | None,
         authority: Authority,
-        revoke: Callable[[str], Awaitable[int]],
+        revoke: Callable[[str, str], Awaitable[int]],
         last_seen: Callable[[], Mapping[str, str]],
     ) -> None:
         self._config = config
@@ -115,23 +114,14 @@ class LaneDesk:
         return {"lanes": [self._row(lane.id, lane.name) for lane in self._config.lanes]}
 
     def _row(self, lane: str, name: str) -> dict[str, Any]:
-        """One lane; `state`: good, expired, revoked, or none (no till has ever enrolled)."""
-        held = self._authority.newest(lane)
-        row: dict[str, Any] = {
-            "lane": lane,
-            "name": name,
-            "days_left": None,
-            "not_after": None,
-            "seen": self._last_seen().get(lane),
-        }
-        if held is None:
-            had = any(entry.lane == lane for entry in self._authority.certificates())
-            return row | {"state": "revoked" if had else "none"}
-        left = held.not_after - datetime.now(UTC)
-        row |= {"days_left": left.days, "not_after": utc(held.not_after)}
-        return row | {"state": "good" if left.total_seconds() > 0 else "expired"}
+        """One lane; `state`: valid, expired, revoked, or none (no till has ever enrolled)."""
+        held = self._authority.lanes().get(lane)
+        row: dict[str, Any] = {"lane": lane, "name": name, "seen": self._last_seen().get(lane)}
+        if held is None or held.state == "revoked":
+            return row | {"state": "none" if held is None else "revoked", "days_left": None, "not_after": None}
+        return row | {"state": held.state, "days_left": held.left.days, "not_after": utc(held.not_after)}
 
     async def _revoke(self, asked: Asked, parameters: OneLane) -> dict[str, Any]:
         lane = self._checked(parameters.lane)
         await self._enrolment.withdraw(lane)
-        return {"lane": lane, "revoked": await self._revoke_lane(lane)}
+        return {"lane": lane, "revoked": await self._revoke_lane(lane, "revoked by a technician")}
