@@ -25,6 +25,7 @@ from cloud_bridge.hq.text import aligned
 from edge.bus.envelope import Event, new_id, now_utc
 from edge.bus.messages.commands import COMMANDS, COMMANDS_STREAM, Command
 from edge.bus.messages.facts import TYPE_OF, CommandFinished, CommandReceived, first_error
+from edge.card_numbers import in_json
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -71,10 +72,12 @@ class CommandView:
 
 
 def checked(operation: str, parameters: dict[str, Any]) -> None:
-    """BadCommand when there is no such operation, or it has other parameters."""
+    """BadCommand when there is no such operation, it has other parameters, or they hold card data."""
     row = COMMANDS.get(operation)
     if row is None:
         raise BadCommand(f"there is no operation {operation!r}; known: {', '.join(COMMANDS)}")
+    if (place := in_json(parameters)) is not None:
+        raise BadCommand(f"{operation}: {place}; stores refuse it")
     try:
         row.parameters.model_validate(parameters)
     except ValidationError as error:

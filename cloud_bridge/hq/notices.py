@@ -17,6 +17,7 @@ from cloud_bridge.hq.text import aligned
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.notices import NOTICES_STREAM, Level, Notice
+from edge.card_numbers import in_json
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -51,6 +52,8 @@ def publish(
         Notice.model_validate({**fields, **to.address, "epoch": "x", "seq": 1})
     except ValidationError as error:
         raise BadNotice(first_error(error)) from None
+    if (place := in_json(fields)) is not None:
+        raise BadNotice(f"{place}; stores refuse it")
 
     def note(db: Connection, _: str, seq: int) -> None:
         db.execute(insert(notices_sent).values({**fields, "scope": to.scope, "seq": seq}))

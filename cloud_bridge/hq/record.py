@@ -18,6 +18,7 @@ unpacked while the one before is on its way to disk.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,9 @@ from cloud_bridge.wire import BadBatch
 from edge.bus import topics
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import FactClass
+from edge.card_numbers import in_payload
+
+log = logging.getLogger(__name__)
 
 SEEN_EVERY_S = 1.0
 """How exact a store's `last_seen` is."""
@@ -284,6 +288,7 @@ class _New:
         """These of the batch's facts are new."""
         if indexes:
             self.waiting.append((entry, indexes))
+            _look_for_cards(entry, indexes)
 
     def insert(self) -> None:
         """Put them there, and have HQ take note of them."""
@@ -301,3 +306,20 @@ class _New:
             bodies, owns, hashes = received.batch.bodies, received.owns, received.hashes
             for index in indexes:
                 yield rows.row_of(chain, first + index, owns[index], bodies[index], hashes[index], self.now)
+
+
+def _look_for_cards(entry: _Entry, indexes: Iterable[int]) -> None:
+    """Tell of card data in facts that a store has accepted: from before its gateway refused it, or in a range that only
+    we know.
+
+    It is recorded all the same: that no fact is lost was the store's promise, and the chain's hash is over its bytes.
+    """
+    batch = entry.received.batch
+    found = [(index, place) for index in indexes if (place := in_payload(batch.bodies[index])) is not None]
+    if found:
+        index, place = found[0]
+        log.error(
+            "store %s: %d of its facts hold card data, first %s %d of epoch %s: %s; recorded as they came: find out"
+            " which till sends it, and whether this database may hold it",
+            batch.store, len(found), batch.fact_class.value, batch.first + index, batch.epoch, place,
+        )  # fmt: skip

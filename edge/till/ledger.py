@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import orjson
 
 from edge.bus import envelope
+from edge.card_numbers import CardNumberRefused, masked_payload
 
 T = TypeVar("T")
 
@@ -163,10 +164,23 @@ class Ledger:
                 "UPDATE facts SET state = ?, answer = ?, answered_at = ? WHERE sequence = ? AND state <> 'accepted'",
                 [(a.state, orjson.dumps(a.answer).decode(), now, a.sequence) for a in answers],
             )
+            holds_card = [a.sequence for a in answers if a.answer.get("code") == CardNumberRefused.code]
+            for sequence in holds_card:
+                self._mask(sequence)
         except sqlite3.Error:
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
+        if holds_card:  # the write-ahead log still holds what it was
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _mask(self, sequence: int) -> None:
+        """Keep a refused fact without its card number, which must not be on this disk."""
+        query = "SELECT body FROM facts WHERE sequence = ? AND state = 'refused'"
+        for (body,) in self._database.execute(query, (sequence,)).fetchall():
+            self._database.execute(
+                "UPDATE facts SET body = ? WHERE sequence = ?", (masked_payload(bytes(body)), sequence)
+            )
 
 
 def _claim(path: Path) -> int:
@@ -187,6 +201,7 @@ def _connect(path: Path, store: str, lane: str) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA secure_delete = ON")  # a masked fact leaves nothing between the rows
         database.executescript(files("edge.till").joinpath("ledger.sql").read_text(encoding="utf-8"))
         for key, mine in (("store", store), ("lane", lane)):
             database.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, mine))

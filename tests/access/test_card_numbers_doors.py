@@ -172,9 +172,11 @@ async def test_attack_card_number_through_every_door(tmp_path: Path) -> None:
         await until(lambda: count("code = 'card_number_refused'") == 20, "all of them in quarantine")
         assert count("origin LIKE '%/presence'") == 1
         assert rows(running, "SELECT count(*) FROM lane_gaps") == [(0,)]
+        assert rows(running, "SELECT lane_seq FROM facts WHERE lane IS NOT NULL ORDER BY row") == [(1,), (2,)]
         reader = await Reader.open(running.config.store_db)
         payloads = b"\n".join(bad.payload for bad in await reader.quarantine())
         await reader.close()
+        assert not [needle for needle in NEEDLES if needle.encode() in payloads]
         assert payloads.count(b"411111******1111") >= 10
         assert b'"cvv":"[cvv]"' in payloads
         assert rows(running, "SELECT count(*) FROM facts WHERE type = 'tillgate.audit.recorded.v1'")[0][0] >= 5
