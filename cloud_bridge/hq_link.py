@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from cloud_bridge import policy
 from cloud_bridge.believing import Believing
+from cloud_bridge.certificate_days import CertificateDays
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
 from cloud_bridge.link import Diagnosis
@@ -162,6 +163,7 @@ async def link_up(
             client.publish_soon(topic, payload, expiry_s=STATUS_EXPIRY_S)
 
     def changed() -> None:
+        report.warnings = {"hq_not_believed": believing.trouble} if believing.trouble else {}
         outages.journal(uplink.epoch, uplink.outbox.heads, uplink.outbox.confirmed)
         if client.connected:
             say_link()
@@ -220,6 +222,8 @@ async def link_up(
     stack.push_async_callback(uplink.save_now)
     report.uplink, report.cursors, report.outages, report.sent = uplink, cursors, outages, meter.sent
 
+    certificates = CertificateDays(lambda: cloud.tls.certificate if cloud.tls else None, Clock(), report.changed)
+    report.certificates = certificates
     voice = StoreVoice(uplink, report, outages, [device.id for device in config.devices], tell_hq)
 
     def on_gateway(message: Message) -> None:
@@ -265,6 +269,7 @@ async def link_up(
 
     def connected(_: bool) -> None:
         said = client.server_limits
+        certificates.connected(client.server_certificate_ends_s)
         uplink.on_connected(said.receive_maximum, said.max_packet_bytes)
         salvaged.on_connected()
         downlink.ask_now()
@@ -304,6 +309,7 @@ async def link_up(
         ("downlink", downlink.run),
         ("diagnosis", diagnose),
         ("outages", outages.run),
+        ("certificate days", certificates.run),
         ("word to HQ", voice.run),
     ]
     if config.metrics.bridge_port is not None:

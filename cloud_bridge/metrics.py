@@ -46,6 +46,9 @@ class BridgeMetrics:
         self._parked = made.gauge("tillgate_uplink_parked_facts", "Facts that HQ will never take")
         self._budget = made.gauge("tillgate_line_budget_bytes", "Left of the line's budget; below 0: in debt")
         self._wait = made.gauge("tillgate_line_budget_wait_seconds", "How long all but critical facts wait for it")
+        self._days = made.gauge(
+            "tillgate_cloud_certificate_days", "Days until it ends; absent: there is none", {"whose": ("own", "broker")}
+        )
         self._waiting = made.gauge("tillgate_uplink_waiting_messages", "Messages the broker has not acknowledged")
         made.before_scrape.append(self._look)
 
@@ -67,6 +70,9 @@ class BridgeMetrics:
         self._waiting.set(self._client.waiting)
         self._budget.set(outbox.budget_left_bytes(now))
         self._wait.set(outbox.budget_wait_s(now))
+        if (days := self._report.certificates) is not None:
+            self._days.set(days.own_days, "own")
+            self._days.set(days.broker_days, "broker")
         said = self._report.last
         for link in LINKS:
             self._link.set(float(said is not None and said.link == link), link)

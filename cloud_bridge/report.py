@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
+from cloud_bridge.certificate_days import CertificateDays
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.forecast import Forecast
 from cloud_bridge.meter import Sent
@@ -20,7 +21,7 @@ from cloud_bridge.uplink import Uplink
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import FactClass
 from edge.bus.messages.links import BridgeStatus
-from edge.bus.messages.statuses import Link
+from edge.bus.messages.statuses import CloudCertificates, Link
 
 QUIET_S = 0.2
 
@@ -33,6 +34,9 @@ class Report:
         self.cursors: Cursors | None = None
         self.outages: Outages | None = None
         self.sent = {fact_class: Sent() for fact_class in FactClass}
+        self.certificates: CertificateDays | None = None
+        self.warnings: dict[str, str] = {}
+        """What else a person should know, by code."""
         self.last: BridgeStatus | None = None
         """What was told last."""
         self._publish = publish
@@ -108,6 +112,17 @@ class Report:
             budget_wait_s=math.ceil(budget_wait_s),
             outages=self.outages.last if self.outages is not None else (),
             confirm=self._confirm,
+            certificates=self._until(),
+            warnings=self.warnings | (self.certificates.warnings() if self.certificates else {}),
+        )
+
+    def _until(self) -> CloudCertificates:
+        days = self.certificates
+        if days is None:
+            return CloudCertificates()
+        return CloudCertificates(
+            own_until=days.own.ends.isoformat() if days.own else None,
+            broker_until=days.broker_ends.isoformat() if days.broker_ends else None,
         )
 
 

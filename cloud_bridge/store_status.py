@@ -131,6 +131,7 @@ class StoreVoice:
 
     async def _compose(self) -> StoreStatus:
         gateway, bridge = self._gateway, await self._report.compose()
+        certificates = self._report.certificates
         faults = {device: state for device, state in self._devices.items() if state not in WELL}
         status = StoreStatus(
             link="online",
@@ -146,6 +147,8 @@ class StoreVoice:
             eta_s=bridge.eta_s or None,
             budget_wait_s=bridge.budget_wait_s,
             confirm=bridge.confirm,
+            certificate_days=certificates.own_days if certificates else None,
+            broker_certificate_days=certificates.broker_days if certificates else None,
             trouble=bridge.detail[:500],
             outage=next(iter(self._outages.last), None),
         )

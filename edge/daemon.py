@@ -195,7 +195,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         quarantined=lambda: quarantine.count,
         full=lambda: intake.full,
         busy=lambda: router.busy or printing.busy or commands.busy,
-        warnings=warnings.shown,
+        warnings=warnings,
     )
     warnings.on_change.append(status.changed)
     master_keys = MasterKeys(store, warnings, SEALED)

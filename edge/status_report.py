@@ -66,6 +66,7 @@ class Report:
             f"link       {gateway.link} since {gateway.since}",
             *_wrapped("", gateway.link_detail, width),
             *_wrapped("to HQ", _to_hq(gateway), width),
+            *_wrapped("proof", _certificates(gateway), width),
             f"prices     {gateway.price_version or 'none yet'}",
             *_wrapped("missing", f"{gateway.lane_gaps} facts in lanes' sequences; {gateway.conflicts} in conflict;"
                       f" {gateway.quarantined} messages in quarantine", width),
@@ -105,6 +106,12 @@ def _to_hq(gateway: GatewayStatus) -> str:
     if gateway.parked:
         parts.append(f"{gateway.parked} facts are parked and stay here; why: tillgate parked")
     return f"{', '.join(parts)}; {by}"
+
+
+def _certificates(gateway: GatewayStatus) -> str:
+    """Until when store and broker can prove themselves to each other; empty where there are no certificates."""
+    shown = {"own": gateway.certificates.own_until, "broker's": gateway.certificates.broker_until}
+    return ", ".join(f"{whose} certificate until {until[:10]}" for whose, until in shown.items() if until)
 
 
 def _disk(gateway: GatewayStatus) -> str:

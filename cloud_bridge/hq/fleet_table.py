@@ -119,6 +119,9 @@ def _facts_of(store: StoreView, width: int) -> Iterator[str]:
         yield f"prices    {said.price_version or 'none yet'}"
         disk = "?" if said.disk_free_mb is None else f"{said.disk_free_mb} MB free"
         yield f"disk      {disk}; {said.quarantined} messages in its quarantine, {said.parked} facts parked"
+        days = {"its own": said.certificate_days, "the broker's": said.broker_certificate_days}
+        if shown := [f"{whose} for {left} days" for whose, left in days.items() if left is not None]:
+            yield f"proof     certificates: {', '.join(shown)}"
         yield f"devices   {said.devices} configured, {len(said.device_faults)} not well"
         yield f"lanes     {said.lane_gaps} facts missing from their counting, {said.conflicts} in conflict"
     epochs = ", ".join(f"{epoch[:13]}" for epoch in reversed(store.epochs)) or "none"

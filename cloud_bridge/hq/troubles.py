@@ -15,6 +15,7 @@ ALARM, BROKEN, ATTENTION = 3, 2, 1
 
 LOW_DISK_MB = 512
 LONG_WAIT_S = 3600
+CERTIFICATE_DAYS, LAST_DAYS = 30, 7
 ALARM_S = 7 * 86_400
 
 
@@ -79,6 +80,11 @@ def _of_store(view: StoreView) -> Iterator[Trouble]:
         yield Trouble(BROKEN, "its journal cannot be written: a technician must look")
     if said.trouble and view.link == "online":
         yield Trouble(BROKEN, f"it says: {said.trouble}")
+    whose = {"its own": said.certificate_days, "the broker's": said.broker_certificate_days}
+    for name, days in whose.items():
+        if days is not None and days < CERTIFICATE_DAYS:
+            ends = f"ends in {days} days" if days >= 0 else f"ended {-days} days ago by its clock"
+            yield Trouble(BROKEN if days < LAST_DAYS else ATTENTION, f"{name} certificate {ends}")
     if said.device_faults:
         shown = ", ".join(f"{device} {state}" for device, state in list(said.device_faults.items())[:4])
         more = f" and {len(said.device_faults) - 4} more" if len(said.device_faults) > 4 else ""

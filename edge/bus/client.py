@@ -211,6 +211,8 @@ class Client:
         self.on_granted: list[Callable[[], None]] = []
         self.last_error: BusError | None = None
         self.server_limits = ServerLimits()
+        self.server_certificate_ends_s: float | None = None
+        """Of the broker's certificate on the last connection, in seconds since 1970."""
         self.refused: list[SubscribeRefused] = []
         """Of the subscriptions made on connecting, those that the broker did not allow."""
         self._version = protocol
@@ -384,6 +386,7 @@ class Client:
                     turn=self._attempts,
                 )
                 self._last_link = link
+                self.server_certificate_ends_s = link.peer_certificate_ends_s
                 session_present = await self._greet(link)
                 link.keep_alive(min(self.server_limits.keepalive_s or self._keepalive_s, self._keepalive_s))
                 self.last_error = None

@@ -163,6 +163,12 @@ class Link(asyncio.BufferedProtocol):
         if self._reason is None:
             self._reason = reason
 
+    @property
+    def peer_certificate_ends_s(self) -> float | None:
+        """Until when the other end's certificate is good, in seconds since 1970; None where there is none."""
+        shown = self._transport.get_extra_info("peercert") if self._transport is not None else None
+        return ssl.cert_time_to_seconds(shown["notAfter"]) if shown else None
+
     # -- keepalive -----------------------------------------------------------------------------------------------------
 
     def keep_alive(self, keepalive_s: float) -> None:

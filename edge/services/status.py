@@ -22,10 +22,11 @@ from edge.bus import topics
 from edge.bus.client import Message
 from edge.bus.envelope import now_utc
 from edge.bus.messages.facts import FactClass, first_error
-from edge.bus.messages.links import BridgeStatus, JournalHeads
-from edge.bus.messages.statuses import Backlog, GatewayStatus, GatewayWarning
+from edge.bus.messages.links import HQ_WARNINGS, BridgeStatus, JournalHeads
+from edge.bus.messages.statuses import Backlog, GatewayStatus
 from edge.journal.clock import Clock, age_ms
 from edge.journal.store import Store, StoreFaulted
+from edge.services.warnings import Warnings
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class StatusBoard:
         quarantined: Callable[[], int],
         full: Callable[[], bool],
         busy: Callable[[], bool],
-        warnings: Callable[[], tuple[GatewayWarning, ...]] = tuple,
+        warnings: Warnings | None = None,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -65,7 +66,7 @@ class StatusBoard:
         self._quarantined = quarantined
         self._full = full
         self._busy = busy
-        self._warnings = warnings
+        self._warnings = warnings or Warnings()
         self._clock = clock
         self._bridge = BridgeStatus(link="unknown", since=now_utc())
         self._dirty = asyncio.Event()
@@ -92,6 +93,11 @@ class StatusBoard:
         except ValidationError as error:
             log.error("the bridge's status cannot be read: %s", first_error(error))
         message.ack()
+        for code in HQ_WARNINGS:
+            if text := self._bridge.warnings.get(code):
+                self._warnings.set(code, text[:500])
+            else:
+                self._warnings.clear(code)
         self._store.note_confirmed(self.confirmed)
         self.changed()
 
@@ -176,7 +182,8 @@ class StatusBoard:
             disk_free_mb=self._disk_free_mb,
             price_version=self._price_version(),
             please=self._please(),
-            warnings=self._warnings(),
+            certificates=bridge.certificates,
+            warnings=self._warnings.shown(),
             safe_to_switch_off=self._nothing_in_hand() and not any(entry.facts for entry in backlog.values()),
         )
 

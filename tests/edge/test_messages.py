@@ -21,6 +21,7 @@ from edge.bus.messages import (
     requests,
     scans,
     signed,
+    spoken,
     statuses,
 )
 
@@ -36,6 +37,7 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "weight.live": scans.LiveWeight,
     "gateway.status": statuses.GatewayStatus,
     "gateway.status.warnings": statuses.GatewayStatus,
+    "gateway.status.certificates": statuses.GatewayStatus,
     "device.status": statuses.DeviceStatus,
     "presence": statuses.Presence,
     "price.manifest": prices.PriceManifest,
@@ -50,6 +52,10 @@ MESSAGES: dict[str, type[BaseModel]] = {
     "result.certificate.renew": authority.RenewedCertificate,
     **{f"command.{name}": row.parameters for name, row in commands.COMMANDS.items()},
     "bridge.status": links.BridgeStatus,
+    "bridge.status.certificates": links.BridgeStatus,
+    "hq.said": spoken.Said,
+    "hq.spoken": spoken.Spoken,
+    "hq.confirm-keys": spoken.ConfirmKeys,
     "bridge.committed": links.Committed,
     "journal.heads": links.JournalHeads,
     "hq.confirmed": links.Confirmed,

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from edge.bus.messages.base import EventId, Id, Message, Recorded
 from edge.bus.messages.facts import FactClass, Outage
-from edge.bus.messages.statuses import ClockTrust, DeviceState, Link
+from edge.bus.messages.statuses import ClockTrust, CloudCertificates, DeviceState, Link
 
 
 class JournalHeads(Message):
@@ -32,6 +32,14 @@ class BridgeStatus(Message):
     budget_wait_s: int = Field(default=0, ge=0, description="the line's budget is spent: bulk classes wait so long")
     outages: tuple[Outage, ...] = Field(default=(), strict=False, description="the last ones, the newest first")
     confirm: Literal["hq", "broker"] = "hq"
+    certificates: CloudCertificates = CloudCertificates()
+    warnings: dict[str, str] = Field(
+        default_factory=dict, description="code -> what is wrong and a person should mend; of the codes in HQ_WARNINGS"
+    )
+
+
+HQ_WARNINGS = ("hq_certificate", "hq_broker_certificate", "hq_not_believed", "hq_certificate_refused")
+"""What the bridge may warn of: edge shows each for as long as the bridge says it."""
 
 
 class OutageRecorded(Message):
@@ -158,5 +166,7 @@ class StoreStatus(Recorded):
     confirm: Literal["hq", "broker"] = "hq"
     price_version: str | None = Field(default=None, max_length=200)
     disk_free_mb: int | None = Field(default=None, ge=0)
+    certificate_days: int | None = Field(default=None, description="until its own certificate ends, by its clock")
+    broker_certificate_days: int | None = Field(default=None, description="until the broker's ends")
     trouble: str = Field(default="", max_length=500, description="what a person should know although the link is up")
     outage: Outage | None = Field(default=None, description="the last one")

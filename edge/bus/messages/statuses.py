@@ -31,6 +31,13 @@ class GatewayWarning(Message):
     since: str = ""
 
 
+class CloudCertificates(Message):
+    """Until when the certificates of the link to HQ are good: RFC 3339 in UTC; null where there is none."""
+
+    own_until: str | None = None
+    broker_until: str | None = None
+
+
 class GatewayStatus(Message):
     state: Literal["starting", "serving", "storage_full", "faulted", "stopped"]
     link: Link
@@ -54,6 +61,7 @@ class GatewayStatus(Message):
     price_version: str | None = None
     safe_to_switch_off: bool = False
     please: str = Field(default="", description="what a person should do; empty when nothing")
+    certificates: CloudCertificates = Field(default=CloudCertificates(), description="of the link to HQ")
     warnings: tuple[GatewayWarning, ...] = Field(
         default=(), strict=False, description="what is wrong and a person should mend; none of it stops a sale"
     )
