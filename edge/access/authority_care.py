@@ -39,7 +39,8 @@ from edge.services.warnings import Warnings
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 15.0
+LOOK_EVERY_S = 5.0
+"""Also how soon a clock that has jumped is noticed."""
 HOUR_S = 3600.0
 FOLLOWED_FOR_H = 1
 """So long a former authority is believed although every lane has followed: invitations may name it."""
@@ -197,6 +198,7 @@ class AuthorityCare:
         failed = ""
         try:
             fresh = await asyncio.to_thread(self._see_to_broker)
+            self._see_to_shut()
             if fresh:
                 log.info("the broker has a new certificate")
             await self._see_to_rotation()
@@ -240,11 +242,14 @@ class AuthorityCare:
             self._loop.call_soon_threadsafe(self._changed)
 
     def _changed(self) -> None:
+        self._see_to_shut()
+        self._look.set()
+
+    def _see_to_shut(self) -> None:
         shut = frozenset(lane for lane, held in self.authority.lanes().items() if held.state == "revoked")
         if shut != self._shut:
             self._shut = shut
             self._hands.shut(shut)
-        self._look.set()
 
     def _say(self) -> None:
         book = self.authority.book

@@ -98,13 +98,38 @@ class TlsTill:
         return reaches(self.config.bus.port, self.files())
 
 
-def reaches(port: int, files: TlsFiles, *, context: ssl.SSLContext | None = None) -> str:
-    """Try the bus as a till with these files; "let in" when mosquitto answers with CONNACK 0."""
+def reaches(port: int, files: TlsFiles) -> str:
+    """Try the bus as a till with these files; "let in" when mosquitto answers with CONNACK 0.
+
+    With TLS 1.3 a refusal comes when the client believes itself connected, and its reason may be lost with the
+    connection: then TLS 1.2, where it comes within the handshake, is asked for it.
+    """
+    context = files.context()
+    said = attempt(port, context, files.server_name)
+    if said != "let in" and "alert" not in said and "certificate" not in said:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        said = attempt(port, context, files.server_name)
+    return said
+
+
+def greeted(port: int, files: TlsFiles) -> str:
+    """Only the handshake, which disturbs no connection of the same lane: "let in", or why not."""
+    context = files.context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
     try:
-        asking = context or files.context()
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain_socket:
+            context.wrap_socket(plain_socket, server_hostname=files.server_name).close()
+    except (ssl.SSLError, OSError) as error:
+        return str(error)
+    return "let in"
+
+
+def attempt(port: int, context: ssl.SSLContext, name: str | None, session: ssl.SSLSession | None = None) -> str:
+    """One handshake and CONNECT."""
+    try:
         with (
             socket.create_connection(("127.0.0.1", port), timeout=20) as plain_socket,
-            asking.wrap_socket(plain_socket, server_hostname=files.server_name) as tls,
+            context.wrap_socket(plain_socket, server_hostname=name, session=session) as tls,
         ):
             tls.sendall(CONNECT)
             answer = tls.recv(4)
