@@ -77,7 +77,7 @@ class Enrolment:
         self._warnings = warnings
         self._bus_port = bus_port
         self._turn = asyncio.Lock()
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: set[asyncio.Event] = set()
         self._guesses: deque[float] = deque(maxlen=GUESSES)
         self._calm: asyncio.TimerHandle | None = None
         self.on_enrolled: list[Callable[[str], None]] = []
@@ -89,6 +89,7 @@ class Enrolment:
         """A new invitation for `lane`; its former ones are over. Raises NotStored, AuthorityFault."""
         async with self._turn:
             made = await self._invitations.invite(lane, self._authority.advertised)
+        self._look_again()
         await self._audit.record(AuditAction.LANE_INVITED, lane=lane)
         return made
 
@@ -96,13 +97,13 @@ class Enrolment:
         """End what is open for a lane."""
         async with self._turn:
             await self._invitations.withdraw(lane)
+        self._look_again()
         await self._audit.record(AuditAction.LANE_INVITATION_WITHDRAWN, lane=lane)
 
     async def outcome(self, name: str, until_s: float) -> Kept | None:
         """The invitation as soon as it is over, or as it is at `until_s` of the loop's clock; None: withdrawn."""
         event = asyncio.Event()
-        waiting = self._waiting.setdefault(name, set())
-        waiting.add(event)
+        self._waiting.add(event)
         try:
             while True:
                 event.clear()
@@ -116,9 +117,7 @@ class Enrolment:
                 except TimeoutError:
                     continue
         finally:
-            waiting.discard(event)
-            if not waiting:
-                self._waiting.pop(name, None)
+            self._waiting.discard(event)
 
     # -- the listener --------------------------------------------------------------------------------------------------
 
@@ -196,7 +195,7 @@ class Enrolment:
             also=[self._invitations.use(kept.name, digest, body)],
         )
         log.info("lane %s has enrolled, from %s", kept.lane, address)
-        self._changed(kept.name)
+        self._look_again()
         self._told(kept.lane)
         return answer(body)
 
@@ -261,7 +260,7 @@ class Enrolment:
             self._audit.record(
                 AuditAction.LANE_INVITATION_WITHDRAWN, "failed", lane=kept.lane, detail="too many failures"
             )
-            self._changed(kept.name)
+            self._look_again()
 
     def _guessed(self, address: str) -> None:
         now = time.monotonic()
@@ -285,8 +284,9 @@ class Enrolment:
 
     # -- who waits -----------------------------------------------------------------------------------------------------
 
-    def _changed(self, name: str) -> None:
-        for event in self._waiting.get(name, ()):
+    def _look_again(self) -> None:
+        """Some invitation has changed: whoever waits for one looks whether it is his."""
+        for event in self._waiting:
             event.set()
 
     def _told(self, lane: str) -> None:
