@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud_bridge.commands import at_cloud, commanding, fleet, noticing, outages, parked, prices, receiving
+from cloud_bridge.commands import at_cloud, auditing, commanding, fleet, noticing, outages, parked, prices, receiving
 from cloud_bridge.commands.at_hq import SubParsers
 
 HQ_EPILOG = """
@@ -15,6 +15,7 @@ examples:
   tillgate hq stores --url sqlite:///hq.db     every store, those in trouble first
   tillgate hq stores S0042                     one store: chains, backlog, last outages
   tillgate hq verify                           is everything here, and unchanged?
+  tillgate hq audit --store S0042              who did what there
   tillgate hq keygen hq.key                    prints the public key for store.toml ([cloud] price_key)
   tillgate hq prices publish list.csv --store s1 --version 2026-05-04 --currency EUR --key hq.key
   tillgate hq command send --store s1 --key hq.key status.report
@@ -65,5 +66,5 @@ def hq(commands: SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (receiving, fleet, prices, commanding, noticing):
+    for family in (receiving, fleet, auditing, prices, commanding, noticing):
         family.add(parts)

@@ -45,10 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_run, _add_check, _add_status, _add_edge):
         add(commands)
-    from edge.commands import access, devices, lanes
+    from edge.commands import access, audit, devices, lanes
     from edge.journal.commands import add_commands
 
     add_commands(commands)
+    audit.add_commands(commands)
     devices.add_commands(commands, _config_argument)
     lanes.add_commands(commands, _config_argument)
     access.add_commands(commands, _config_argument)

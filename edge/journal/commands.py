@@ -53,12 +53,12 @@ def add_commands(subparsers: Any) -> None:
         description="Walks every class and every hash. Exit status 0: all is well; 1: something is missing or was"
         " changed; 2: there is no journal. Gaps in a lane's own numbers are listed, but are no fault of the file.",
     )
-    _file_argument(check)
+    file_argument(check)
     check.add_argument("--json", action="store_true", help="one JSON object")
     check.set_defaults(run=_verify)
 
     show = commands.add_parser("show", help="facts in readable form", description="Shows facts, the newest last.")
-    _file_argument(show)
+    file_argument(show)
     show.add_argument("--last", type=_positive, default=20, metavar="N", help="how many (default 20)")
     show.add_argument("--id", help="only the facts with this id")
     show.add_argument("--lane", help="only what concerns this lane")
@@ -72,12 +72,12 @@ def add_commands(subparsers: Any) -> None:
         description="Writes every fact to standard output, in the order it was recorded. Goes around what is"
         " unreadable in a damaged file and says so at the end (exit status 1).",
     )
-    _file_argument(export)
+    file_argument(export)
     export.add_argument("--csv", action="store_true", help="one line of columns per fact instead of the JSON bodies")
     export.set_defaults(run=_export)
 
 
-def _file_argument(parser: argparse.ArgumentParser) -> None:
+def file_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a store.db")
     parser.add_argument(
         "--config", type=Path, default=Path("/etc/tillgate/store.toml"), metavar="FILE",
@@ -96,7 +96,7 @@ def _positive(text: str) -> int:
     return number
 
 
-def _path(chosen: argparse.Namespace) -> Path:
+def path_of(chosen: argparse.Namespace) -> Path:
     if chosen.file is not None:
         return Path(chosen.file)
     from edge.config import BadConfig, load
@@ -107,13 +107,13 @@ def _path(chosen: argparse.Namespace) -> Path:
         raise NoJournal(f"no FILE was given and the configuration does not help:\n{error}") from error
 
 
-def _bodies(chosen: argparse.Namespace, path: Path) -> Bodies:
+def bodies_of(chosen: argparse.Namespace, path: Path) -> Bodies:
     """Opens the bodies of the journal `path`. Raises NoKey when the keyring that was named is none."""
-    keyring = _keyring(chosen)
+    keyring = keyring_of(chosen)
     return Bodies.by(keyring) if keyring is not None else Bodies.beside(path)
 
 
-def _keyring(chosen: argparse.Namespace) -> Keyring | None:
+def keyring_of(chosen: argparse.Namespace) -> Keyring | None:
     if chosen.key is None:
         return None
     try:
@@ -124,17 +124,17 @@ def _keyring(chosen: argparse.Namespace) -> Keyring | None:
 
 def _verify(chosen: argparse.Namespace) -> int:
     try:
-        report = verify(_path(chosen), _keyring(chosen))
+        report = verify(path_of(chosen), keyring_of(chosen))
     except (NoJournal, NoKey) as error:
         return _refuse(error)
     if chosen.json:
-        _say(json.dumps(_as_json(report)))
+        _say(json.dumps(report_as_json(report)))
     else:
-        _print_report(report)
+        print_report(report)
     return 0 if report.ok else 1
 
 
-def _print_report(report: Report) -> None:
+def print_report(report: Report) -> None:
     _say(f"{report.path}: store {report.store}, epoch {report.epoch}")
     for item in report.classes:
         span = f"{item.first}–{item.last}" if item.count else "empty"
@@ -156,7 +156,7 @@ def _print_report(report: Report) -> None:
     _say("everything is there and unchanged" if report.ok else "NOT in order: keep this file and tell HQ")
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def report_as_json(report: Report) -> dict[str, Any]:
     return {
         "ok": report.ok,
         "store": report.store,
@@ -186,8 +186,8 @@ def _show(chosen: argparse.Namespace) -> int:
     where = " WHERE " + " AND ".join(f"{column} = ?" for column in given) if given else ""
     sql = f"SELECT {', '.join(_COLUMNS)} FROM facts{where} ORDER BY row DESC LIMIT ?"  # noqa: S608
     try:
-        path = _path(chosen)
-        bodies = _bodies(chosen, path)
+        path = path_of(chosen)
+        bodies = bodies_of(chosen, path)
         db = connect(path, bodies=bodies, may_be_copy=True)
         try:
             rows = db.execute(sql, (*given.values(), chosen.last)).fetchall()
@@ -236,8 +236,8 @@ def _readable(row: dict[str, Any]) -> str:
 
 def _export(chosen: argparse.Namespace) -> int:
     try:
-        path = _path(chosen)
-        bodies = _bodies(chosen, path)
+        path = path_of(chosen)
+        bodies = bodies_of(chosen, path)
         db = connect(path, bodies=bodies, may_be_copy=True)
     except (NoJournal, NoKey) as error:
         return _refuse(error)
