@@ -38,6 +38,7 @@ _ROW = re.compile(rf"\d(?:[{_SEPARATOR}]{{0,3}}+\d){{{SHORTEST - 1},}}+")
 """Digits of any script, with at most three separators between two of them."""
 _GROUP = re.compile(r"\d++")
 _DIGIT = re.compile(r"\d")
+_ESCAPED_DIGIT = re.compile(rb"\\+u00(3[0-9])")
 _EXPONENT = re.compile(r"[:,\[]\s*+-?\d[\d.]*+[eE]")
 
 _TRACK1 = re.compile(r"%?[A-Z]\d{12,19}+\^[^\^\n]{2,30}+\^\d{4}[^?\n]{0,60}+\??")
@@ -60,10 +61,13 @@ _CVV_FIELDS: Final = _names(
     "cardcvv cardcvc securitycode pinblock"
 )
 _TRACK_FIELDS: Final = _names("track1 track2 track3 trackdata track1data track2data trackequivalentdata")
+_NAMED_FIELDS: Final = _CARD_FIELDS | _CVV_FIELDS | _TRACK_FIELDS
 _GOODS_FIELDS: Final = _names("item gtin ean upc code sku plu article barcode data")
 _RECEIPT_FIELDS: Final = _names("receiptnumber originalreceiptnumber receipt invoicenumber")
 _DAY_FIELDS: Final = ("business_day_date", "time")
 _DAYS_AT_MOST = 4
+_SHORTEST_TEXT = len("cvv 123")
+_SHORTEST_NUMBER = 10 ** (SHORTEST - 1)
 
 _HINTS: Final = (
     b"card", b"cvv", b"cvc", b"cvn", b"cav2", b"csc", b"track", b"securitycode", b"pinblock", b'"pan"', b"ccn", b"kart",
@@ -81,7 +85,9 @@ _MANY_DIGITS: Final = b"0" * SURE_FROM
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]{24,}+", re.IGNORECASE)
 _IBAN = re.compile(r"\b[A-Z]{2}\d\d(?: ?[A-Z0-9]{1,4}){3,8}+\b")
-_AROUND = 64
+_IBAN_BEGINS = re.compile(r"\b[A-Z]{2}\d\d")
+_AROUND = 40
+"""What is looked at before and behind a number: an IBAN has 34 characters, a UUID 36."""
 
 _DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")
 
@@ -213,7 +219,7 @@ def masked_payload(payload: bytes) -> bytes:
     try:
         value = orjson.loads(payload)
     except orjson.JSONDecodeError:
-        pass
+        payload = _ESCAPED_DIGIT.sub(lambda match: bytes.fromhex(match[1].decode()), payload)
     else:
         if in_json(value) is not None:
             try:
@@ -279,6 +285,10 @@ def _numbers(text: str, start: int, end: int, field: str, days: tuple[str, ...])
     shortest = SHORTEST if named else SURE_FROM
     first = begins = 0
     while first < len(groups):
+        if first and sizes[first] < 3 and sizes[first] == sizes[first - 1]:
+            begins += sizes[first]  # a row of ones or twos begins where it begins
+            first += 1
+            continue
         beyond, length = 0, 0
         six = int(row[begins : begins + 6])
         for last in range(first, len(groups)):
@@ -365,13 +375,24 @@ def _is_known(
                 return True  # digits behind a decimal point
     if _holds_day(digits, days, short=field in _RECEIPT_FIELDS):
         return True
+    return _is_identifier(text, start, end)
+
+
+def _is_identifier(text: str, start: int, end: int) -> bool:
+    """Whether these digits belong to a UUID, a hash or an IBAN: each looked for only where the neighbours allow it."""
     near = max(0, start - _AROUND)
-    around, start, end = text[near : end + _AROUND], start - near, end - near
-    return (
-        any(match.start() <= start < match.end() for match in _UUID.finditer(around))
-        or any(_spans(match, start, end) and sum(map(str.isalpha, match[0])) >= 4 for match in _HEX.finditer(around))
-        or any(_spans(match, start, end) and _iban(match[0].replace(" ", "")) for match in _IBAN.finditer(around))
-    )
+    around, first, last = text[near : end + _AROUND], start - near, end - near
+    if "-" in text[start:end] and any(match.start() <= first < match.end() for match in _UUID.finditer(around)):
+        return True
+    if text[max(0, start - 1) : start].isalpha() or text[end : end + 1].isalpha():
+        for match in _HEX.finditer(around):
+            if _spans(match, first, last) and sum(map(str.isalpha, match[0])) >= 4:
+                return True
+    if _IBAN_BEGINS.search(around, 0, first):
+        for match in _IBAN.finditer(around):
+            if _spans(match, first, last) and _iban(match[0].replace(" ", "")):
+                return True
+    return False
 
 
 _IDENTIFIERS: Final = frozenset(("(00)", "(01)", "(02)"))
@@ -526,9 +547,11 @@ def _walk(value: Any) -> Iterator[_Node]:
             branch = _Branch(one, key, parent, field)
             waiting += [(one[at], at, branch) for at in range(len(one) - 1, -1, -1)]
         elif isinstance(one, str):
-            if _DIGIT.search(one):
+            if (len(one) >= _SHORTEST_TEXT or field in _NAMED_FIELDS) and _DIGIT.search(one):
                 yield _Node(one, key, parent, field, days)
         elif isinstance(one, int | float) and not isinstance(one, bool):
+            if -_SHORTEST_NUMBER < one < _SHORTEST_NUMBER and field not in _NAMED_FIELDS:
+                continue
             text = str(int(one)) if isinstance(one, float) and one.is_integer() else str(one)
             yield _Node(text, key, parent, field, days, is_text=False)
     for name, branch in keys:

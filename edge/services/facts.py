@@ -11,6 +11,7 @@ Source: design pages "The local bus" (facts) and "Journal, bridge, HQ" (what acc
 from __future__ import annotations
 
 import logging
+import time
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -61,7 +62,11 @@ class FactIntake:
 
     def on_message(self, message: Message) -> None:
         """Take one fact; the answer follows its commit."""
-        lane = topics.lane_of(message.topic)
+        lane, began_s = topics.lane_of(message.topic), time.thread_time()
+        self._take(message, lane)
+        self._budget.charge(lane, time.thread_time() - began_s)
+
+    def _take(self, message: Message, lane: str) -> None:
         fact_id: str | None = None
         try:
             source = self._sources.get(lane)

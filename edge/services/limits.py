@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import time
 
+FREE_S = 0.001
+"""A message that takes no longer on the processor is one message, as nearly all are."""
+SHARE = 0.05
+"""What a lane whose messages take longer may have of the processor."""
+
 
 class LaneBudget:
-    """`rate_per_s` messages a second on average, `burst` at once. Unknown lanes get a bucket on first sight."""
+    """`rate_per_s` messages a second on average, `burst` at once. Unknown lanes get a bucket on first sight.
+
+    A message that takes long to look at counts as several: whoever sends only such has fewer of them.
+    """
 
     def __init__(self, rate_per_s: int, burst: int) -> None:
         self._rate = float(rate_per_s)
@@ -23,3 +31,9 @@ class LaneBudget:
             return 0
         self._buckets[lane] = (level, now)
         return max(1, round((1.0 - level) / self._rate * 1000))
+
+    def charge(self, lane: str, spent_s: float) -> None:
+        """Count what handling a message of this lane took of the processor, beyond `FREE_S`."""
+        if spent_s > FREE_S and lane in self._buckets:
+            level, since = self._buckets[lane]
+            self._buckets[lane] = (level - (spent_s - FREE_S) * self._rate / SHARE, since)

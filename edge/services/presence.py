@@ -21,6 +21,8 @@ from edge.services.quarantine import Quarantine
 
 log = logging.getLogger(__name__)
 
+MESSAGE_BYTES = 4_096
+
 
 class Presences:
     """Passes on who comes and goes: each of `watchers` is called with the lane and whether its till is online."""
@@ -36,6 +38,9 @@ class Presences:
         lane = topics.lane_of(message.topic)
         if not message.payload:
             return  # cleared
+        if len(message.payload) > MESSAGE_BYTES:
+            log.warning("the presence of lane %s is larger than any: not read", lane)
+            return
         if (place := in_payload(message.payload)) is not None:
             self._quarantine.keep(message.topic, lane, Code.CARD_NUMBER_REFUSED, str(place), message.payload)
             try:

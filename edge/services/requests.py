@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,7 +132,11 @@ class Router:
 
     def on_message(self, message: Message) -> None:
         """Take one message from ``lanes/{lane}/requests/{operation}``."""
-        lane = topics.lane_of(message.topic)
+        lane, began_s = topics.lane_of(message.topic), time.thread_time()
+        self._take(message, lane)
+        self._budget.charge(lane, time.thread_time() - began_s)
+
+    def _take(self, message: Message, lane: str) -> None:
         request_id: str | None = None
         try:
             if lane not in self._lanes:

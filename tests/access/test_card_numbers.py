@@ -286,3 +286,21 @@ def test_of_what_shops_number_next_to_nothing_is_taken_for_a_card(capsys: pytest
         "disguise, a line broken in the middle", "disguise, in a longer number", "disguise, base64"
     ]  # fmt: skip
     assert figures["card numbers by chance: missed_per_million"] < 1_000
+
+
+def test_a_lane_that_sends_only_what_takes_long_to_look_at_has_fewer_messages() -> None:
+    from edge.services.limits import LaneBudget
+
+    budget = LaneBudget(200, 10)
+    assert budget.wait_ms("1") == 0
+    budget.charge("1", 0.0005)
+    assert budget.wait_ms("1") == 0
+    budget.charge("1", 0.1)
+    assert budget.wait_ms("1") > 1_000, "a tenth of a second at a twentieth of the processor"
+    assert budget.wait_ms("2") == 0
+    budget.charge("nobody", 1.0)
+
+
+def test_what_is_cut_off_is_masked_behind_its_escapes() -> None:
+    escaped = b'{"text":"\\u0034\\u0031\\u0031\\u0031111111111111'
+    assert card_numbers.masked_payload(escaped) == b'{"text":"411111******1111'
