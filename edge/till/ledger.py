@@ -5,6 +5,11 @@ were made. A fact gets its sequence and its final bytes in the transaction that 
 when `add` returns it survives a power cut, and a re-send sends the same bytes. Answers are stored in groups; one that
 is lost with the power is asked for again, which the gateway answers as before.
 
+What was sold lies there sealed (`edge.seal`, purpose "till"), by the keyring that lies beside the file or that the till
+is given. Numbers, ids, types and answers are in plain. When the key is lost, selling goes on under a new one: what the
+old one sealed and the gateway has not yet got waits until it is back. A file from before there were seals is taken
+over, and what was in it is sealed bit by bit.
+
 A file belongs to one lane of one store. Two programs cannot share it: the second is told so.
 """
 
@@ -12,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -26,8 +32,14 @@ import orjson
 
 from edge.bus import envelope
 from edge.card_numbers import CardNumberRefused, masked_payload
+from edge.seal import Keyring, NoKey, Seal, Unsealable, is_sealed
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+SEALED_AT_ONCE = 50
+"""Facts of an older file that are sealed with each group of answers."""
 
 
 class FactState(StrEnum):
@@ -64,10 +76,17 @@ class Answer:
 class Ledger:
     """The file. `await Ledger.open(...)`, then `close()`; every method may be called from one event loop only."""
 
-    def __init__(self, path: Path, store: str, lane: str, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, path: Path, store: str, lane: str, thread: ThreadPoolExecutor, keyring: Keyring | None = None
+    ) -> None:
         self._lock = _claim(path)
         try:
             self._database = _connect(path, store, lane)
+            self._seal = Seal(keyring or _keyring(path), "till")
+            self._place = f"ledger|{store}|{lane}|"
+            self.unreadable: dict[int, str] = {}
+            """Facts that wait for their key, or that somebody changed: sequence and why."""
+            self._plain_until = self._taken_over()
         except BaseException:
             os.close(self._lock)
             raise
@@ -77,11 +96,14 @@ class Ledger:
         self._source = envelope.lane_source(store, lane)
 
     @classmethod
-    async def open(cls, path: Path, store: str, lane: str) -> Ledger:
-        """Open or make the file; WrongLedger when it is another lane's or in use, OSError when it cannot be."""
+    async def open(cls, path: Path, store: str, lane: str, keyring: Keyring | None = None) -> Ledger:
+        """Open or make the file; WrongLedger when it is another lane's or in use, OSError when it cannot be.
+
+        `keyring` seals what is written; default: the one beside the file, made when there is none.
+        """
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"till-ledger-{lane}")
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, cls, path, store, lane, thread)
+            return await asyncio.get_running_loop().run_in_executor(thread, cls, path, store, lane, thread, keyring)
         except BaseException:
             thread.shutdown(wait=False)
             raise
@@ -96,12 +118,8 @@ class Ledger:
         return await self._in_thread(self._add, type_, data)
 
     async def pending(self, after: int = 0, limit: int = 1_000) -> list[Fact]:
-        """Facts not yet answered for good with a sequence above `after`, in order."""
-        query = (
-            "SELECT sequence, id, type, body FROM facts WHERE state = 'pending' AND sequence > ? "
-            "ORDER BY sequence LIMIT ?"
-        )
-        return [Fact(*row) for row in await self._rows(query, after, limit)]
+        """Facts not yet answered for good with a sequence above `after`, in order; without those in `unreadable`."""
+        return await self._in_thread(self._pending, after, limit)
 
     async def settle(self, answers: Sequence[Answer]) -> None:
         """Store what became of some facts, in one transaction. An accepted fact never becomes refused again."""
@@ -149,12 +167,74 @@ class Ledger:
     def _add(self, type_: str, data: dict[str, Any]) -> Fact:
         event = envelope.build(type_, self._source, data, sequence=self.last_sequence + 1)
         fact = Fact(self.last_sequence + 1, event["id"], type_, envelope.canonical(event))
+        sealed = self._seal.seal(fact.body, self._context(fact.sequence))
         self._database.execute(
             "INSERT INTO facts (sequence, id, type, body, made_at) VALUES (?, ?, ?, ?, ?)",
-            (fact.sequence, fact.id, fact.type, fact.body, event["time"]),
+            (fact.sequence, fact.id, fact.type, sealed, event["time"]),
         )
         self.last_sequence = fact.sequence
         return fact
+
+    def _pending(self, after: int, limit: int) -> list[Fact]:
+        query = (
+            "SELECT sequence, id, type, body FROM facts WHERE state = 'pending' AND sequence > ? "
+            "ORDER BY sequence LIMIT ?"
+        )
+        found: list[Fact] = []
+        while len(found) < limit and (rows := self._database.execute(query, (after, limit - len(found))).fetchall()):
+            for sequence, id_, type_, stored in rows:
+                after = sequence
+                try:
+                    found.append(Fact(sequence, id_, type_, self._opened(sequence, stored)))
+                except Unsealable as error:
+                    if sequence not in self.unreadable:
+                        log.error("fact %d of this till cannot be sent: %s", sequence, error)
+                    self.unreadable[sequence] = str(error)
+                else:
+                    self.unreadable.pop(sequence, None)
+        return found
+
+    def _context(self, sequence: int) -> bytes:
+        return f"{self._place}{sequence}".encode()
+
+    def _opened(self, sequence: int, stored: bytes) -> bytes:
+        if is_sealed(stored):
+            return self._seal.open(stored, self._context(sequence))
+        if sequence > self._plain_until:
+            raise Unsealable("it lies in plain, where only sealed facts may be: it was put there")
+        return stored
+
+    def _taken_over(self) -> int:
+        """Up to which sequence facts may lie in plain: as many as there were when the file first met a seal.
+
+        The number is sealed itself, so that nobody can put facts there in plain afterwards.
+        """
+        context = f"{self._place}plain".encode()
+        row = self._database.execute("SELECT value FROM meta WHERE key = 'plain_until'").fetchone()
+        if row is not None:
+            try:
+                return int(self._seal.open(bytes.fromhex(row[0]), context))
+            except (Unsealable, ValueError):
+                return 0
+        (highest,) = self._database.execute("SELECT coalesce(max(sequence), 0) FROM facts").fetchone()
+        sealed = self._seal.seal(str(highest).encode(), context).hex()
+        self._database.execute("INSERT INTO meta VALUES ('plain_until', ?)", (sealed,))
+        self._database.execute("INSERT INTO meta VALUES ('sealed_until', '0')")
+        return int(highest)
+
+    def _seal_some(self) -> None:
+        """Seal a few of the facts that lie in plain since before there were seals; within a transaction."""
+        (done,) = self._database.execute("SELECT value FROM meta WHERE key = 'sealed_until'").fetchone() or ("0",)
+        if int(done) >= self._plain_until:
+            return
+        query = "SELECT sequence, body FROM facts WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
+        rows = self._database.execute(query, (int(done), self._plain_until, SEALED_AT_ONCE)).fetchall()
+        for sequence, stored in rows:
+            if not is_sealed(stored):
+                sealed = self._seal.seal(stored, self._context(sequence))
+                self._database.execute("UPDATE facts SET body = ? WHERE sequence = ?", (sealed, sequence))
+        upto = rows[-1][0] if rows else self._plain_until
+        self._database.execute("UPDATE meta SET value = ? WHERE key = 'sealed_until'", (str(upto),))
 
     def _settle(self, answers: Sequence[Answer]) -> None:
         now = envelope.now_utc()
@@ -167,6 +247,7 @@ class Ledger:
             holds_card = [a.sequence for a in answers if a.answer.get("code") == CardNumberRefused.code]
             for sequence in holds_card:
                 self._mask(sequence)
+            self._seal_some()
         except sqlite3.Error:
             self._database.execute("ROLLBACK")
             raise
@@ -178,9 +259,22 @@ class Ledger:
         """Keep a refused fact without its card number, which must not be on this disk."""
         query = "SELECT body FROM facts WHERE sequence = ? AND state = 'refused'"
         for (body,) in self._database.execute(query, (sequence,)).fetchall():
-            self._database.execute(
-                "UPDATE facts SET body = ? WHERE sequence = ?", (masked_payload(bytes(body)), sequence)
-            )
+            try:
+                masked = masked_payload(self._opened(sequence, body))
+            except Unsealable:  # nobody can read it here
+                continue
+            sealed = self._seal.seal(masked, self._context(sequence))
+            self._database.execute("UPDATE facts SET body = ? WHERE sequence = ?", (sealed, sequence))
+
+
+def _keyring(path: Path) -> Keyring:
+    try:
+        found = Keyring.find(path.parent)
+    except NoKey as error:
+        raise WrongLedger(str(error)) from error
+    for fault in found.faults:
+        log.error("%s", fault)
+    return found
 
 
 def _claim(path: Path) -> int:

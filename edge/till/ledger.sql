@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS facts (
     sequence    INTEGER PRIMARY KEY,             -- the lane's own counter: from 1, contiguous
     id          TEXT NOT NULL UNIQUE,            -- UUIDv7
     type        TEXT NOT NULL,
-    body        BLOB NOT NULL,                   -- the CloudEvent, byte for byte as it is sent, however often
+    body        BLOB NOT NULL,                   -- the CloudEvent, byte for byte as it is sent, however often; sealed
     state       TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'accepted', 'refused')),
     answer      TEXT,                            -- JSON: what the gateway answered
     made_at     TEXT NOT NULL,

@@ -29,6 +29,7 @@ from edge.bus.messages.requests import DEFAULT_DEADLINE_MS
 from edge.bus.messages.statuses import Presence
 from edge.card_guard import guarded
 from edge.card_numbers import CardNumberRefused, in_json
+from edge.seal import Keyring
 from edge.till.asking import Asking
 from edge.till.finding import Stranger, find_gateway, proven
 from edge.till.https import NotBelieved, Unreachable
@@ -83,6 +84,7 @@ class Till:
         self,
         *,
         ledger_path: Path,
+        seal_key: Keyring | None = None,
         store: str | None = None,
         lane: str | None = None,
         identity: Identity | Path | None = None,
@@ -108,6 +110,7 @@ class Till:
             tls = known.tls()
         self.gateway = GatewayView()
         self._ledger_path = ledger_path
+        self._seal_key = seal_key
         if isinstance(address, Address) and tls is not None and address.tls is None:
             raise ValueError(f"{address} speaks no TLS, and this till was given TLS files: it never speaks plainly")
         self._address = Address.parse(address, tls) if isinstance(address, str) else address
@@ -139,7 +142,7 @@ class Till:
         self._prices: dict[str, dict[str, Any]] = {}
 
     async def __aenter__(self) -> Self:
-        self.ledger = await Ledger.open(self._ledger_path, self.store, self.lane)
+        self.ledger = await Ledger.open(self._ledger_path, self.store, self.lane, self._seal_key)
         self._outbox = Outbox(self.ledger, self._send_fact, self._on_refused)
         self._tasks = [
             asyncio.create_task(self._outbox.run(), name=f"till outbox {self.lane}"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from demo.sealed import OF_LEDGER, teach
 from edge.till.ledger import Answer, FactState, Ledger, WrongLedger
 
 TENDER = "tillgate.tender.taken.v1"
@@ -23,7 +24,8 @@ async def test_a_fact_is_on_disk_with_the_next_sequence_when_add_returns(tmp_pat
     ledger = await Ledger.open(path, "1042", "lane-1")
     facts = [await ledger.add(TENDER, {"amount_minor": n}) for n in range(3)]
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as outside:
-        rows = outside.execute("SELECT sequence, id, body, state FROM facts ORDER BY sequence").fetchall()
+        teach(outside, path)
+        rows = outside.execute(f"SELECT sequence, id, {OF_LEDGER}, state FROM facts ORDER BY sequence").fetchall()
     assert [row[0] for row in rows] == [1, 2, 3]
     assert [row[1] for row in rows] == [fact.id for fact in facts]
     event = orjson.loads(rows[2][2])
