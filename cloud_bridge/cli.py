@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cloud_bridge.commands import at_cloud, auditing, commanding, fleet, noticing, outages, parked, prices, receiving
+from cloud_bridge.commands import (
+    at_cloud,
+    auditing,
+    commanding,
+    configuring,
+    fleet,
+    noticing,
+    outages,
+    parked,
+    prices,
+    receiving,
+)
 from cloud_bridge.commands.at_hq import SubParsers
 
 HQ_EPILOG = """
@@ -19,6 +30,7 @@ examples:
   tillgate hq keygen hq.key                    prints the public key for store.toml ([cloud] price_key)
   tillgate hq prices publish list.csv --store s1 --version 2026-05-04 --currency EUR --key hq.key
   tillgate hq command send --store s1 --key hq.key status.report
+  tillgate hq configure limits.toml --store s1 --key hq.key
   tillgate hq notice publish --group north --key hq.key --text "Closed on Monday." --for 3d
 
 Any number of receivers may run on one database: the cloud broker shares the work out among them. A broker that has no
@@ -66,5 +78,5 @@ def hq(commands: SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (receiving, fleet, auditing, prices, commanding, noticing):
+    for family in (receiving, fleet, auditing, prices, commanding, noticing, configuring):
         family.add(parts)

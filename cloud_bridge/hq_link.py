@@ -30,6 +30,7 @@ from cloud_bridge.salvaged import Salvaged
 from cloud_bridge.store_status import StoreVoice
 from cloud_bridge.tail import Tail
 from cloud_bridge.uplink import Uplink
+from edge import config_hq
 from edge.bus import topics
 from edge.bus.client import Address, Backoff, Client, Disconnected, Message, TlsFiles, Will
 from edge.bus.messages.facts import Outage
@@ -200,7 +201,7 @@ async def link_up(
     )
     believing = Believing(
         store=store,
-        main_keys=lambda: cloud.price_key,
+        main_keys=lambda: config_hq.keys_in_force(config.from_hq.price_key, config.state_dir),
         proof=cloud.confirm_proof,
         cursors=cursors,
         ask=downlink.ask_what_is_confirmed,

@@ -115,6 +115,9 @@ def _check(chosen: argparse.Namespace) -> int:
 
         for wrong in unsafe_files(config.cloud):
             print(f"{chosen.file}: warning: {wrong}")
+    if config.from_hq.version is not None:
+        left_out = f", left out: {config.from_hq.unfit}" if config.from_hq.unfit else ""
+        print(f"{chosen.file}: HQ has set version {config.from_hq.version}: {config.from_hq.settings}{left_out}")
     print(f"{chosen.file}: good. Store {config.store.id}: {counts}, {cloud}.")
     return 0
 

@@ -8,6 +8,7 @@ tell (two devices of one name, a device on a lane that is not there) is checked 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from edge import config_hq
 from edge.config_cloud import Cloud
 from edge.config_devices import Place, wrong_devices
 from edge.config_lines import line_of
@@ -153,6 +155,15 @@ class People(Section):
     )
 
 
+class HqSettings(Section):
+    """What HQ has set of this configuration (``edge/config_hq.py``); made while the file is read, not written in it."""
+
+    version: int | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    unfit: str = Field(default="", description="why it is left out although it is there")
+    price_key: tuple[str, ...] = Field(default=(), description="as the file has it, whatever HQ has rotated to")
+
+
 class StoreConfig(Section):
     """All of ``store.toml``. `file` is where it was read from."""
 
@@ -166,6 +177,7 @@ class StoreConfig(Section):
     devices: tuple[Device, ...] = ()
     scanning: Scanning = Scanning()
     cloud: Cloud | None = None
+    from_hq: HqSettings = HqSettings()
     journal: Journal = Journal()
     metrics: Metrics = Metrics()
     people: People = People()
@@ -243,6 +255,11 @@ def load(file: Path) -> StoreConfig:
         raise BadConfig([Complaint(file, None, "", f"is not UTF-8: {error.reason} at byte {error.start}")]) from None
     except tomllib.TOMLDecodeError as error:
         raise BadConfig([_syntax(file, error)]) from None
+    config = _checked(file, text, table)
+    return config if config.cloud is None else _with_hqs(config, text, table)
+
+
+def _checked(file: Path, text: str, table: Mapping[str, Any]) -> StoreConfig:
     try:
         config = StoreConfig.model_validate({**table, "file": file}).rooted()
     except ValidationError as error:
@@ -251,6 +268,29 @@ def load(file: Path) -> StoreConfig:
     if wrong:
         raise BadConfig(wrong)
     return config
+
+
+def _with_hqs(config: StoreConfig, text: str, table: Mapping[str, Any]) -> StoreConfig:
+    """`config` with what HQ has set of it."""
+    assert config.cloud is not None
+    keys = config_hq.keys_in_force(config.cloud.price_key, config.state_dir)
+    found = config_hq.read(config_hq.configuration_file(config.state_dir)) if config.cloud.price_key else None
+    own = HqSettings(price_key=config.cloud.price_key)
+    if found is not None:
+        own = HqSettings(price_key=own.price_key, version=found["version"], settings=found.get("settings") or {})
+        try:
+            config = _checked(config.file, text, config_hq.laid_over(table, own.settings))
+        except (BadConfig, config_hq.NotSettable) as error:
+            own = own.model_copy(update={"unfit": str(error), "settings": {}})
+    assert config.cloud is not None
+    cloud = config.cloud.model_copy(update={"price_key": keys})
+    return config.model_copy(update={"cloud": cloud, "from_hq": own})
+
+
+def with_settings(file: Path, settings: Mapping[str, Any]) -> StoreConfig:
+    """`file` as it would be with these settings of HQ's; BadConfig, NotSettable (both say what is wrong)."""
+    text = file.read_text(encoding="utf-8")
+    return _checked(file, text, config_hq.laid_over(tomllib.loads(text), settings))
 
 
 _DOTS_PART_TOPICS = ("nats", "rabbitmq")
@@ -314,7 +354,7 @@ def _nearest(place: Place) -> str:
         model = next((c for c in choices if isinstance(c, type) and issubclass(c, Section)), None)
         if model is None:
             return ""
-    known = [name for name in model.model_fields if name != "file"]
+    known = [name for name in model.model_fields if name not in ("file", "from_hq")]
     close = difflib.get_close_matches(str(place[-1]), known, 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 

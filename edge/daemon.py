@@ -30,6 +30,7 @@ from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
 from edge.bus.messages.commands import COMMANDS_STREAM
+from edge.bus.messages.configuration import CONFIGURATION_STREAM, KEYS_STREAM
 from edge.bus.messages.facts import (
     AuditAction,
     FactClass,
@@ -61,6 +62,7 @@ from edge.opened import opened
 from edge.seal import Keyring, NoKey, Seal
 from edge.services.command_operations import hq_commands
 from edge.services.commands import COMMANDS_SCHEMA, Commands
+from edge.services.configuring import Configuring
 from edge.services.facts import FactIntake, Reporter
 from edge.services.from_hq import Believed, FromHq
 from edge.services.limits import LaneBudget
@@ -179,14 +181,18 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     prices = Prices(store, config.store.zone, believed, publish, report)
     commands = Commands(store, clock, believed, report)
     notices = Notices(store, clock, believed, publish)
+    warnings = Warnings()
+    configuring = Configuring(config, believed, audit, warnings)
+    configuring.on_change.append(lambda now: budget.change(now.limits.messages_per_s, now.limits.burst))
     from_hq = FromHq(publish, quarantine)
     for stream, take in (
         (PRICES_STREAM, prices.take),
         (COMMANDS_STREAM, commands.take),
         (NOTICES_STREAM, notices.take),
+        (CONFIGURATION_STREAM, configuring.take),
+        (KEYS_STREAM, configuring.take_keys),
     ):
         from_hq.serve(stream, take)
-    warnings = Warnings()
     status = StatusBoard(
         store,
         publish,
@@ -196,7 +202,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         full=lambda: intake.full,
         busy=lambda: router.busy or printing.busy or commands.busy,
         warnings=warnings,
+        configuration=lambda: configuring.version,
     )
+    configuring.on_change.append(lambda _: status.changed())
     warnings.on_change.append(status.changed)
     master_keys = MasterKeys(store, warnings, SEALED)
     people = People(store, Seal(_keyring(config, warnings), "people"), audit, clock, names=_names(config))
@@ -279,7 +287,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
                 keep_running("sealing anew", master_keys.run, expected=(NotStored,)), name="sealing anew"
             ),
             group.create_task(
-                keep_running("journal trimming", partial(_trim, config, store, status, clock), expected=(NotStored,)),
+                keep_running(
+                    "journal trimming", partial(_trim, configuring, store, status, clock), expected=(NotStored,)
+                ),
                 name="trimming",
             ),
         ]
@@ -350,11 +360,11 @@ async def _client_id(store: Store) -> str:
     return made
 
 
-async def _trim(config: StoreConfig, store: Store, status: StatusBoard, clock: Clock) -> NoReturn:
+async def _trim(configuring: Configuring, store: Store, status: StatusBoard, clock: Clock) -> NoReturn:
     """Once an hour: what HQ has confirmed and is older than its retention goes; so do old remembered answers."""
-    retention_ms = dict.fromkeys(FactClass, config.journal.retention_days * 24 * 3600 * 1000)
     while True:
         await asyncio.sleep(TRIM_EVERY_S)
+        retention_ms = dict.fromkeys(FactClass, configuring.now.journal.retention_days * 24 * 3600 * 1000)
         store.note_confirmed(status.confirmed)
         await store.trim(status.confirmed, retention_ms)
         await store.write([lifetime.tick(clock.now()), forget_old_answers()], urgent=False)

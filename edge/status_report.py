@@ -68,6 +68,7 @@ class Report:
             *_wrapped("to HQ", _to_hq(gateway), width),
             *_wrapped("proof", _certificates(gateway), width),
             f"prices     {gateway.price_version or 'none yet'}",
+            *_wrapped("set by HQ", f"version {gateway.configuration}" if gateway.configuration else "", width),
             *_wrapped("missing", f"{gateway.lane_gaps} facts in lanes' sequences; {gateway.conflicts} in conflict;"
                       f" {gateway.quarantined} messages in quarantine", width),
             *_wrapped("disk", _disk(gateway), width),

@@ -126,6 +126,10 @@ class Believed:
         self._store_id = store_id
         self._groups = frozenset(groups)
 
+    def change(self, public_keys: Iterable[str]) -> None:
+        """HQ's keys are these from now on."""
+        self._public_keys = tuple(public_keys)
+
     def text_of(self, body: bytes) -> str:
         """The text of a `Signed` body, when HQ's key signed it; NotTaken with the reason when not."""
         try:

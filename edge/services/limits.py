@@ -21,6 +21,10 @@ class LaneBudget:
         self._burst = float(burst)
         self._buckets: dict[str, tuple[float, float]] = {}
 
+    def change(self, rate_per_s: int, burst: int) -> None:
+        """Other limits from now on."""
+        self._rate, self._burst = float(rate_per_s), float(burst)
+
     def wait_ms(self, lane: str) -> int:
         """Take one message from the lane's budget: 0 when there was one, else milliseconds until there is."""
         now = time.monotonic()

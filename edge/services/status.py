@@ -59,6 +59,7 @@ class StatusBoard:
         full: Callable[[], bool],
         busy: Callable[[], bool],
         warnings: Warnings | None = None,
+        configuration: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -66,6 +67,7 @@ class StatusBoard:
         self._quarantined = quarantined
         self._full = full
         self._busy = busy
+        self._configuration = configuration
         self._warnings = warnings or Warnings()
         self._clock = clock
         self._bridge = BridgeStatus(link="unknown", since=now_utc())
@@ -182,6 +184,7 @@ class StatusBoard:
             disk_free_mb=self._disk_free_mb,
             price_version=self._price_version(),
             please=self._please(),
+            configuration=self._configuration(),
             certificates=bridge.certificates,
             warnings=self._warnings.shown(),
             safe_to_switch_off=self._nothing_in_hand() and not any(entry.facts for entry in backlog.values()),

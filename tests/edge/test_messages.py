@@ -13,6 +13,7 @@ from edge.bus import asyncapi, envelope, frame, topics
 from edge.bus.messages import (
     authority,
     commands,
+    configuration,
     facts,
     links,
     notices,
@@ -53,6 +54,8 @@ MESSAGES: dict[str, type[BaseModel]] = {
     **{f"command.{name}": row.parameters for name, row in commands.COMMANDS.items()},
     "bridge.status": links.BridgeStatus,
     "bridge.status.certificates": links.BridgeStatus,
+    "hq.configuration": configuration.Configuration,
+    "hq.keys": configuration.HqKeys,
     "hq.said": spoken.Said,
     "hq.spoken": spoken.Spoken,
     "hq.confirm-keys": spoken.ConfirmKeys,

@@ -61,6 +61,7 @@ class GatewayStatus(Message):
     price_version: str | None = None
     safe_to_switch_off: bool = False
     please: str = Field(default="", description="what a person should do; empty when nothing")
+    configuration: int | None = Field(default=None, description="version of what HQ has set; null: as store.toml says")
     certificates: CloudCertificates = Field(default=CloudCertificates(), description="of the link to HQ")
     warnings: tuple[GatewayWarning, ...] = Field(
         default=(), strict=False, description="what is wrong and a person should mend; none of it stops a sale"
