@@ -192,10 +192,16 @@ class Authority:
         with authority_book.locked(self.folder):
             self._load()
 
-    def refresh_if_changed(self) -> None:
-        """The same, when the file is another one than was read. Raises OSError."""
-        if authority_book.stamp(self.folder) != self._stamp or self.fault is not None:
-            self.refresh()
+    def mend(self) -> None:
+        """Read again what another process has changed; put back what is missing of the files made of the book.
+
+        Raises OSError.
+        """
+        with authority_book.locked(self.folder):
+            if authority_book.stamp(self.folder) != self._stamp or self.fault is not None:
+                self._load()
+            if self._book is not None:
+                self._derive(self._book)
 
     # -- lanes -----------------------------------------------------------------------------------------------------
 

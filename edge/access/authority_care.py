@@ -50,6 +50,10 @@ RENEWALS_IN_S = 24 * HOUR_S
 ENDING_LEFT = timedelta(days=7)
 """A certificate that its till should have renewed three weeks ago: a person is told."""
 
+RELOADED_S = 2.0
+"""mosquitto 2.0 looks for signals ten times a second: who connects in between is let in once more by what it had read,
+and cut when it has surely read the new list."""
+
 Cut = Callable[[str, str], object]
 """Ends a lane's present connection: (lane, why)."""
 
@@ -130,7 +134,7 @@ class AuthorityCare:
         return result.model_dump()
 
     def _still_none(self, lane: str) -> bool:
-        self.authority.refresh_if_changed()
+        self.authority.refresh()
         return self.authority.newest(lane) is None
 
     async def revoke_lane(self, lane: str, why: str, *, person: str | None = None) -> int:
@@ -148,8 +152,13 @@ class AuthorityCare:
             raise _not_done(error) from None
         self._reload("a lane was revoked")
         self._hands.cut(lane, why)
+        self._loop.call_later(RELOADED_S, self._cut_again, lane, why)
         self._audit.record(AuditAction.LANE_REVOKED, lane=lane, person=person, detail=f"{len(gone)}: {why}")
         return len(gone)
+
+    def _cut_again(self, lane: str, why: str) -> None:
+        if lane in self._shut:
+            self._hands.cut(lane, why)
 
     # -- the authority itself ------------------------------------------------------------------------------------------
 
@@ -213,7 +222,7 @@ class AuthorityCare:
         self._say()
 
     def _see_to_broker(self) -> bool:
-        self.authority.refresh_if_changed()
+        self.authority.mend()
         if not self._config.bus.port:
             return False
         identity = BrokerIdentity.of(self._config.state_dir)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from pathlib import Path
 
 from edge.access.broker_identity import BrokerIdentity
 from edge.commands.desk import ask
 from tests.access.keys import csr, lane_key, text_of, verified
-from tests.access.store_rig import entered, tls_store
+from tests.access.store_rig import entered, greeted, tls_store
 from tests.faults.store_rig import until
 
 
@@ -71,3 +72,48 @@ async def test_a_rotation_loses_nobody_and_interrupts_nothing(tmp_path: Path) ->
             await until(lambda: asleep.reaches() != "let in", "what the former authority signed counts no more")
             assert till.reaches() == "let in"
         assert (store.running.pid("broker"), store.running.pid("edge")) == (broker, edge), "nothing was started again"
+
+
+async def test_the_brokers_certificate_is_replaced_while_everything_runs(tmp_path: Path) -> None:
+    async with tls_store(tmp_path) as store:
+        config, till = store.running.config, store.till("3")
+        pids = store.running.pid("broker"), store.running.pid("edge")
+        identity = BrokerIdentity.of(config.state_dir)
+        async with entered(till) as client:
+            for spoil in (identity.certificate.unlink, lambda: identity.certificate.write_text("spoilt")):
+                before = served(config.bus.port)
+                spoil()
+                await until(lambda before=before: served(config.bus.port) != before, "another certificate is served")
+                assert till.reaches() == "let in"
+            # A list that somebody has emptied is put back, and the broker reads it again.
+            await asyncio.to_thread(store.authority.revoke_lane, "2", "gone")
+            (config.access_dir / "revoked.crl").unlink()
+            await until((config.access_dir / "revoked.crl").exists, "the list is there again")
+            assert (await till.ask(client, "help", {}))["ok"]
+        assert (store.running.pid("broker"), store.running.pid("edge")) == pids, "nothing was started again"
+
+
+def served(port: int) -> str:
+    """The certificate that the broker shows now, "" while it shows none."""
+    try:
+        return ssl.get_server_certificate(("127.0.0.1", port), timeout=20)
+    except OSError:
+        return ""
+
+
+async def test_a_lane_that_is_revoked_is_out_at_once_and_may_enrol_again(tmp_path: Path) -> None:
+    async with tls_store(tmp_path) as store:
+        config, stolen, honest = store.running.config, store.till("1"), store.till("2")
+        async with entered(honest) as other, entered(stolen) as client:
+            assert (await stolen.ask(client, "help", {}))["ok"]
+            assert (await ask(config, "lanes.revoke", {"lane": "1"}, 20)) == {"lane": "1", "revoked": 1}
+            await until(lambda: "revoked" in greeted(config.bus.port, stolen.files()), "no new connection")
+            reply = await stolen.ask(client, "certificate.renew", {"csr": csr(lane_key()).decode()})
+            assert reply["problem"]["code"] == "not_yours"
+            assert (await honest.ask(other, "help", {}))["ok"]
+        shown = await ask(config, "authority.show", {}, 20)
+        assert {row["lane"]: row["state"] for row in shown["lanes"]} == {"1": "revoked", "2": "valid"}
+        await asyncio.to_thread(store.authority.refresh)
+        again = store.till("1")
+        async with entered(again) as client:
+            assert (await again.ask(client, "help", {}))["ok"]
