@@ -1,8 +1,8 @@
 """Where the demo store keeps things, and which ports it uses: everything below one state folder.
 
 Files: ``store.toml`` the configuration, an ordinary one; ``store.db``, ``bridge.db`` the gateway's state; ``hq.db``,
-``hq.key`` HQ's; ``tills/LANE.db`` the tills' own ledgers; ``cashiers/`` what the cashiers noted down; ``devices/`` the
-virtual devices' lines and paper; ``log/``, ``run/`` logs, pid files and sockets.
+``hq.key`` HQ's; ``tills/LANE.db``, ``LANE.identity`` the tills' own ledgers, keys and certificates; ``cashiers/`` what
+the cashiers noted down; ``devices/`` the virtual devices' lines and paper; ``log/``, ``run/`` logs, pid files, sockets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
 from typing import Self
@@ -28,9 +28,13 @@ SOCKET_PATH_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """TCP ports on 127.0.0.1. `printers` by lane number where the printer hangs on the network."""
+    """TCP ports on 127.0.0.1. `bus` is the plain one, `tls` the tills', `enrol` where they enrol; `printers` by lane
+    number where the printer hangs on the network.
+    """
 
     bus: int
+    tls: int
+    enrol: int
     cloud: int
     wan: int
     probe: int
@@ -41,19 +45,19 @@ class Ports:
         """Ports nobody uses at the moment."""
         sockets = []
         try:
-            for _ in range(4 + printers):
+            for _ in range(6 + printers):
                 one = socket.socket()
                 sockets.append(one)
                 one.bind(("127.0.0.1", 0))
-            bus, cloud, wan, probe, *rest = [one.getsockname()[1] for one in sockets]
+            bus, tls, enrol, cloud, wan, probe, *rest = [one.getsockname()[1] for one in sockets]
         finally:
             for one in sockets:
                 one.close()
-        return cls(bus, cloud, wan, probe, tuple(rest))
+        return cls(bus, tls, enrol, cloud, wan, probe, tuple(rest))
 
     def all_free(self) -> bool:
         """Whether they can be used again."""
-        for port in (self.bus, self.cloud, self.wan, self.probe, *self.printers):
+        for port in (self.bus, self.tls, self.enrol, self.cloud, self.wan, self.probe, *self.printers):
             with socket.socket() as one:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers themselves do
                 try:
@@ -159,6 +163,7 @@ class Places:
             raise CannotRun(f"a demo store runs in {self.root} already: stop it, or use --state DIR") from None
         self.ports = self._ports()
         (self.root / "bus.port").write_text(f"{self.ports.bus}\n", encoding="utf-8")
+        (self.root / "enrol.port").write_text(f"{self.ports.enrol}\n", encoding="utf-8")
         (self.root / "cloud.port").write_text(f"{self.ports.cloud}\n", encoding="utf-8")
 
     def release(self) -> None:
@@ -168,6 +173,10 @@ class Places:
     def ledger(self, lane: Lane) -> Path:
         """The till's own ledger."""
         return self.tills / f"{lane.id}.db"
+
+    def identity(self, lane: Lane) -> Path:
+        """The till's key and certificate."""
+        return self.tills / f"{lane.id}.identity"
 
     def notes(self, lane: Lane) -> Path:
         """What the cashier of a lane noted down: one JSON line for every print job and drawer that went unusually."""
@@ -191,6 +200,8 @@ class Places:
             state_dir=self.root,
             store=STORE_ID,
             bus_port=self.ports.bus,
+            tls_port=self.ports.tls,
+            enrol_port=self.ports.enrol,
             wan_port=self.ports.wan,
             probe_port=self.ports.probe,
             price_key=price_key,
@@ -267,16 +278,9 @@ class Places:
         printers = sum(lane.networked for lane in self._equipped)
         if file.exists():
             kept = json.loads(file.read_text(encoding="utf-8"))
-            ports = Ports(kept["bus"], kept["cloud"], kept["wan"], kept["probe"], tuple(kept["printers"]))
+            ports = Ports(**{**kept, "printers": tuple(kept["printers"])})
             if len(ports.printers) == printers and ports.all_free():
                 return ports
         ports = Ports.free(printers)
-        table = {
-            "bus": ports.bus,
-            "cloud": ports.cloud,
-            "wan": ports.wan,
-            "probe": ports.probe,
-            "printers": ports.printers,
-        }
-        file.write_text(json.dumps(table) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(asdict(ports)) + "\n", encoding="utf-8")
         return ports

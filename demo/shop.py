@@ -28,6 +28,9 @@ from demo.processes import CannotRun, Child
 from demo.wan import Wan
 from demo.watch import Watch
 from drivers.virtual.control import Control
+from edge.commands.desk import NoGateway, Refused, ask
+from edge.config import load
+from edge.till import NotEnrolled, enrol
 
 PYTHON = sys.executable
 TILLGATE = (PYTHON, "-m", "edge.cli")
@@ -105,10 +108,12 @@ class Shop:
         await devices.first_line(READY_WITHIN_S)
         await self._stack.enter_async_context(self.control)
 
-        self._tell(f"store {STORE_ID}: broker, edge and bridge; tills connect to 127.0.0.1:{ports.bus}")
+        where = f"tills connect to 127.0.0.1:{ports.tls}, without TLS :{ports.bus}"
+        self._tell(f"store {STORE_ID}: broker, edge and bridge; {where}")
         await self._child("store", [*TILLGATE, "run", "--config", places.config, "--log-dir", places.log])
         await self._stack.enter_async_context(self.watch)
         await self._wait_for("the store", lambda: self.watch.serving, READY_WITHIN_S)
+        await self._enrol()
         await self._wait_for("the link to HQ", lambda: self.watch.link == "online", READY_WITHIN_S)
         await self._prices()
 
@@ -147,6 +152,20 @@ class Shop:
                 raise CannotRun(f"{text}.\n{self._children[name].last_words()}") from None
 
         await self.guard(bounded())
+
+    # -- tills ---------------------------------------------------------------------------------------------------------
+
+    async def _enrol(self) -> None:
+        """Each lane that has no till yet is invited, and its till enrols, as anywhere."""
+        new = [lane for lane in self.places.lanes if not self.places.identity(lane).exists()]
+        if new:
+            self._tell(f"tills of {', '.join(lane.id for lane in new)} enrol")
+        for lane in new:
+            try:
+                made = await ask(load(self.places.config), "lanes.invite", {"lane": lane.id}, READY_WITHIN_S)
+                await enrol(made["text"], self.places.identity(lane), lane=lane.id)
+            except (NoGateway, Refused, NotEnrolled) as error:
+                raise CannotRun(f"the till of {lane.id} cannot enrol: {error}") from None
 
     # -- prices --------------------------------------------------------------------------------------------------------
 

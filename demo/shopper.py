@@ -14,7 +14,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,13 +22,13 @@ from typing import Any
 
 from demo import receipt
 from demo.catalogue import Item, amount_minor, label
-from demo.places import STORE_ID, Lane, Places
+from demo.places import Lane, Places
 from demo.pole import Pole
 from drivers.virtual.control import Control
 from edge.bus.envelope import new_id
 from edge.bus.messages.facts import MeasuredWeight, SaleCompleted, SaleLine, TenderTaken
 from edge.bus.messages.replies import Code, ProblemError
-from edge.till import Price, Scan, Till
+from edge.till import Identity, Price, Scan, Till
 
 SCAN_WITHIN_S = 3.0
 WEIGH_WITHIN_MS = 6_000
@@ -363,12 +363,8 @@ class Cashier:
 
 
 def till_for(lane: Lane, places: Places) -> Till:
-    """The till of a lane, with its ledger in the state folder."""
+    """The enrolled till of a lane, with its ledger in the state folder."""
+    identity = replace(Identity.load(places.identity(lane)), bus_port=places.ports.tls, enrol_port=places.ports.enrol)
     return Till(
-        store=STORE_ID,
-        lane=lane.id,
-        ledger_path=places.ledger(lane),
-        address=f"127.0.0.1:{places.ports.bus}",
-        app="demo-till",
-        version="1",
-    )
+        identity=identity, ledger_path=places.ledger(lane), address=identity.bus(), app="demo-till", version="1"
+    )  # fmt: skip

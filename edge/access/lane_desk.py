@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from edge.config import StoreConfig
 
 
+OPENING_S = 3.0
+"""The port is open that soon after edge begins to serve, or it is another's."""
+
+
 class OneLane(Message):
     """Which lane."""
 
@@ -80,8 +84,13 @@ class LaneDesk:
         lane = self._checked(parameters.lane)
         if self._listener is None:
             raise ProblemError(Code.NOT_READY, "[enrolment] port is 0: no till can enrol here")
-        if not self._listener.listening.is_set():
-            raise ProblemError(Code.NOT_READY, f"port {self._listener.port} is not open: tillgate status says why")
+        try:
+            async with asyncio.timeout(OPENING_S):
+                await self._listener.listening.wait()
+        except TimeoutError:
+            raise ProblemError(
+                Code.NOT_READY, f"port {self._listener.port} is not open: tillgate status says why"
+            ) from None
         made = await self._enrolment.invite(lane)
         hosts = tuple(own_addresses(self._config.bus.host, self._config.bus.interfaces))
         whole = Invitation(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,3 +79,53 @@ async def test_the_till_of_the_readme_scans_weighs_prints_and_sells(beside_a_sto
     with sqlite3.connect(f"file:{beside_a_store}/.store/store.db?mode=ro", uri=True) as db:
         kept = db.execute("SELECT type FROM facts WHERE lane = 'mine'").fetchall()
     assert kept == [("tillgate.sale.completed.v1",)]
+
+
+async def test_the_till_of_the_readme_enrols_and_sees_its_first_scan(beside_a_store: Path) -> None:
+    """The blocks as they stand, the code read off the first terminal and typed into the second."""
+    invite, till, scan = re.findall(r"<!-- enrol: .*? -->\n```sh\n(.*?)```", README, re.DOTALL)
+    (beside_a_store / ".venv").symlink_to(Path(sys.executable).parents[1])
+    async with Terminal(beside_a_store, invite) as first, Terminal(beside_a_store, till) as second:
+        code = await first.said(r"^ +([0-9A-Z]{4}(?:-[0-9A-Z]{4}){4})$")
+        await second.type(f"{code.lower()}\n")
+        await first.said("lane mine has enrolled")
+        await second.said("this is lane mine of store S0001 now")
+        await second.said("scan something")
+        await run(scan, beside_a_store)
+        await second.said("4091180200119")
+
+
+class Terminal:
+    """A shell in which a block of the page runs. `said` waits until it has printed something."""
+
+    def __init__(self, folder: Path, commands: str) -> None:
+        self._folder = folder
+        self._commands = commands
+        self._printed = ""
+
+    async def __aenter__(self) -> Terminal:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self._shell = await asyncio.create_subprocess_exec(
+            "sh", "-eu", "-c", f"exec {self._commands.strip()}", cwd=self._folder, env=env,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._shell.returncode is None:
+            self._shell.terminate()
+        await self._shell.communicate()
+
+    async def type(self, text: str) -> None:
+        assert self._shell.stdin is not None
+        self._shell.stdin.write(text.encode())
+        await self._shell.stdin.drain()
+
+    async def said(self, pattern: str) -> str:
+        assert self._shell.stdout is not None
+        async with asyncio.timeout(WITHIN_S):
+            while not (found := re.search(pattern, self._printed, re.MULTILINE)):
+                data = await self._shell.stdout.read(4096)
+                assert data, f"ended without {pattern!r}: {self._printed}"
+                self._printed += data.decode()
+        return found[found.re.groups]
