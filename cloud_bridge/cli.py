@@ -15,6 +15,7 @@ from cloud_bridge.commands import (
     outages,
     parked,
     prices,
+    privacy,
     receiving,
 )
 from cloud_bridge.commands.at_hq import SubParsers
@@ -30,6 +31,7 @@ examples:
   tillgate hq keygen hq.key                    prints the public key for store.toml ([cloud] price_key)
   tillgate hq prices publish list.csv --store s1 --version 2026-05-04 --currency EUR --key hq.key
   tillgate hq command send --store s1 --key hq.key status.report
+  tillgate hq privacy erase 4711-0815 --key hq.key
   tillgate hq configure limits.toml --store s1 --key hq.key
   tillgate hq notice publish --group north --key hq.key --text "Closed on Monday." --for 3d
 
@@ -78,5 +80,5 @@ def hq(commands: SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (receiving, fleet, auditing, prices, commanding, noticing, configuring):
+    for family in (receiving, fleet, auditing, prices, commanding, noticing, configuring, privacy):
         family.add(parts)

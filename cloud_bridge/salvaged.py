@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from cloud_bridge import policy
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.outbox import Outbox
-from cloud_bridge.packer import WHY_TOO_LARGE, Packer
+from cloud_bridge.packer import WHY_TOO_LARGE, Packer, single
 from cloud_bridge.tail import JournalAway, Tail
 from cloud_bridge.uplink import WHY_REJECTED, Publish
 from edge.bus import topics
@@ -177,14 +177,16 @@ class Salvaged:
         topic = topics.up(self._store, fact_class.value)
         limit = self._outbox.packet_bytes - len(topic) - OVERHEAD_BYTES
         prev = await self._tail.salvaged_hash(epoch, fact_class, links[0][0] - 1)
+        keys = await self._tail.keys(fact_class, links)
+        limit = min(limit, 2 * BATCH_BYTES)
         packed = self._packer.pack(
-            fact_class, epoch, links, prev, aim_bytes=BATCH_BYTES, limit_bytes=min(limit, 2 * BATCH_BYTES), thin=True
+            fact_class, epoch, links, prev, aim_bytes=BATCH_BYTES, limit_bytes=limit, thin=True, keys=keys
         )
         if packed.omitted:
             await self._cursors.park(epoch, fact_class, [packed.first], WHY_TOO_LARGE)
         payloads = [packed.payload]
         if self._single:
-            payloads = [body for seq, body, _ in links if seq <= packed.last]
+            payloads = [single(body, keys) for seq, body, _ in links if seq <= packed.last]
         mine, waiting = self._confirmed[epoch], len(payloads)
 
         def taken(error: BusError | None) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
-from edge.bus.messages.facts import FactClass
+from edge.bus.messages.facts import ABOUT_CUSTOMERS, FactClass
+from edge.journal.personal import pseudonyms_in
 from edge.journal.reader import Link, NoJournal, Reader, Row
 from edge.journal.salvage import UNREADABLE
 from edge.seal import Unsealable
@@ -76,6 +78,22 @@ class Tail:
         reader = await self._open()
         try:
             return await reader.hash_at(fact_class, seq)
+        except sqlite3.Error as error:
+            raise await self._away(error) from error
+
+    async def keys(self, fact_class: FactClass, links: Iterable[Link]) -> dict[str, bytes]:
+        """The keys of the customers these facts speak of, as far as they are not erased: pseudonym to key.
+
+        Costs nothing for the classes in which nobody is spoken of.
+        """
+        if fact_class not in ABOUT_CUSTOMERS:
+            return {}
+        wanted = dict.fromkeys(pseudonym for _, body, _ in links for pseudonym in pseudonyms_in(body))
+        if not wanted:
+            return {}
+        reader = await self._open()
+        try:
+            return await reader.keys(wanted)
         except sqlite3.Error as error:
             raise await self._away(error) from error
 

@@ -24,7 +24,7 @@ from cloud_bridge.cursors import Cursors
 from cloud_bridge.flow import LEAST_BATCH_BYTES
 from cloud_bridge.hindrance import Hindrance
 from cloud_bridge.outbox import Flight, Outbox, Track
-from cloud_bridge.packer import WHY_TOO_LARGE, Packer
+from cloud_bridge.packer import WHY_TOO_LARGE, Packer, single
 from cloud_bridge.tail import JournalAway, Tail
 from edge.bus import topics
 from edge.bus.client import BusError, Disconnected, Message
@@ -325,11 +325,12 @@ class Uplink:
             track.head = track.sent
             return
         prev = await self._before(track, fact_class, after, links[0][0])
+        keys = await self._tail.keys(fact_class, links)
         if not await self._same_epoch(epoch):
             return
         if self._still(track, fact_class, after):
             thin = self.outbox.flow.thin(self._now())
-            pack = partial(packer.pack, aim_bytes=aim, limit_bytes=limit, thin=thin)
+            pack = partial(packer.pack, aim_bytes=aim, limit_bytes=limit, thin=thin, keys=keys)
             packed = await asyncio.to_thread(pack, fact_class, epoch, links, prev)
             if packed.omitted:
                 await self._stays(epoch, fact_class, packed.first)
@@ -348,6 +349,7 @@ class Uplink:
             track.head = track.sent
         if not await self._same_epoch(self.epoch) or not self._still(track, fact_class, after):
             return
+        keys = await self._tail.keys(fact_class, [(row.seq, row.body, row.hash) for row in rows])
         topic = topics.up(self._store, fact_class.value)
         latest = {key: row.seq for row in rows if (key := _coalesce_key(row)) is not None}
         first = rows[0].seq if rows else 0
@@ -357,17 +359,18 @@ class Uplink:
                 continue
             if fact_class is not FactClass.CRITICAL and not self.outbox.flow.open(self._now()):
                 return
-            if not self.outbox.fits(len(row.body)):
+            payload = single(row.body, keys)
+            if not self.outbox.fits(len(payload)):
                 return
-            flight = self._sent(fact_class, first, row.seq, row.hash, len(row.body))
+            flight = self._sent(fact_class, first, row.seq, row.hash, len(payload))
             first = row.seq + 1
-            if len(row.body) > self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES:
+            if len(payload) > self.outbox.packet_bytes - len(topic) - PACKET_OVERHEAD_BYTES:
                 await self._stays(self.epoch, fact_class, row.seq)
                 self.outbox.stays(flight)
                 self._done(flight, None)
                 continue
             expiry_s = policy.POLICY[fact_class].single_expiry_s
-            self._publish(topic, row.body, expiry_s=expiry_s, on_done=partial(self._done, flight), resend=False)
+            self._publish(topic, payload, expiry_s=expiry_s, on_done=partial(self._done, flight), resend=False)
 
     async def _before(self, track: Track, fact_class: FactClass, after: int, first: int) -> bytes | None:
         """The hash before `first`, the first above `after` that there is; None when the journal no longer has it."""

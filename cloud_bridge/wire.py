@@ -1,12 +1,13 @@
 r"""The uplink batch: consecutive facts of one class in one MQTT message. HQ's end reads it in `hq/unpack.py`.
 
     TG1 {"store":"s1","class":"transaction","epoch":"0197...","first":41,"last":80,
-         "prev":"<hash of 40>","head":"<hash of 80>","encoding":"zstd"}\n
+         "prev":"<hash of 40>","head":"<hash of 80>","encoding":"zstd","keys":["<base64url of 32 bytes>"]}\n
     <zstd of [{"id":...,"tgseq":41},...,{"id":...,"tgseq":80}]>
 
 Strategy: the body is a CloudEvents JSON batch made of the journal's bodies as they lie on disk, joined and not
 encoded again. `prev` and `head` are the hashes before the first and of the last fact, so a batch can be checked by
-itself and against its neighbours.
+itself and against its neighbours. `keys` are those of the customers that its facts speak of (`journal/personal.py`); a
+batch that speaks of none has no such attribute, and a receiver that does not know it records the facts all the same.
 
 Source: CloudEvents 1.0.2, "JSON Batch Format"; RFC 8878 (zstd).
 """
@@ -14,7 +15,7 @@ Source: CloudEvents 1.0.2, "JSON Batch Format"; RFC 8878 (zstd).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edge.bus import frame
 from edge.bus.messages.base import Id
 from edge.bus.messages.facts import FactClass
+from edge.journal.personal import key_as_text
 
 ZSTD_LEVEL = 1
 """At least as small as level 3 on a store's facts, and faster."""
@@ -33,6 +35,9 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 """A batch that decompresses to more is refused: a few bytes of zstd can ask for gigabytes."""
 
 MAX_BATCH_FACTS = 10_000
+MAX_BATCH_KEYS = 64
+"""A batch speaks of so many customers: with their keys the header stays below the 4096 bytes of `frame`."""
+
 WORTH_COMPRESSING_BYTES = 200
 
 HexHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -60,6 +65,7 @@ class BatchHeader(BaseModel):
     head: HexHash = Field(description="hash of last")
     encoding: Literal["zstd", "none"]
     omitted: str | None = Field(default=None, max_length=64)
+    keys: Any = Field(default=None, description="a list; what of it is no key is left out: the facts come first")
 
     @model_validator(mode="after")
     def _range(self) -> BatchHeader:
@@ -79,6 +85,8 @@ class Batch:
     prev: bytes | None
     head: bytes
     bodies: tuple[bytes, ...]
+    keys: tuple[bytes, ...] = ()
+    """Of the customers that the bodies speak of."""
 
     @property
     def last(self) -> int:
@@ -110,7 +118,7 @@ def encode_omission(batch: Batch, why: str) -> bytes:
 
 
 def _header(batch: Batch, last: int, encoding: str) -> frame.Header:
-    return {
+    header: frame.Header = {
         "store": batch.store,
         "class": batch.fact_class.value,
         "epoch": batch.epoch,
@@ -120,3 +128,6 @@ def _header(batch: Batch, last: int, encoding: str) -> frame.Header:
         "head": batch.head.hex(),
         "encoding": encoding,
     }
+    if batch.keys:
+        header["keys"] = [key_as_text(key) for key in batch.keys]
+    return header

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_run, _add_check, _add_status, _add_edge):
         add(commands)
-    from edge.commands import access, audit, devices, lanes
+    from edge.commands import access, audit, devices, lanes, privacy
     from edge.journal.commands import add_commands
 
     add_commands(commands)
@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     devices.add_commands(commands, _config_argument)
     lanes.add_commands(commands, _config_argument)
     access.add_commands(commands, _config_argument)
+    privacy.add_commands(commands, _config_argument)
     for point in sorted(metadata.entry_points(group="tillgate.commands"), key=lambda point: point.name):
         point.load()(commands)
     chosen = parser.parse_args(arguments)

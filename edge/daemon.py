@@ -26,6 +26,7 @@ from edge.access.authority_desk import AuthorityDesk
 from edge.access.broker_identity import open_authority
 from edge.access.master_keys import MasterKeys
 from edge.access.people import PEOPLE_SCHEMA, People
+from edge.access.privacy import Privacy
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
@@ -245,7 +246,10 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     desk.serve(Calibrating(drawers, clock).services())
     desk.serve(AuthorityDesk(authority_care).services())
     desk.serve(admission.services())
+    privacy = Privacy(store, audit)
+    desk.serve(privacy.services())
     commands.serve(hq_commands(store.path, status.now, registry.statuses, attending.services()))
+    commands.serve({"privacy.erase": privacy.erase_for_hq})
     await commands.load()
     store.on_commit.append(status.on_commit)
     store.on_fault.append(status.changed)

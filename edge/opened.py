@@ -25,7 +25,7 @@ from edge.config import StoreConfig
 from edge.journal.clock import Clock
 from edge.journal.store import Store
 from edge.journal.writer import is_full
-from edge.seal import Keyring, NoKey, Seal
+from edge.seal import NoKey
 from edge.services.status import stopped
 from edge.supervisor import Pauses
 
@@ -45,17 +45,13 @@ async def opened(
         while not stop.is_set():
             attempt += 1
             try:
-                config.state_dir.mkdir(parents=True, exist_ok=True)
-                keyring = Keyring.find(config.state_dir)
                 return await Store.open(
                     config.store_db,
                     config.store.id,
                     clock=clock,
-                    keyring=keyring,
                     schemas=schemas,
                     reserve_bytes=config.journal.reserve_mb * 1024 * 1024,
                     unreadable_is_damage=attempt > READ_TRIES,
-                    subjects=Seal(keyring, "subjects"),
                 )
             except (sqlite3.Error, OSError, NoKey) as error:
                 if attempt == 1:

@@ -7,7 +7,7 @@ list needs no search through all facts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,8 +93,12 @@ def give(
     *,
     by: str,
     lifetime: timedelta,
+    also: Callable[[Connection, str], None] = lambda db, id_: None,
 ) -> tuple[str, str, bytes]:
-    """Number, sign and log one command; returns its id, and topic and payload to publish. BadCommand."""
+    """Number, sign and log one command; returns its id, and topic and payload to publish. BadCommand.
+
+    `also` is called in the same transaction, with the id.
+    """
     checked(operation, parameters)
     now = datetime.now(UTC)
     fields = {
@@ -109,6 +113,7 @@ def give(
     def note(db: Connection, _: str, seq: int) -> None:
         row = {**fields, "parameters": orjson.dumps(parameters).decode(), "scope": to.scope, "seq": seq}
         db.execute(insert(commands_sent).values(row))
+        also(db, str(fields["id"]))
 
     make = signed(COMMANDS_STREAM, "command", to, Command, fields, key)
     ((_, payload),) = Downlog(engine).append(to.scope, COMMANDS_STREAM, [make], note)

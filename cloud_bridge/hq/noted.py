@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cloud_bridge.hq import commands, dating, schema
+from cloud_bridge.hq import commands, dating, schema, subjects
 from edge.bus.envelope import Event, parse
 from edge.bus.messages.facts import FACTS, TYPE_OF, FactClass, Outage
 
@@ -54,5 +54,6 @@ _TAKES: dict[str, Callable[[Connection, str, Event], None]] = {
     TYPE_OF[Outage]: _outage,
     commands.RECEIVED: commands.note,
     commands.FINISHED: commands.note,
+    subjects.ERASED: subjects.note_erased,
 }
 _CLASSES = frozenset(FACTS[name].fact_class for name in _TAKES)

@@ -29,7 +29,7 @@ from sqlalchemy import Connection, Engine, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 
-from cloud_bridge.hq import gone, heads, noted, quarantine, rows, schema
+from cloud_bridge.hq import gone, heads, noted, quarantine, rows, schema, subjects
 from cloud_bridge.hq.heads import Chain, Head
 from cloud_bridge.hq.unpack import Received, unpack
 from cloud_bridge.wire import BadBatch
@@ -141,6 +141,7 @@ class Recorder:
                 for chain, stone in entry.tombstones:
                     gone.note(db, chain, stone.first, stone.last, stone.reason, now)
             new.insert()
+            subjects.keep(db, self._insert, new.spoken_of, now)
             heads.advance(db, states.values())
             for chain, state in states.items():
                 told = outcome.setdefault(chain[:2], Told())
@@ -213,6 +214,8 @@ class Recorder:
             return False
         fresh = [index for index in range(len(batch.bodies)) if batch.first + index not in known]
         new.add(entry, fresh)
+        if entry.received.keys:
+            new.spoken_of.append(entry.received)
         state.facts += len(fresh)
         state.duplicates += len(known)
         state.highest = max(state.highest, batch.last)
@@ -283,6 +286,8 @@ class _New:
     db: Connection
     now: str
     waiting: list[tuple[_Entry, Sequence[int]]] = field(default_factory=list)
+    spoken_of: list[Received] = field(default_factory=list)
+    """Batches that bring keys of customers."""
 
     def add(self, entry: _Entry, indexes: Sequence[int]) -> None:
         """These of the batch's facts are new."""

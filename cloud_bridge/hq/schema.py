@@ -225,6 +225,41 @@ commands_answered = Table(
     Index("commands_answered_by_command", "command"),
 )
 
+# The customers that a store's facts speak of. Each has another key and pseudonym in every store.
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("pseudonym", String(16), primary_key=True),
+    Column("key", LargeBinary(32)),  # null: erased, and never taken again
+    Column("kind", String(64)),  # member
+    Column("name", Text),  # the member's number; null: erased, or not found out
+    Column("since", String(32), nullable=False),
+    Column("erased_at", String(32)),  # here
+    Column("erasure", String(64)),  # the one that did it; null: the store did, of itself
+    Column("command", String(64)),  # by which the store was told; null: it is still to be told
+    Column("done_at", String(40)),  # the store says it has erased them, by its clock
+    Index("subjects_by_name", "name", "kind"),
+    Index("subjects_by_erasure", "erasure"),
+)
+
+# Who was erased from HQ on: a digest of the name, so that what comes later brings them back nowhere.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("at", String(32), nullable=False),
+    Column("by", String(64), nullable=False),
+)
+
+hq_secret = Table(
+    "hq_secret",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("secret", LargeBinary(32), nullable=False),
+)
+
 notices_sent = Table(
     "notices_sent",
     metadata,

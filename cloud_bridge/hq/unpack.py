@@ -10,17 +10,18 @@ Source: `cloud_bridge/wire.py`, the format.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import zstandard
 from pydantic import ValidationError
 
-from cloud_bridge.wire import MAX_BODY_BYTES, BadBatch, Batch, BatchHeader
+from cloud_bridge.wire import MAX_BATCH_KEYS, MAX_BODY_BYTES, BadBatch, Batch, BatchHeader
 from edge.bus import frame
 from edge.bus.messages.facts import first_error
 from edge.journal import chain
+from edge.journal.personal import key_from_text, pseudonym_of, pseudonyms_in
 
 
 class Own(msgspec.Struct, gc=False):
@@ -48,6 +49,8 @@ class Received:
     hashes: Sequence[bytes]
     sound: bool
     omitted: str | None = None
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+    """Of the customers that the facts speak of: pseudonym to key. Others that came along are left out."""
 
 
 _EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -70,7 +73,8 @@ def unpack(payload: bytes, store: str | None = None) -> Received:
             raise BadBatch("an omission stands for one fact and carries none", header)
         return Received(_batch(header, ()), (), (), sound=True, omitted=header.omitted)
     bodies = _bodies(_decompressed(body, header) if header.encoding == "zstd" else body, header)
-    return _chained(_batch(header, bodies), _owns(bodies, header))
+    received = _chained(_batch(header, bodies), _owns(bodies, header))
+    return replace(received, keys=_keys(header, bodies)) if header.keys else received
 
 
 def _bodies(text: bytes, header: BatchHeader) -> tuple[bytes, ...]:
@@ -103,6 +107,14 @@ def _owns(bodies: tuple[bytes, ...], header: BatchHeader) -> list[Own]:
         if type(own.id) is not str or type(own.type) is not str:
             raise BadBatch(f"event {seq} has no id or no type", header)
     return owns
+
+
+def _keys(header: BatchHeader, bodies: tuple[bytes, ...]) -> dict[str, bytes]:
+    """A key proves itself: the pseudonym in the fact, which the chain covers, is its digest."""
+    texts = header.keys[:MAX_BATCH_KEYS] if isinstance(header.keys, list) else []
+    brought = {pseudonym_of(key): key for text in texts if (key := key_from_text(text)) is not None}
+    spoken_of = {pseudonym for body in bodies for pseudonym in pseudonyms_in(body)}
+    return {pseudonym: key for pseudonym, key in brought.items() if pseudonym in spoken_of}
 
 
 def _chained(batch: Batch, owns: list[Own]) -> Received:

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,16 +39,23 @@ _CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What became of it. `pseudonym`: of the key that was destroyed, None when there was none.
+    """What became of it. `pseudonyms`: of the keys that were destroyed: one, or none when nobody knew them.
 
     `quarantined`: rows of bad input that went because they named the person. `unsearched`: files set aside as damaged
-    that cannot be read, so that nobody knows whether they hold the key. `folded`: nor does the write-ahead log.
+    that cannot be read, so that nobody knows whether they hold the key; `closed`: keys
+    that cannot be opened now, of which the same is true. `folded`: nothing is left in the write-ahead log.
     """
 
-    pseudonym: str | None
+    pseudonyms: tuple[str, ...]
     quarantined: int = 0
     unsearched: tuple[str, ...] = ()
+    closed: int = 0
     folded: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is left to be done by a person."""
+        return self.folded and not self.unsearched and not self.closed
 
 
 def erase(writer: Writer, path: Path, person: Person) -> tuple[Erasure, Done]:
@@ -56,29 +63,30 @@ def erase(writer: Writer, path: Path, person: Person) -> tuple[Erasure, Done]:
 
     `fold` comes next: until then the write-ahead log may still hold the key. Runs on the writer's thread.
     """
-    subjects = writer.people
+    subjects = writer.subjects
     found = subjects.find(person)
+    lookup = subjects.lookup_of(person)
+    pseudonyms = tuple(one.pseudonym for one in found)
     at = writer.clock.now().wall
     dropped = 0
     seal = writer.bodies.seal_of(quarantine.PLACE.purpose)
 
     def work() -> Sequence[Recorded]:
         nonlocal dropped
-        lookup = found.lookup if found is not None else subjects.lookup_of(person)
-        subjects.destroy(lookup, at)
+        subjects.destroy(lookup, pseudonyms, at)
         dropped = _drop_quarantined(writer.db, seal, person.name)
         ErasedList(path).add(lookup, at)
-        return [SubjectErased(subject=found.pseudonym)] if found is not None else []
+        return [SubjectErased(subject=pseudonym) for pseudonym in pseudonyms]
 
     with securely(writer.db):
         done = writer.alone(work)
-    unsearched = tuple(_overwrite_set_aside(path, found.lookup, found.sealed)) if found is not None else ()
-    return Erasure(found.pseudonym if found is not None else None, dropped, unsearched), done
+    unsearched = tuple(_overwrite_set_aside(path, {one.pseudonym: one.sealed for one in found})) if found else ()
+    return Erasure(pseudonyms, dropped, unsearched, subjects.closed()), done
 
 
 def readmit(writer: Writer, path: Path, person: Person) -> bool:
     """Take somebody who was erased as a person again; False when they were not. Runs on the writer's thread."""
-    subjects = writer.people
+    subjects = writer.subjects
     lookup = subjects.lookup_of(person)
     if not subjects.readmit(lookup):
         return False
@@ -92,7 +100,7 @@ def reseal(writer: Writer, after: int) -> tuple[int | None, int]:
 
     def work() -> Sequence[Recorded]:
         nonlocal found
-        found = writer.people.reseal(after, RESEALED_AT_ONCE)
+        found = writer.subjects.reseal(after, RESEALED_AT_ONCE)
         return []
 
     with securely(writer.db):
@@ -137,7 +145,7 @@ def erase_again(db: sqlite3.Connection, subjects: Subjects, path: Path, at: str)
         with securely(db):
             db.execute("BEGIN IMMEDIATE")
             try:
-                again = sum(subjects.destroy(lookup, on_list[lookup]) for lookup in sorted(late))
+                again = sum(subjects.destroy(lookup, (), on_list[lookup]) for lookup in sorted(late))
             except BaseException:
                 db.execute("ROLLBACK")
                 raise
@@ -193,7 +201,7 @@ class ErasedList:
 
 def _drop_quarantined(db: sqlite3.Connection, seal: Seal, name: str) -> int:
     """Bad input that names the person goes, with its reason."""
-    names = _naming(name)
+    names = naming(name)
     after = dropped = 0
     while True:
         rows = db.execute(
@@ -212,8 +220,8 @@ def _drop_quarantined(db: sqlite3.Connection, seal: Seal, name: str) -> int:
         dropped += len(hits)
 
 
-def _naming(name: str) -> Callable[[bytes], object]:
-    """Finds `name` as a word of its own, as text or as JSON writes it."""
+def naming(name: str) -> Callable[[bytes], object]:
+    """What finds `name` as a word of its own, as text or as JSON writes it."""
     forms = {name.encode(), json.dumps(name)[1:-1].encode(), json.dumps(name, ensure_ascii=False)[1:-1].encode()}
     words = b"|".join(re.escape(form) for form in sorted(forms))
     return re.compile(rb"(?<![0-9A-Za-z])(?:" + words + rb")(?![0-9A-Za-z])").search
@@ -222,17 +230,19 @@ def _naming(name: str) -> Callable[[bytes], object]:
 # -- files of earlier epochs ---------------------------------------------------------------------------------------
 
 
-def _overwrite_set_aside(path: Path, lookup: bytes, sealed: bytes) -> Iterator[str]:
-    """Overwrite the sealed key wherever it stands in files that were set aside; names those that cannot be searched.
+def _overwrite_set_aside(path: Path, sealed: Mapping[str, bytes]) -> Iterator[str]:
+    """Overwrite sealed keys (by pseudonym) wherever they stand in files that were set aside; names those that cannot be
+    searched.
 
     In place, byte by byte: a damaged file is not one to be written through SQLite. The rest of it stays as it is.
     """
     for damaged in sorted(path.parent.glob(f"{path.stem}.damaged-*{path.suffix}")):
-        forms = {sealed}
+        forms = set(sealed.values())
         try:
             with closing(connect(damaged, may_be_copy=True)) as db:
-                found = db.execute("SELECT sealed FROM subjects WHERE lookup = ?", (lookup,)).fetchall()
-                forms.update(bytes(row[0]) for row in found)
+                for pseudonym in sealed:
+                    found = db.execute("SELECT sealed FROM subjects WHERE pseudonym = ?", (pseudonym,)).fetchall()
+                    forms.update(bytes(row[0]) for row in found)
         except (NoJournal, sqlite3.Error) as error:
             if "no such table" not in str(error):
                 log.error("%s cannot be searched for the key of somebody who was erased: %s", damaged, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from urllib.parse import quote
 from edge.bus.messages.facts import FactClass
 from edge.journal import chain, quarantine
 from edge.journal.sealing import Bodies, teach
+from edge.journal.subjects import Keys
 from edge.seal import Keyring, Unsealable
 
 _T = TypeVar("_T")
@@ -143,6 +144,7 @@ class Reader:
         self._inode = inode
         self._db = db
         self._thread = thread
+        self._keys = Keys(path.parent)
 
     @classmethod
     async def open(cls, path: Path, keyring: Keyring | None = None) -> Self:
@@ -260,6 +262,10 @@ class Reader:
             Row(seq, opened(epoch, fact_class, seq, body), *rest)
             for fact_class, seq, body, *rest in await self._rows(sql, (id_,))
         ]
+
+    async def keys(self, pseudonyms: Iterable[str]) -> dict[str, bytes]:
+        """The keys of customers, as far as they are not erased and this process may have them: pseudonym to key."""
+        return await self._run(lambda: self._keys.of(self._db, pseudonyms))
 
     async def gaps(self) -> list[LaneGap]:
         """Numbers that lanes have skipped and not sent since."""

@@ -45,9 +45,9 @@ from edge.journal.room import Room
 from edge.journal.salvage import pending as salvage_pending
 from edge.journal.salvage import salvage
 from edge.journal.sealing import PLAIN, Bodies, Place, keys_of, teach
-from edge.journal.subjects import Box, Subject, Subjects
+from edge.journal.subjects import PURPOSE, Subject, Subjects
 from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal
-from edge.seal import Keyring
+from edge.seal import Keyring, Seal
 
 __all__ = ["Accepted", "Conflict", "NewFact", "NotStored", "Statement", "StorageFull", "Store", "StoreFaulted"]
 
@@ -137,11 +137,9 @@ class Store:
         free_bytes: Callable[[], int] | None = None,
         max_pages: int | None = None,
         unreadable_is_damage: bool = False,
-        subjects: Box | None = None,
     ) -> Self:
         """Open or create the store at `path`.
 
-        `subjects` seals the keys of the people that facts are about; a store without it takes no such facts.
         `schemas` are (name, script) pairs; each is applied once, by name: a service that changes its tables adds a
         step under a new name. `keyring` seals what is written; default: the one of the file's directory, made there
         when there is none. `free_bytes` says what the file system has left (default: asks it); `max_pages` bounds
@@ -160,9 +158,8 @@ class Store:
                 open_file = partial(opening.open_file, path, store_id, schemas, stamp, keyring)
                 open_file = partial(open_file, unreadable_is_damage=unreadable_is_damage)
                 room = partial(Room, free_bytes=measure, reserve_bytes=reserve_bytes)
-                bodies = Bodies.by(keyring)
                 writer, salvaged = await loop.run_in_executor(
-                    thread, _open, open_file, path, store_id, clock, stamp, room, bodies, max_pages, subjects
+                    thread, _open, open_file, path, store_id, clock, stamp, room, keyring, max_pages
                 )
             except BaseException:
                 os.close(lock)
@@ -193,8 +190,6 @@ class Store:
         try:
             prepared = prepare(fact.event)
             "".join((fact.id, fact.type, fact.lane or "")).encode()
-            if fact.person is not None and self._writer.subjects is None:
-                raise ValueError("a store that was opened without its keys takes no facts about people")
         except ValueError as error:
             future.set_exception(error)
             return future
@@ -332,11 +327,13 @@ class Store:
         log.error("somebody has been reading %s for too long: its log still holds what was overwritten", self.path)
         return False
 
-    async def subject(self, person: Person | str) -> Subject | None:
-        """What there is of a person, who is named or known by a pseudonym."""
-        people = self._writer.people
-        find = people.find_pseudonym if isinstance(person, str) else people.find
-        return await self._on_thread(partial(find, person))  # type: ignore[arg-type]
+    async def subjects(self, person: Person) -> list[Subject]:
+        """The keys of a person: one, none, or more where one could not be opened for a while."""
+        return await self._on_thread(partial(self._writer.subjects.find, person))
+
+    async def whose(self, pseudonym: str) -> Subject | None:
+        """The person behind a pseudonym, who is not erased."""
+        return await self._on_thread(partial(self._writer.subjects.find_pseudonym, pseudonym))
 
     # -- trimming -----------------------------------------------------------------------------------------
 
@@ -483,12 +480,12 @@ def _open(
     clock: Clock,
     stamp: Stamp,
     make_room: Callable[[sqlite3.Connection, str], Room],
-    bodies: Bodies,
+    keyring: Keyring,
     max_pages: int | None,
-    box: Box | None,
 ) -> tuple[Writer, Salvaged | None]:
     opened = open_file()
     db = opened.db
+    bodies, subjects = Bodies.by(keyring), Subjects(db, Seal(keyring, PURPOSE))
     try:
         salvaged: Salvaged | None = None
         name = salvage_pending(db)
@@ -500,10 +497,8 @@ def _open(
         if max_pages is not None:
             db.execute(f"PRAGMA max_page_count = {int(max_pages)}")
         teach(db, bodies)
-        subjects = Subjects(db, box) if box is not None else None
-        if subjects is not None:
-            subjects.begin()
-            erase_again(db, subjects, path, stamp.wall)
+        subjects.begin()
+        erase_again(db, subjects, path, stamp.wall)
         writer = Writer(db, clock, store_id, opened.epoch, make_room(db, opened.epoch), bodies, subjects)
         if salvaged is not None:
             lost = tuple(LostRange(of_class=one, first=first, last=last) for one, first, last in found.lost[:LOST_TOLD])

@@ -40,7 +40,6 @@ from edge.journal.entries import (
     Conflict,
     ConflictKind,
     NewFact,
-    NotStored,
     Prepared,
     Statement,
     StorageFull,
@@ -130,7 +129,7 @@ class Writer:
         epoch: str,
         room: Room,
         bodies: Bodies,
-        subjects: Subjects | None = None,
+        subjects: Subjects,
     ) -> None:
         self.db = db
         self.epoch = epoch
@@ -146,13 +145,6 @@ class Writer:
         self.dated = False
         self._recorded = Journalled(db, epoch)
         self.load()
-
-    @property
-    def people(self) -> Subjects:
-        """The keys of the people that facts are about."""
-        if self.subjects is None:
-            raise ValueError("this store was opened without its keys")
-        return self.subjects
 
     def load(self) -> None:
         """Read from the file what is kept in memory."""
@@ -250,8 +242,6 @@ class Writer:
             prepared = item.prepared if fact.person is None else self._sealed(fact, draft)
         except NotThere:
             return self._full()
-        except Unsealable as error:
-            return NotStored(f"the key of the person that it is about cannot be opened: {error}")
         earlier = draft.known.get(fact.id, [])
         for known in earlier:
             unsealed = item.prepared.digest  # as it was journalled before parts were sealed
@@ -275,7 +265,7 @@ class Writer:
     def _without_writing(self, item: Item, draft: _Draft) -> Outcome:
         fact, prepared = item.fact, item.prepared
         if fact is not None and prepared is not None:
-            with contextlib.suppress(NotThere, Unsealable):  # nothing about this person can be recorded already
+            with contextlib.suppress(NotThere):  # nothing about this person can be recorded already
                 prepared = prepared if fact.person is None else self._sealed(fact, draft)
                 for known in draft.known.get(fact.id, []):
                     if known.digest == prepared.digest:
@@ -284,8 +274,7 @@ class Writer:
 
     def _sealed(self, fact: NewFact, draft: _Draft) -> Prepared:
         """The fact with its personal parts sealed, by a key that is made now where there is room for one. NotThere."""
-        if fact.person is None or self.subjects is None:
-            raise NotThere
+        assert fact.person is not None
         key = self.subjects.key(fact.person, draft.stamp.wall, make=draft.room)
         data = cast("Mapping[str, Any]", fact.event["data"])
         sealed = personal.sealed_data(key, fact.type, fact.id, data, fact.impersonal)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from edge.bus import envelope
 from edge.bus.messages import facts
 from edge.journal.clock import Clock
-from edge.journal.sealing import Bodies, teach
+from edge.journal.reader import connect
 from edge.journal.store import Accepted, Conflict, NewFact, Store
-from edge.seal import Keyring, Seal
+from edge.seal import Keyring
 from edge.services.facts import _checked
 
 STORE = "s1"
@@ -21,9 +20,7 @@ MEMBER = "tillgate.member.identified.v1"
 
 
 async def a_store(path: Path, keyring: Keyring, **more: Any) -> Store:
-    return await Store.open(
-        path, STORE, clock=Clock(), reserve_bytes=0, subjects=Seal(keyring, "subjects"), **more
-    )  # fmt: skip
+    return await Store.open(path, STORE, clock=Clock(), keyring=keyring, reserve_bytes=0, **more)
 
 
 def member_event(member: str, number: int, *, lane: str = "1", id_: str | None = None, **data: Any) -> dict[str, Any]:
@@ -56,8 +53,8 @@ def sale_event(number: int, *, lane: str = "1") -> dict[str, Any]:
 
 
 def rows(path: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(path)) as db:
-        teach(db, Bodies.beside(path))
+    """As a reader beside the store sees it; ``plain(class, seq, body)`` opens a body."""
+    with closing(connect(path)) as db:
         return db.execute(sql, parameters).fetchall()
 
 

@@ -108,7 +108,7 @@ def test_a_bad_fact_about_a_person_is_refused_without_saying_what_was_in_it() ->
 
 async def test_the_journal_never_sees_the_member(tmp_path: Path) -> None:
     """Neither the field we know nor what a newer till adds; the fact is the same however often it comes."""
-    store = await a_store(tmp_path / "store.db", Keyring.new())
+    store = await a_store(tmp_path / "store.db", Keyring.find(tmp_path))
     event = member_event("4711-0815", 1, member_name="Erika Mustermann", points=12)
     first, again = await take(store, event, event)
     (later,) = await take(store, orjson.loads(orjson.dumps(event)))
@@ -125,7 +125,7 @@ async def test_the_journal_never_sees_the_member(tmp_path: Path) -> None:
 
 
 async def test_the_same_fact_with_another_member_is_a_conflict(tmp_path: Path) -> None:
-    store = await a_store(tmp_path / "store.db", Keyring.new())
+    store = await a_store(tmp_path / "store.db", Keyring.find(tmp_path))
     await take(store, member_event("4711", 1, id_="a"))
     (other,) = await take(store, member_event("4712", 1, id_="a"))
     (same_number,) = await take(store, member_event("4711", 1, id_="b"))
@@ -138,7 +138,7 @@ async def test_the_same_fact_with_another_member_is_a_conflict(tmp_path: Path) -
 
 
 async def test_a_person_has_one_key_over_lanes_restarts_and_crowded_commits(tmp_path: Path) -> None:
-    keyring, path = Keyring.new(), tmp_path / "store.db"
+    keyring, path = Keyring.find(tmp_path), tmp_path / "store.db"
     store = await a_store(path, keyring)
     events = [member_event(f"m{number % 7}", number) for number in range(1, 200)]
     await take(store, *events)
@@ -157,7 +157,7 @@ async def test_a_person_has_one_key_over_lanes_restarts_and_crowded_commits(tmp_
 async def test_a_key_is_on_disk_in_the_commit_of_the_first_fact_that_needs_it(tmp_path: Path) -> None:
     """A commit that fails leaves neither: a fact without its key could never be read."""
     path = tmp_path / "store.db"
-    store = await a_store(path, Keyring.new())
+    store = await a_store(path, Keyring.find(tmp_path))
     fact = checked(member_event("4711", 1))
     await store.write([("CREATE TRIGGER no_facts BEFORE INSERT ON facts WHEN NEW.type LIKE '%member%' BEGIN"
                         " SELECT RAISE(ABORT, 'cut off'); END", ())])  # fmt: skip
@@ -185,7 +185,7 @@ async def test_a_full_disk_makes_no_key_and_still_knows_a_repeat(tmp_path: Path)
 
 async def test_facts_that_are_about_nobody_are_recorded_as_they_were(tmp_path: Path) -> None:
     """Byte for byte, and no table of people is touched."""
-    store = await a_store(tmp_path / "store.db", Keyring.new())
+    store = await a_store(tmp_path / "store.db", Keyring.find(tmp_path))
     sale = sale_event(1)
     await asyncio.gather(store.append(checked(sale)))
     await store.close()

@@ -48,6 +48,12 @@ class OneDevice(Message):
     device: Id = Field(description="a device id of the store")
 
 
+class OneSubject(Message):
+    subject: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{16}$", description="a customer's pseudonym in this store's facts: `tgsealed`"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class CommandOperation:
     """One row: `within_s` is how long it may take; `repeatable`: running it twice is as good as once."""
@@ -66,5 +72,6 @@ COMMANDS: dict[str, CommandOperation] = {
         CommandOperation("device.identify", OneDevice, "A device shows itself: it beeps, prints or shows.", False, 60),
         CommandOperation("device.test", OneDevice, "Try a device as a till would (not a cash drawer).", False, 120),
         CommandOperation("journal.verify", Nothing, "Walk the journal: contiguous, chained, unchanged?", True, 3600),
+        CommandOperation("privacy.erase", OneSubject, "Destroy the key of one customer's data.", True, 300),
     )
 }

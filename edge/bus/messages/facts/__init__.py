@@ -54,9 +54,10 @@ from edge.bus.messages.facts.sales import (
     SaleVoided,
     TenderTaken,
 )
-from edge.bus.messages.facts.table import FACTS, TYPE_OF, FactType
+from edge.bus.messages.facts.table import ABOUT_CUSTOMERS, FACTS, TYPE_OF, FactType
 
 __all__ = [
+    "ABOUT_CUSTOMERS",
     "AUDIT_ACTIONS",
     "FACTS",
     "TYPE_OF",

@@ -44,6 +44,7 @@ class AuditAction(StrEnum):
     DEVICE_TAKEN_OVER = "device.taken_over"
     SUBJECT_ERASED = "subject.erased"
     SUBJECT_EXPORTED = "subject.exported"
+    SUBJECT_READMITTED = "subject.readmitted"
     COMMAND_FROM_HQ = "command.from_hq"
     HQ_NOT_BELIEVED = "hq.not_believed"
     CONFIGURATION_CHANGED = "configuration.changed"
@@ -79,6 +80,7 @@ AUDIT_ACTIONS: dict[AuditAction, str] = {
     _A.DEVICE_TAKEN_OVER: "a device was taken from another lane",
     _A.SUBJECT_ERASED: "the key to everything kept about one customer was destroyed",
     _A.SUBJECT_EXPORTED: "everything kept about one customer was given out",
+    _A.SUBJECT_READMITTED: "a customer who had been erased may be known again, from then on",
     _A.COMMAND_FROM_HQ: "a command that HQ signed was carried out, or not",
     _A.HQ_NOT_BELIEVED: "something came in HQ's name that is not HQ's, or was HQ's and came again",
     _A.CONFIGURATION_CHANGED: "the gateway runs with another configuration than before",

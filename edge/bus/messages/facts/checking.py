@@ -59,5 +59,7 @@ def first_error(error: ValidationError, *, shown: bool = True) -> str:
     place = ".".join(str(part) for part in first["loc"]) or "message"
     if not shown:
         return f"{place}: {first['msg']}"
-    found = repr(first["input"])
+    # A whole object says nothing of where it is wrong, and may say whose it is: the text goes into the log.
+    value = first["input"]
+    found = "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
     return f"{place}: {first['msg']} (found {found if len(found) <= 60 else found[:57] + '...'})"

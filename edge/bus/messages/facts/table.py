@@ -37,6 +37,7 @@ from edge.bus.messages.facts.sales import (
     SaleVoided,
     TenderTaken,
 )
+from edge.bus.messages.personal import about
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +87,5 @@ FACTS: dict[str, FactType] = {
     )
 }
 TYPE_OF: dict[type[Recorded], str] = {row.data: row.name for row in FACTS.values()}
+ABOUT_CUSTOMERS = frozenset(row.fact_class for row in FACTS.values() if about(row.data) is not None)
+"""The classes in which a fact may have parts that are sealed with a customer's key."""
