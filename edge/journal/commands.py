@@ -32,6 +32,8 @@ examples:
   tillgate journal show store.db --id 0198c5b2-7c1e-...        one fact, with its conflicts
   tillgate journal export store.db > facts.jsonl               every body, one JSON object a line
   tillgate journal export store.damaged-20260504T093000000Z.db --csv > rest.csv
+  tillgate journal snapshot /mnt/usb/store.snapshot            a sealed copy, while the gateway runs
+  tillgate journal restore store.snapshot /var/lib/tillgate/store.db --key seal.key
   tillgate journal show copy/store.db --key seal.key           a copy, opened by the store's keyring
 """
 
@@ -75,6 +77,57 @@ def add_commands(subparsers: Any) -> None:
     file_argument(export)
     export.add_argument("--csv", action="store_true", help="one line of columns per fact instead of the JSON bodies")
     export.set_defaults(run=_export)
+    _add_snapshots(commands)
+
+
+def _add_snapshots(commands: Any) -> None:
+    snapshot = commands.add_parser(
+        "snapshot",
+        help="a sealed copy for a backup, while the gateway runs",
+        description="Writes a consistent copy of the store's file, compressed and sealed with the store's key. Keep the"
+        " keyring (tillgate access key show) somewhere else: without it nobody opens this copy.",
+    )
+    snapshot.add_argument("target", type=Path, metavar="SNAPSHOT", help="the file to write")
+    file_argument(snapshot)
+    snapshot.set_defaults(run=_snapshot)
+    restore = commands.add_parser(
+        "restore",
+        help="bring a snapshot back, on this box or another",
+        description="Puts the store's file of a snapshot at DB, which must not exist. It goes on as a new epoch at the"
+        " gateway's next start; HQ gets what it has not. The gateway that wrote it must not run any more.",
+    )
+    restore.add_argument("snapshot", type=Path, metavar="SNAPSHOT", help="what `tillgate journal snapshot` wrote")
+    restore.add_argument("db", type=Path, metavar="DB", help="the store.db to make")
+    restore.add_argument("--key", type=Path, metavar="FILE", help="its keyring (default: the one beside DB)")
+    restore.set_defaults(run=_restore)
+
+
+def _snapshot(chosen: argparse.Namespace) -> int:
+    import time
+
+    from edge.journal.snapshot import take
+
+    try:
+        path = path_of(chosen)
+        keyring = keyring_of(chosen) or Keyring.find(path.parent, create=False)
+        header = take(path, chosen.target, keyring, at_ms=time.time_ns() // 1_000_000)
+    except (NoJournal, NoKey, OSError, sqlite3.Error) as error:
+        return _refuse(error)
+    size_bytes = chosen.target.stat().st_size
+    _say(f"{chosen.target}: store {header.store}, epoch {header.epoch}, {size_bytes} bytes, key {header.key_id}")
+    return 0
+
+
+def _restore(chosen: argparse.Namespace) -> int:
+    from edge.journal.snapshot import BadSnapshot, restore
+
+    try:
+        keyring = keyring_of(chosen) or Keyring.find(chosen.db.parent, create=False)
+        header = restore(chosen.snapshot, chosen.db, keyring)
+    except (BadSnapshot, NoKey, Unsealable, OSError) as error:
+        return _refuse(error)
+    _say(f"{chosen.db}: store {header.store} as of {header.made_at}; a new epoch begins with the next start")
+    return 0
 
 
 def file_argument(parser: argparse.ArgumentParser) -> None:
