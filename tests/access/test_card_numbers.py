@@ -304,3 +304,10 @@ def test_a_lane_that_sends_only_what_takes_long_to_look_at_has_fewer_messages() 
 def test_what_is_cut_off_is_masked_behind_its_escapes() -> None:
     escaped = b'{"text":"\\u0034\\u0031\\u0031\\u0031111111111111'
     assert card_numbers.masked_payload(escaped) == b'{"text":"411111******1111'
+
+
+def test_the_sieve_lets_no_named_field_through() -> None:
+    fields = card_numbers._CARD_FIELDS | card_numbers._CVV_FIELDS | card_numbers._TRACK_FIELDS
+    for field in fields:
+        for written in (field, field.upper(), "_".join(field)):
+            assert card_numbers.suspect(orjson.dumps({written: "123"})), written
