@@ -28,6 +28,8 @@ examples:
   tillgate check store.toml              is the configuration right?
   tillgate run --config store.toml       run the whole store here: broker, edge, bridge
   tillgate status --config store.toml    how is it, and what is promised?
+  tillgate people add olga --role owner  who works here, and what each may
+  tillgate audit list                    who did what
   tillgate devices list                  what hangs on it, and what a person should do about it
   tillgate journal verify store.db       is everything that was recorded still there, unchanged?
 """
@@ -45,13 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (_add_run, _add_check, _add_status, _add_edge):
         add(commands)
-    from edge.commands import access, audit, devices, lanes, privacy
+    from edge.commands import access, audit, devices, lanes, people, privacy
     from edge.journal.commands import add_commands
 
     add_commands(commands)
     audit.add_commands(commands)
     devices.add_commands(commands, _config_argument)
     lanes.add_commands(commands, _config_argument)
+    people.add_commands(commands, _config_argument)
     access.add_commands(commands, _config_argument)
     privacy.add_commands(commands, _config_argument)
     for point in sorted(metadata.entry_points(group="tillgate.commands"), key=lambda point: point.name):

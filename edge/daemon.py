@@ -26,6 +26,7 @@ from edge.access.authority_desk import AuthorityDesk
 from edge.access.broker_identity import open_authority
 from edge.access.master_keys import MasterKeys
 from edge.access.people import PEOPLE_SCHEMA, People
+from edge.access.people_desk import PeopleDesk
 from edge.access.privacy import Privacy
 from edge.bus import topics
 from edge.bus.address import Address
@@ -60,7 +61,7 @@ from edge.journal.clock import Clock, ClockTrust
 from edge.journal.opening import StoreBusy, WrongStore
 from edge.journal.store import NotStored, Store
 from edge.opened import opened
-from edge.seal import Keyring, NoKey, Seal
+from edge.seal import Seal
 from edge.services.command_operations import hq_commands
 from edge.services.commands import COMMANDS_SCHEMA, Commands
 from edge.services.configuring import Configuring
@@ -208,7 +209,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     configuring.on_change.append(lambda _: status.changed())
     warnings.on_change.append(status.changed)
     master_keys = MasterKeys(store, warnings, SEALED)
-    people = People(store, Seal(_keyring(config, warnings), "people"), audit, clock, names=_names(config))
+    people = People(store, Seal(store.keyring, "people"), audit, clock, names=_names(config))
     at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
     authority = await asyncio.to_thread(open_authority, config)
     authority_care = AuthorityCare(authority, config, publish, clock, warnings, audit)
@@ -243,6 +244,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     desk = TechnicianDesk(publish)
     attending = Attending(registry, router.handlers)
     desk.serve(attending.services())
+    desk.serve(PeopleDesk(people, config.store.id, at_lanes.look).services())
     desk.serve(Calibrating(drawers, clock).services())
     desk.serve(AuthorityDesk(authority_care).services())
     desk.serve(admission.services())
@@ -338,15 +340,6 @@ def _audited(audit: Audit, origin: str, lane: str | None, code: str, reason: str
     """Of what is refused, the audit hears of card data alone; the reason holds none."""
     if code == Code.CARD_NUMBER_REFUSED:
         audit.record(AuditAction.CARD_NUMBER_REFUSED, "refused", lane=lane, subject=origin, detail=reason)
-
-
-def _keyring(config: StoreConfig, warnings: Warnings) -> Keyring:
-    """The store's keys; without any, one of this life alone, which opens nothing that was sealed before."""
-    try:
-        return Keyring.find(config.state_dir)
-    except NoKey as error:
-        warnings.set("no_key", str(error))
-        return Keyring.new()
 
 
 def _names(config: StoreConfig) -> list[str]:

@@ -2,7 +2,8 @@
 
 What is kept: a password's Argon2id hash, the secret of an authenticator app, hashes of recovery codes, public keys of
 passkeys. Whoever copies the disk without the store's key has none of it. A row whose key is not here is left alone and
-its person cannot log in until the key is back.
+its person cannot log in until the key is back. A row in plain, or another person's in its place, is nobody: whoever
+could write to the disk would otherwise make themselves an owner.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edge.bus.messages.base import Message
 from edge.bus.messages.facts import AuditAction
 from edge.bus.messages.replies import Code, ProblemError
 from edge.journal.store import NotStored, Statement, Store
-from edge.seal import Seal, Unsealable
+from edge.seal import Seal, Unsealable, sealed_by
 from edge.services.replies import not_stored
 from edge.supervisor import Background
 
@@ -82,6 +83,9 @@ class Register:
             except (Unsealable, ValidationError) as error:
                 log.error("what is kept of person %s cannot be read: %s", id_, error)
                 unreadable.append(id_)
+                continue
+            if sealed_by(sealed) != self._seal.key_id:
+                self.keep_soon([self._row(id_, self._kept[id_])])
         self.unreadable = tuple(unreadable)
 
     async def close(self) -> None:
@@ -148,4 +152,4 @@ class Register:
 
 
 def _context(id_: str) -> bytes:
-    return b"people|" + id_.encode()
+    return b"people|sealed|" + id_.encode()

@@ -31,10 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One operation: the model of its parameters, and who does it."""
+    """One operation: the model of its parameters, and who does it. `secret`: nothing of them is shown in a problem."""
 
     parameters: type[base.Message]
     handler: Handler
+    secret: bool = False
 
 
 class TechnicianDesk:
@@ -74,7 +75,7 @@ class TechnicianDesk:
         try:
             parameters = service.parameters.model_validate(request.parameters)
         except ValidationError as error:
-            raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error)}") from None
+            raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error, shown=not service.secret)}") from None
         until_s = asyncio.get_running_loop().time() + request.deadline_ms / 1000
         asked = Asked("technician", request.id, until_s)
         return await reply_to(asked, service.handler, parameters)

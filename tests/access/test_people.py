@@ -201,6 +201,37 @@ async def test_a_lost_key_locks_its_people_out_and_comes_back_with_them(shop: Sh
         assert [one["person"] for one in people.all()] == ["olga", "otto"]
 
 
+async def test_attack_owner_written_onto_the_disk(shop: Shop) -> None:
+    """Somebody writes to the disk without its key: a row in plain, or another person's, lets nobody in."""
+    async with shop.opened() as people:
+        await shop.add("olga", "anna")
+        mine = people.register.there("anna").model_copy(update={"role": Role.OWNER}).model_dump_json().encode()
+        rows = dict(await shop.store.fetch_all("SELECT id, sealed FROM people"))
+        await shop.store.write(
+            [
+                ("INSERT INTO people(id, sealed) VALUES ('eve', ?)", (mine,)),
+                ("UPDATE people SET sealed = ? WHERE id = 'olga'", (rows["anna"],)),
+            ]
+        )
+    for _ in range(2):
+        async with shop.opened() as people:
+            assert people.register.unreadable == ("eve", "olga")
+            await refused(Code.LOG_IN_REFUSED, people.log_in("eve", PASSWORDS["anna"], None, BOX))
+            await refused(Code.LOG_IN_REFUSED, people.log_in("olga", PASSWORDS["anna"], None, BOX))
+
+
+async def test_rows_are_sealed_anew_under_a_new_key(shop: Shop) -> None:
+    async with shop.opened():
+        await shop.add("olga")
+    old = shop.keyring
+    shop.keyring = Keyring((*Keyring.new().keys, *old.keys))
+    async with shop.opened():
+        pass
+    shop.keyring = Keyring(shop.keyring.keys[:1])
+    async with shop.opened() as people:
+        await people.log_in("olga", PASSWORDS["olga"], None, BOX)
+
+
 async def test_attack_copied_disk_holds_no_secret_of_people(shop: Shop) -> None:
     """Whoever copies the disk finds no hash to guess at, no app's secret and no usable session: rows are sealed."""
     async with shop.opened() as people:
