@@ -94,7 +94,7 @@ class LaneDesk:
         made = await self._enrolment.invite(lane)
         hosts = tuple(own_addresses(self._config.bus.host, self._config.bus.interfaces))
         whole = Invitation(
-            made.code, self._config.store.id, lane, hosts, self._listener.port, self._authority.fingerprint
+            made.code, self._config.store.id, lane, hosts, self._listener.port, self._authority.advertised
         )
         return {
             "invitation": made.name,
