@@ -109,6 +109,9 @@ class FactIntake:
                 )
         elif isinstance(error, NotStored):
             payload = replies.refused(fact_id, not_stored(error))
+        elif isinstance(error, ValueError):  # JSON that can be read and not written: nested too deeply
+            self._refuse(message, lane, fact_id, ProblemError(Code.BAD_MESSAGE, str(error)))
+            return
         else:
             bug(f"fact {fact_id} of lane {lane}", error)
             problem = ProblemError(

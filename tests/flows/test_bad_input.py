@@ -58,6 +58,20 @@ async def test_bad_facts(running: Gateway, till: PlainTill, what: str, bad: Any,
     assert journalled(running) == [("tillgate.sale.completed.v1", 1)]
 
 
+async def test_a_fact_that_is_nested_too_deeply_is_refused_for_good(running: Gateway, till: PlainTill) -> None:
+    """Not `faulted`: a till would send it again for ever, and nothing behind it."""
+    for depth in (250, 900):
+        deep: Any = 1
+        for _ in range(depth):
+            deep = [deep]
+        sale = till.sale(1, id=f"deep-{depth}")
+        sale["data"]["note"] = deep
+        answer = await till.fact(sale)
+        assert answer["problem"]["code"] == "bad_message", answer
+    await eventually_quarantined(running, "bad_message", "not plain JSON")
+    assert (await till.fact(till.sale(1)))["ok"]
+
+
 async def test_negative_quantity(running: Gateway, till: PlainTill) -> None:
     sale = till.sale(1)
     sale["data"]["lines"][0]["quantity"] = "-1"
