@@ -218,7 +218,8 @@ def export(engine: Engine, person: Person) -> dict[str, Any]:
     with engine.connect() as db:
         for row in of_person(db, person):
             store, pseudonym, key = row["store"], row["pseudonym"], bytes(row["key"])
-            named = [personal.opened(event, {pseudonym: key}.get) for event in _speaking_of(db, store, pseudonym)]
+            own = {pseudonym: key}.get
+            named = [personal.opened_as_far_as_possible(event, own) for event in _speaking_of(db, store, pseudonym)]
             stores.append(
                 {
                     "store": store,

@@ -179,7 +179,7 @@ class _Named:
     def take(self, row: Row) -> dict[str, Any] | None:
         if not any(pseudonym in self._keys for pseudonym in personal.pseudonyms_in(row.body)):
             return None
-        event = personal.opened(orjson.loads(row.body), self._keys.get)
+        event = personal.opened_as_far_as_possible(orjson.loads(row.body), self._keys.get)
         self._receipts.note(event)
         return event
 

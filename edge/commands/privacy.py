@@ -31,7 +31,7 @@ exit status: 0 done, 1 the gateway refused, 2 something given is wrong or nobody
 
 REMAINS = """What remains, and for how long:
   print jobs that name them         7 days of running time (receipts can be printed again)
-  tills' own ledgers, sealed        until the till is set up anew
+  tills' own ledgers, sealed        what this gateway has not accepted yet, or has refused
   snapshots and backups             until they are replaced; whatever is restored from them is erased again on opening
 """
 

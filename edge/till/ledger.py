@@ -8,7 +8,7 @@ is lost with the power is asked for again, which the gateway answers as before.
 What was sold lies there sealed (`edge.seal`, purpose "till"), by the keyring that lies beside the file or that the till
 is given. Numbers, ids, types and answers are in plain. When the key is lost, selling goes on under a new one: what the
 old one sealed and the gateway has not yet got waits until it is back. A file from before there were seals is taken
-over, and what was in it is sealed bit by bit.
+over, and what was in it is sealed bit by bit. Of a customer nothing is kept once the gateway has the fact.
 
 A file belongs to one lane of one store. Two programs cannot share it: the second is told so.
 """
@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 import orjson
 
 from edge.bus import envelope
+from edge.bus.messages.facts import CUSTOMER_TYPES
 from edge.card_numbers import CardNumberRefused, masked_payload
 from edge.seal import Keyring, NoKey, Seal, Unsealable, is_sealed
 
@@ -247,6 +248,7 @@ class Ledger:
             holds_card = [a.sequence for a in answers if a.answer.get("code") == CardNumberRefused.code]
             for sequence in holds_card:
                 self._mask(sequence)
+            self._forget_customers([a.sequence for a in answers if a.state is FactState.ACCEPTED])
             self._seal_some()
         except sqlite3.Error:
             self._database.execute("ROLLBACK")
@@ -254,6 +256,21 @@ class Ledger:
         self._database.execute("COMMIT")
         if holds_card:  # the write-ahead log still holds what it was
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _forget_customers(self, accepted: Sequence[int]) -> None:
+        """Who the customer was can be erased at the gateway, not in every till: what it has now need not lie here."""
+        marks = ", ".join("?" * len(CUSTOMER_TYPES))
+        query = f"SELECT type, body FROM facts WHERE sequence = ? AND type IN ({marks})"  # noqa: S608
+        for sequence in accepted:
+            for type_, stored in self._database.execute(query, (sequence, *CUSTOMER_TYPES)).fetchall():
+                try:
+                    event = orjson.loads(self._opened(sequence, stored))
+                except Unsealable:  # nobody can read it here
+                    continue
+                kept = CUSTOMER_TYPES[type_].impersonal
+                event["data"] = {name: value for name, value in event["data"].items() if name in kept}
+                sealed = self._seal.seal(envelope.canonical(event), self._context(sequence))
+                self._database.execute("UPDATE facts SET body = ? WHERE sequence = ?", (sealed, sequence))
 
     def _mask(self, sequence: int) -> None:
         """Keep a refused fact without its card number, which must not be on this disk."""

@@ -62,7 +62,8 @@ def test_a_sealed_part_can_be_opened_by_anybody_who_reads_the_document() -> None
     assert personal.opened({**event, "data": sealed}, {pseudonym: key}.get) == event
 
 
-def test_a_part_moved_to_another_fact_or_changed_is_not_opened() -> None:
+def test_attack_sealed_part_moved_to_another_fact() -> None:
+    """Somebody who can write puts a customer's sealed part into another fact, or changes it: it opens nowhere else."""
     key = personal.new_key()
     data = personal.sealed_data(key, MEMBER, "a", {"member": "4711"}, ())
     for event in (

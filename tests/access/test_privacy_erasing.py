@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from edge.bus.messages.personal import Person
 from edge.journal import personal, quarantine
 from edge.journal.audit import verify
+from edge.journal.reader import connect
 from edge.journal.store import Accepted, Conflict, Store
 from edge.journal.subjects import Keys
 from edge.seal import Keyring, sealed_by
@@ -44,8 +48,8 @@ async def engagement(store: Store) -> list[dict[str, Any]]:
     return [orjson.loads(body) for (body,) in found]
 
 
-async def test_an_erased_persons_key_is_in_no_file_any_more(path: Path, keyring: Keyring) -> None:
-    """Searched byte by byte while the store is open: pages that are free, indexes, the write-ahead log."""
+async def test_attack_disk_searched_for_an_erased_customer(path: Path, keyring: Keyring) -> None:
+    """Somebody has the disk and the master key and searches every byte, free pages and logs too: no key is left."""
     store = await a_store(path, keyring)
     everybody = [ANNA, BERT, *(Person("member", f"other-{number}") for number in range(400))]
     await take(store, *(member_event(one.name, number) for number, one in enumerate(everybody, 1)))
@@ -80,7 +84,7 @@ async def test_what_was_erased_is_unreadable_and_the_rest_is_not(path: Path, key
     await store.erase(ANNA)
     after = await engagement(store)
     assert after == before
-    with closing(sqlite3.connect(path)) as db:
+    with closing(connect(path)) as db:
         there = Keys(path.parent).of(db, [event["data"]["member"]["tgsealed"] for event in after])
     plain = [personal.opened(event, there.get)["data"] for event in after]
     assert plain[0] == after[0]["data"]
@@ -183,6 +187,48 @@ async def test_attack_snapshot_put_back_after_an_erasure(path: Path, keyring: Ke
     await store.close()
 
 
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from edge.seal import Keyring
+from tests.access.privacy_rig import a_store, member_event, take
+
+async def main():
+    path = Path(sys.argv[1])
+    store = await a_store(path, Keyring.find(path.parent))
+    for number in range(1, 100_000, 3):
+        await take(store, *(member_event(f"m{one}", one) for one in range(number, number + 3)))
+        print(number + 2, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_gateway_killed_at_any_moment_has_the_key_of_every_fact(path: Path, keyring: Keyring) -> None:
+    """SIGKILL while facts about customers nobody knew are coming in: whatever is there can be read."""
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITER, str(path), stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert writer.stdout is not None
+    accepted = 0
+    while accepted < 60:
+        accepted = int(await asyncio.wait_for(writer.stdout.readline(), 60))
+    writer.kill()
+    accepted = max([accepted, *map(int, (await writer.stdout.read()).split(b"\n")[:-1])])
+    await writer.wait()
+    store = await a_store(path, keyring)
+    events = await engagement(store)
+    assert len(events) >= accepted
+    with closing(connect(path)) as db:
+        there = Keys(path.parent).of(db, [event["data"]["member"]["tgsealed"] for event in events])
+    assert [personal.opened(event, there.get)["data"]["member"] for event in events] == [
+        f"m{number}" for number in range(1, len(events) + 1)
+    ]
+    assert await store.fetch_all("SELECT count(*) FROM subjects") == [(len(events),)]
+    await store.close()
+
+
 async def test_a_list_that_was_lost_is_written_anew_and_one_cut_off_does_no_harm(path: Path, keyring: Keyring) -> None:
     store = await a_store(path, keyring)
     await take(store, member_event(ANNA.name, 1))
@@ -205,7 +251,7 @@ async def test_the_keys_of_a_damaged_file_are_carried_over_and_erased_there_too(
     await take(store, member_event(ANNA.name, 1000), *events)
     anna = await traces(store, ANNA)
     await store.close()
-    with closing(sqlite3.connect(path)) as db:  # a row that no longer fits the chain
+    with closing(sqlite3.connect(path)) as db, db:  # a row that no longer fits the chain
         db.execute("UPDATE facts SET hash = zeroblob(32) WHERE class = 'engagement' AND seq = 290")
         db.commit()
     store = await a_store(path, keyring)

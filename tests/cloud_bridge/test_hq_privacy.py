@@ -48,7 +48,7 @@ class Journal:
     def fact(self, fact_class: FactClass, type_: str, data: dict[str, Any], recorded: str | None = None) -> None:
         links = self._links.setdefault(fact_class, [])
         event = envelope.build(type_, envelope.lane_source(self.store, "1"), data)
-        if type_ == MEMBER and "member" in data:
+        if type_ == MEMBER and isinstance(data.get("member"), str):
             data = personal.sealed_data(self.key_of(data["member"]), type_, event["id"], data, {"receipt_number"})
             event = {**event, "data": data}
         seq = len(links) + 1
@@ -153,8 +153,8 @@ def test_hq_reads_members_and_keeps_each_key_once(hq: Engine) -> None:
     assert whole(hq)
 
 
-def test_keys_that_are_none_or_nobodys_are_left_out(hq: Engine) -> None:
-    """A broker in the middle may write anything into the header; the facts are recorded all the same."""
+def test_attack_keys_forged_in_the_header(hq: Engine) -> None:
+    """A broker in the middle writes what it likes into the header: no key is taken that the chain does not name."""
     journal = Journal()
     journal.members(ANNA.name)
     ((topic, payload),) = journal.packed()
@@ -358,6 +358,20 @@ def test_an_export_is_everything_about_one_and_nothing_of_another(
     assert [fact["data"]["total_minor"] for fact in by_store["s1"]["receipts"]] == [199]
     assert len(by_store["s2"]["facts"]) == 1
     assert BERT.name not in json.dumps(document)
+
+
+def test_a_part_that_was_changed_stands_in_the_export_as_it_is(hq: Engine) -> None:
+    """A store may send anything; what cannot be opened keeps nobody from the rest."""
+    journal = Journal()
+    journal.members(ANNA.name)
+    key = journal.key_of(ANNA.name)
+    forged = personal.sealed_data(key, MEMBER, "another fact", {"member": ANNA.name}, ())
+    journal.fact(FactClass.ENGAGEMENT, MEMBER, {"receipt_number": "7", **forged})
+    Recorder(hq).record(journal.packed())
+    found = erasing.export(hq, ANNA)["stores"][0]["facts"]
+    assert found[0]["data"]["member"] == ANNA.name
+    assert found[1]["data"]["member"] == forged["member"]
+    assert "cannot be opened" in found[1]["unopened"]
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

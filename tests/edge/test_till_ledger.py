@@ -133,3 +133,27 @@ def test_what_add_returned_survives_kill_9(tmp_path: Path) -> None:
         found = dict(outside.execute("SELECT sequence, id FROM facts").fetchall())
     assert kept.items() <= found.items()
     assert sorted(found) == list(range(1, len(found) + 1))
+
+
+async def test_who_the_customer_was_is_forgotten_once_the_gateway_has_it(tmp_path: Path) -> None:
+    """Not before, nor when it was refused: then a person looks at it. Nothing else of the day's record is touched."""
+    path = tmp_path / "lane-1.db"
+    ledger = await Ledger.open(path, "1042", "lane-1")
+    member = {"receipt_number": "000001", "member": "4711-0815", "name": "Erika"}
+    for data in (member, member, member):
+        await ledger.add("tillgate.member.identified.v1", data)
+    await ledger.add(TENDER, {"receipt_number": "000001", "amount_minor": 199})
+    await ledger.settle(
+        [
+            Answer(1, FactState.ACCEPTED, {"seq": 7}),
+            Answer(2, FactState.REFUSED, {"code": "bad_message"}),
+            Answer(4, FactState.ACCEPTED, {"seq": 8}),
+        ]
+    )
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as outside:
+        teach(outside, path)
+        rows = outside.execute(f"SELECT {OF_LEDGER} FROM facts ORDER BY sequence").fetchall()
+    kept = [orjson.loads(body)["data"] for (body,) in rows]
+    assert kept == [{"receipt_number": "000001"}, member, member, {"receipt_number": "000001", "amount_minor": 199}]
+    assert [orjson.loads(fact.body)["data"] for fact in await ledger.pending()] == [member]
+    await ledger.close()

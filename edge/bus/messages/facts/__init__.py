@@ -54,11 +54,12 @@ from edge.bus.messages.facts.sales import (
     SaleVoided,
     TenderTaken,
 )
-from edge.bus.messages.facts.table import ABOUT_CUSTOMERS, FACTS, TYPE_OF, FactType
+from edge.bus.messages.facts.table import ABOUT_CUSTOMERS, CUSTOMER_TYPES, FACTS, TYPE_OF, FactType
 
 __all__ = [
     "ABOUT_CUSTOMERS",
     "AUDIT_ACTIONS",
+    "CUSTOMER_TYPES",
     "FACTS",
     "TYPE_OF",
     "AuditAction",

@@ -87,5 +87,8 @@ FACTS: dict[str, FactType] = {
     )
 }
 TYPE_OF: dict[type[Recorded], str] = {row.data: row.name for row in FACTS.values()}
-ABOUT_CUSTOMERS = frozenset(row.fact_class for row in FACTS.values() if about(row.data) is not None)
+CUSTOMER_TYPES = {row.name: whose for row in FACTS.values() if (whose := about(row.data)) is not None}
+"""The facts that are about a customer, and what of their data is whose."""
+
+ABOUT_CUSTOMERS = frozenset(FACTS[name].fact_class for name in CUSTOMER_TYPES)
 """The classes in which a fact may have parts that are sealed with a customer's key."""
