@@ -49,7 +49,7 @@ class Limits:
     linger_s: float = 1.0
     connections: int = 32
     connections_of_address: int = 6
-    opened: tuple[float, int] = (10.0, 60)
+    opened: tuple[float, int] = (5.0, 60)
     asked: tuple[float, int] = (0.5, 20)
     addresses_known: int = 1_024
 

@@ -29,7 +29,7 @@ from edge.till.identity import Identity
 
 log = guarded(__name__)
 
-WITHIN_S = 15.0
+WITHIN_S = 10.0
 """For one gateway to answer."""
 LOOK_S = 4.0
 """For gateways to answer mDNS."""

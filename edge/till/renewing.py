@@ -34,6 +34,8 @@ from edge.till.identity import Identity
 log = guarded(__name__)
 
 LOOK_EVERY_S = 3600.0
+WRONG_CLOCK_S = 20 * 86_400.0
+"""A fresh certificate that is due again at once has been read by a wrong clock: then this much running time counts."""
 AGAIN_S = 30.0
 AGAIN_TO_S = 1800.0
 WITHIN_S = 15.0
@@ -67,6 +69,7 @@ class Renewing:
         self._kept_out = False
         self._authority_moved = False
         self._look = asyncio.Event()
+        self._not_before_s = 0.0
 
     def state(self, *, online: bool) -> None:
         """Whether the gateway can be asked on the bus now."""
@@ -118,8 +121,10 @@ class Renewing:
                     await self._look.wait()
 
     def _wanted(self) -> bool:
-        due = datetime.now(UTC) >= self.identity.renew_at() or self._authority_moved
-        return self._kept_out or (due and self._online)
+        if self._kept_out:
+            return True
+        due = datetime.now(UTC) >= self.identity.renew_at() and asyncio.get_running_loop().time() >= self._not_before_s
+        return self._online and (due or self._authority_moved)
 
     async def _renew(self) -> None:
         key = keypair.new_key()
@@ -135,6 +140,9 @@ class Renewing:
         renewed.save(keypair.pem(key), certificate, trusted)
         self.identity = renewed
         self._kept_out = self._authority_moved = False
+        if datetime.now(UTC) >= renewed.renew_at():
+            self._not_before_s = asyncio.get_running_loop().time() + WRONG_CLOCK_S
+            log.warning("a certificate that has just been made looks old by this till's clock: set it")
         log.info("lane %s has a new certificate, until %s", renewed.lane, renewed.not_after)
         self._on_renewed(renewed)
 

@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from edge.bus.address import Address
 from edge.bus.client import Client
 from edge.children import DIE_WITH_PARENT
 from edge.config import StoreConfig, load
-from edge.till import Till, enrol
+from edge.till import Identity, Till, enrol, keypair
 from tests.edge.bus_rig import connected, until
 
 OTHER = Path(__file__).with_name("other_till.sh")
@@ -189,6 +190,31 @@ async def test_a_lane_is_invited_enrolled_listed_and_revoked_from_the_command_li
     assert [row["state"] for row in json.loads(said)["lanes"]] == ["revoked", "none"]
     again = await store.invite("3")
     assert (await enrol(again["text"], store.folder / "till")).lane == "3", "the lane goes on with another key"
+
+
+async def test_a_till_renews_on_the_bus_in_time_and_follows_a_new_authority(store: Running) -> None:
+    made = await store.invite("3")
+    identity = await enrol(made["text"], store.folder / "till")
+    first = identity.pem
+    now = datetime.now(UTC)  # what is left is less than a third:
+    old = replace(
+        identity,
+        issued_at=(now - timedelta(days=65)).isoformat(),
+        not_after=(now + timedelta(days=25)).isoformat(),
+    )
+    async with Till(identity=old, ledger_path=store.folder / "l.db", address=identity.bus()) as till:
+        await until(lambda: identity.pem != first)
+        renewed, trusted = identity.pem, identity.trusted
+        status, said = await store.command("access", "authority", "rotate")
+        assert status == 0, said
+        await until(lambda: identity.pem != renewed)
+        followed = Identity.load(store.folder / "till")
+        assert len(keypair.fingerprints(followed.trusted)) == 2
+        assert set(keypair.fingerprints(trusted)) < set(keypair.fingerprints(followed.trusted))
+        assert keypair.issuer_of(followed.pem, followed.trusted) not in keypair.fingerprints(trusted)
+        assert till.connected, "and was never off the bus for it"
+    async with Till(identity=followed, ledger_path=store.folder / "l.db", address=identity.bus()) as till:
+        await until(lambda: till.gateway_online)
 
 
 async def enrol_refused(text: str, store: Running) -> str:

@@ -184,3 +184,18 @@ async def test_attack_rogue_mdns_gains_nothing_from_a_till(tmp_path: Path, monke
         await strangers.operations()["stranger.report"](Asked("lane-1", "r1", 0.0), report)
         (found,) = await facts(at)
         assert (found["seen_by"], found["lane"], found["port"]) == ("lane", "lane-1", evil_port)
+
+
+async def test_attack_rogue_mdns_at_enrolment(tmp_path: Path) -> None:
+    """A rogue answers mDNS with this store's name and authority when a till enrols: asked, not believed, passed by."""
+    store = f"s{uuid.uuid4().hex[:8]}"
+    async with gateway(tmp_path / "g", store_id=store) as at, gateway(tmp_path / "evil", store_id=store) as evil:
+        made = await at.enrolment.invite("lane-1")
+        ca = at.authority.fingerprint
+        async with (
+            advertise(store, 1, tls=True, host="127.0.0.1", ca=ca, interfaces=LOOPBACK, enrol=evil.listener.port),
+            advertise(store, 2, tls=True, host="127.0.0.1", ca=ca, interfaces=LOOPBACK, enrol=at.listener.port),
+        ):
+            identity = await enrol(made.code, tmp_path / "till", interfaces=LOOPBACK)
+        assert (identity.lane, identity.enrol_port) == ("lane-1", at.listener.port)
+        assert evil.authority.certificates() == ()
