@@ -60,7 +60,7 @@ async def test_bad_facts(running: Gateway, till: PlainTill, what: str, bad: Any,
 
 async def test_a_fact_that_is_nested_too_deeply_is_refused_for_good(running: Gateway, till: PlainTill) -> None:
     """Not `faulted`: a till would send it again for ever, and nothing behind it."""
-    for depth in (250, 900):
+    for depth in (260, 900):
         deep: Any = 1
         for _ in range(depth):
             deep = [deep]
