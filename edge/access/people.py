@@ -101,11 +101,14 @@ class People:
 
     async def log_in(self, id_: str, password: str, code: str | None, place: str) -> tuple[str, Person]:
         """A session's token and who it is; ProblemError as `Proving.prove`, and `not_allowed`."""
-        person = await self.proving.prove(id_, password, code, place)
+        return self.admit(await self.proving.prove(id_, password, code, place), place)
+
+    def admit(self, person: Person, place: str) -> tuple[str, Person]:
+        """The same for somebody who has proved who they are, as `Passkeys.prove` says; ProblemError `not_allowed`."""
         if place != BOX and not person.may(Right.WORK_AT_LANE):
             self._logged_in(person, place, "refused", f"a {person.role} does not work at a lane")
             raise ProblemError(Code.NOT_ALLOWED, f"a {person.role} does not work at a lane")
-        token = self.sessions.begin(id_, place)
+        token = self.sessions.begin(person.id, place)
         self._logged_in(person, place, "done")
         return token, person
 

@@ -42,14 +42,14 @@ class Add(OfPerson):
 
     name: str = Field(min_length=1, max_length=100)
     role: Role = Field(strict=False)
-    password: Password
+    password: Password = Field(repr=False)
 
 
 class SetRole(OfPerson):
     """Another role, with a new password where the role needs a longer one."""
 
     role: Role = Field(strict=False)
-    password: Password | None = None
+    password: Password | None = Field(default=None, repr=False)
 
 
 class SetActive(OfPerson):
@@ -61,7 +61,7 @@ class SetActive(OfPerson):
 class SetPassword(OfPerson):
     """Another password."""
 
-    password: Password
+    password: Password = Field(repr=False)
 
 
 class TakeApp(OfPerson):
@@ -74,8 +74,8 @@ class LogIn(Message):
     """At the box."""
 
     person: Id
-    password: Password
-    code: SecondFactor = None
+    password: Password = Field(repr=False)
+    code: SecondFactor = Field(default=None, repr=False)
 
 
 class PeopleDesk:

@@ -254,14 +254,13 @@ class DeviceRelease(Message):
 # -- people ------------------------------------------------------------------------------------------------------------
 
 
-Password = Annotated[str, Field(min_length=1, max_length=256, repr=False, json_schema_extra={"format": "password"})]
+Password = Annotated[str, Field(min_length=1, max_length=256, json_schema_extra={"format": "password"})]
 """A password or PIN; longer than any that is taken, so that a wrong one is answered as such."""
 
 SecondFactor = Annotated[
     str | None,
     Field(
         max_length=64,
-        repr=False,
         description="of the person's authenticator app (two in a row where a clock is wrong), or a recovery code",
     ),
 ]
@@ -269,8 +268,8 @@ SecondFactor = Annotated[
 
 class PersonLogIn(Message):
     person: Id
-    password: Password
-    code: SecondFactor = None
+    password: Password = Field(repr=False)
+    code: SecondFactor = Field(default=None, repr=False)
 
 
 class PersonLogOut(Message):
@@ -281,8 +280,8 @@ class OverrideGrant(Message):
     operation: Literal["drawer.open", "device.claim"] = Field(description="what shall be done")
     parameters: dict[str, Any] = Field(description="its parameters, exactly as they will be sent")
     person: Id = Field(description="who approves: another person than the one who is logged in")
-    password: Password
-    code: SecondFactor = None
+    password: Password = Field(repr=False)
+    code: SecondFactor = Field(default=None, repr=False)
 
 
 class RenewCertificate(Message):
