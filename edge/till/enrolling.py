@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +31,8 @@ log = guarded(__name__)
 
 WITHIN_S = 10.0
 """For one gateway to answer."""
-LOOK_S = 4.0
-"""For gateways to answer mDNS."""
+LOOK_S = (3.0, 6.0, 12.0)
+"""For gateways to answer mDNS; again when none of those that did has let us in."""
 
 
 class NotEnrolled(Exception):
@@ -70,12 +70,11 @@ async def enrol(
     """
     given = read(invitation)
     store, lane = _one("store", store, given.store), _one("lane", lane, given.lane)
-    places = await _places(given, store, host, port, interfaces)
     keys = keys_of(given.code)
     key = keypair.new_key()
     csr = keypair.request(key, lane or "till")
     worst = NotEnrolled("unreachable", "no gateway of this invitation answers; give its address by hand")
-    for place in places:
+    async for place in _places(given, store, host, port, interfaces):
         try:
             answer = await _ask(place, keys, given, store or "", lane or "", csr)
         except NotEnrolled as error:
@@ -106,20 +105,27 @@ def _one(what: str, wanted: str | None, invited: str | None) -> str | None:
 
 async def _places(
     given: Invitation, store: str | None, host: str | None, port: int | None, interfaces: Sequence[str]
-) -> list[_Place]:
-    if host is not None:
-        return [_Place(host, port or given.port or PORT)]
-    if given.hosts:
-        return [_Place(one, port or given.port or PORT) for one in given.hosts]
+) -> AsyncIterator[_Place]:
+    """Where to ask, one after the other; mDNS is looked at again when nobody has let us in."""
+    hosts = (host,) if host is not None else given.hosts
+    if hosts:
+        for one in hosts:
+            yield _Place(one, port or given.port or PORT)
+        return
     from edge.bus.discovery import DiscoveryFailed, browse
 
-    try:
-        found = await browse(None, LOOK_S, interfaces=interfaces)
-    except DiscoveryFailed as error:
-        raise NotEnrolled("unreachable", f"{error}; or give the gateway's address by hand") from None
-    fits = [one for one in found if one.tls and (store is None or one.store == store)]
-    fits = [one for one in fits if one.ca is None or given.suits(one.ca)]
-    return [_Place(address, port or one.enrol or PORT) for one in fits for address in one.addresses]
+    tried: set[_Place] = set()
+    for look_s in LOOK_S:
+        try:
+            found = await browse(None, look_s, interfaces=interfaces)
+        except DiscoveryFailed as error:
+            raise NotEnrolled("unreachable", f"{error}; or give the gateway's address by hand") from None
+        fits = [one for one in found if one.tls and (store is None or one.store == store)]
+        fits = [one for one in fits if one.ca is None or given.suits(one.ca)]
+        for place in (_Place(address, port or one.enrol or PORT) for one in fits for address in one.addresses):
+            if place not in tried:
+                tried.add(place)
+                yield place
 
 
 async def _ask(place: _Place, keys: Keys, given: Invitation, store: str, lane: str, csr: str) -> Enrolled:
