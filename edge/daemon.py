@@ -208,7 +208,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     )
     configuring.on_change.append(lambda _: status.changed())
     warnings.on_change.append(status.changed)
-    master_keys = MasterKeys(store, warnings, SEALED)
+    master_keys = MasterKeys(store, warnings, SEALED, audit)
     people = People(store, Seal(store.keyring, "people"), audit, clock, names=_names(config))
     at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
     authority = await asyncio.to_thread(open_authority, config)

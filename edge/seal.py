@@ -27,7 +27,7 @@ import fcntl
 import hmac
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +180,10 @@ class Keyring:
         """A fresh key first, the others behind it."""
         return Keyring((MasterKey.new(), *self.keys), self.origin, self.path)
 
+    def with_older(self, keys: tuple[MasterKey, ...]) -> Keyring:
+        """These too, behind what is there."""
+        return Keyring(_distinct(self.keys + keys), self.origin, self.path)
+
     def without(self, key_id: str) -> Keyring:
         """All but this one."""
         return Keyring(tuple(key for key in self.keys if key.id != key_id), self.origin, self.path)
@@ -239,6 +243,16 @@ class Seal:
 
         cipher = self._ciphers[key_id] = AESGCM(derive(self._master(key_id).secret, self._info))
         return cipher
+
+
+def change_file(state_dir: Path, change: Callable[[Keyring], Keyring]) -> Keyring:
+    """Replace the key file of `state_dir` by what `change` makes of it, whole or not at all. NoKey, OSError."""
+    file = state_dir / KEY_FILE
+    with _locked(state_dir):
+        keys, faults = _mended(file)
+        changed = change(Keyring(keys, "file", file, faults=faults))
+        write_secret(file, changed.text().encode())
+    return changed
 
 
 def is_sealed(data: bytes) -> bool:

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Sequence
 from typing import NoReturn
 
+from edge.access.audit import Audit
+from edge.bus.messages.facts import AuditAction
 from edge.journal.sealing import Place
 from edge.journal.store import Store
 from edge.seal import Keyring
@@ -27,8 +29,9 @@ LOOK_EVERY_S = 60.0
 class MasterKeys:
     """Looks after the keys of one open store; `run` until cancelled."""
 
-    def __init__(self, store: Store, warnings: Warnings, places: Sequence[Place]) -> None:
+    def __init__(self, store: Store, warnings: Warnings, places: Sequence[Place], audit: Audit | None = None) -> None:
         self._store = store
+        self._audit = audit
         self._warnings = warnings
         self._places = places
         for number, fault in enumerate(store.keyring.faults):
@@ -40,6 +43,10 @@ class MasterKeys:
         await asyncio.sleep(begin_after_s)
         if count := await self._store.reseal(self._places):
             log.info("%d rows were sealed anew", count)
+            if self._audit is not None:
+                self._audit.record(
+                    AuditAction.KEY_ROTATED, subject=self._store.keyring.current.id, detail=f"{count} rows sealed anew"
+                )
         if len(self._store.keyring.keys) > 1:
             await self._store.reseal_subjects()
         while True:

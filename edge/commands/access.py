@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from edge.commands import authority
+from edge.commands import authority, keys
 
 
 def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -18,3 +18,4 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
     )
     commands = access.add_subparsers(title="commands", metavar="COMMAND", required=True)
     authority.add_commands(commands, config_argument)
+    keys.add_commands(commands, config_argument)
