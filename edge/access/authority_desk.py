@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +41,8 @@ class AuthorityDesk:
 
     async def _show(self, asked: Asked, parameters: NoParameters) -> dict[str, Any]:
         authority = self._care.authority
+        with contextlib.suppress(OSError):  # then what was read last is shown
+            await asyncio.to_thread(authority.refresh)
         book = authority.book
         if book is None:
             return {"fault": authority.fault, "authorities": [], "lanes": [], "broker": None}

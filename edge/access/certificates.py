@@ -201,21 +201,24 @@ def lane_certificate(pem: bytes, trusted: str) -> LaneCertificate:
         raise BadCertificate("longer than any chain of this store")
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-        use = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        key = certificate.public_key()
-        (store,) = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-        (lane,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-        raise BadCertificate(f"not a lane's certificate in PEM: {str(error)[:200]}") from None
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise BadCertificate(f"not a certificate in PEM: {str(error)[:200]}") from None
+    # Nothing else of it is read before it is known who has signed it.
     for authority in x509.load_pem_x509_certificates(trusted.encode()):
         try:
             certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             continue
         break
     else:
         raise BadCertificate("no authority that this store believes has signed it")
+    try:
+        use = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        (store,) = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        (lane,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except (ValueError, x509.ExtensionNotFound):
+        raise BadCertificate("it is not a lane's certificate") from None
     if limits.ca or list(use) != [ExtendedKeyUsageOID.CLIENT_AUTH]:
         raise BadCertificate("it is not a lane's certificate")
     return LaneCertificate(
@@ -223,7 +226,7 @@ def lane_certificate(pem: bytes, trusted: str) -> LaneCertificate:
         str(lane.value),
         certificate.serial_number,
         certificate.not_valid_after_utc,
-        _p256(key),
+        _p256(certificate.public_key()),
         fingerprint(authority),
     )
 

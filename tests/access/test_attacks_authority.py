@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import random
 import secrets
 import shutil
 import signal
@@ -331,6 +332,52 @@ def test_attack_with_a_request_that_is_none(site: Site, kind: str) -> None:
     with pytest.raises(certificates.BadRequest):
         site.authority.issue_lane("3", other_requests()[kind])
     assert site.authority.certificates() == before
+
+
+def mangled(data: bytes, chance: random.Random) -> bytes:
+    """`data` with a few bytes changed, added, taken away or copied from elsewhere in it."""
+    out = bytearray(data)
+    for _ in range(chance.choice((1, 1, 1, 2, 4, 16))):
+        place, other = chance.randrange(len(out)), chance.randrange(len(out))
+        match chance.randrange(4):
+            case 0:
+                out[place] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)))
+            case 1:
+                out[place:place] = chance.randbytes(chance.randrange(1, 8))
+            case 2 if len(out) > 64:
+                del out[place : place + chance.randrange(1, 8)]
+            case _:
+                out[place:place] = out[other : other + chance.randrange(1, 64)]
+    return bytes(out)
+
+
+def test_attack_with_anything_at_all_as_a_request_or_a_certificate(tmp_path: Path) -> None:
+    """Mangled requests and certificates, as any stranger may send: answered as bad, or what they were before."""
+    authority = Authority.open(tmp_path / "access", Seal(Keyring.new(), "authority"), STORE)
+    key, chance = lane_key(), random.Random(2026)
+    request = csr(key)
+    chain = authority.issue_lane("3", request).pem.encode()
+    trusted = authority.trusted()
+    forms = (
+        (x509.load_pem_x509_csr(request).public_bytes(serialization.Encoding.DER), _pem_request, certificates.csr_key),
+        (
+            x509.load_pem_x509_certificate(chain).public_bytes(serialization.Encoding.DER),
+            lambda der: ssl.DER_cert_to_PEM_cert(der).encode(),
+            lambda pem: certificates.lane_certificate(pem, trusted).public_key,
+        ),
+        (request, bytes, certificates.csr_key),
+        (chain, bytes, lambda pem: certificates.lane_certificate(pem, trusted).public_key),
+    )
+    refused = 0
+    for number in range(4_000):
+        plain_form, written, read = forms[number % len(forms)]
+        try:
+            found = read(written(mangled(plain_form, chance)))
+        except (certificates.BadRequest, certificates.BadCertificate):
+            refused += 1
+        else:
+            assert certificates.key_digest(found) == certificates.key_digest(key.public_key())
+    assert refused > 3_000
 
 
 async def test_attack_on_the_bus_with_requests_for_others(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import asyncio
 import ssl
 from pathlib import Path
 
+import pytest
+
+from edge import cli
 from edge.access.broker_identity import BrokerIdentity
 from edge.commands.desk import ask
 from tests.access.keys import csr, lane_key, text_of, verified
@@ -117,3 +120,45 @@ async def test_a_lane_that_is_revoked_is_out_at_once_and_may_enrol_again(tmp_pat
         again = store.till("1")
         async with entered(again) as client:
             assert (await again.ask(client, "help", {}))["ok"]
+
+
+async def test_a_technician_sees_and_replaces_the_authority_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with tls_store(tmp_path) as store:
+        store.till("1")
+        file = str(store.running.config.file)
+
+        async def said(*words: str) -> tuple[int, str]:
+            status = await asyncio.to_thread(cli.main, ["access", "authority", *words, "--config", file])
+            shown = capsys.readouterr()
+            return status, shown.out + shown.err
+
+        first = store.authority.fingerprint
+        status, text = await said("show")
+        assert status == 0
+        assert first[:4] in text
+        assert "1                valid               89  current" in text
+        assert (await said("drop"))[0] != 0, "there is none to drop"
+        status, text = await said("rotate")
+        assert status == 0
+        assert "Tills follow as they are switched on" in text
+        status, text = await said("rotate")
+        assert (status, "a rotation is on for 90 more days" in text) == (1, True)
+        status, text = await said("show")
+        assert "former" in text
+        assert "believed for 90 more days" in text
+        assert "1                valid               89  former" in text
+        status, text = await said("drop")
+        assert (status, "To be enrolled again: lanes 1" in text) == (0, True)
+        status, text = await said("rotate", "--anew", "--yes")
+        assert (status, "tillgate lanes invite LANE" in text) == (0, True)
+        status, text = await said("show")
+        assert "no lane has a certificate yet" in text
+        actions = [
+            row[0]
+            for row in await asyncio.to_thread(
+                store.running.rows, "SELECT type FROM facts WHERE type LIKE 'tillgate.audit.recorded%'"
+            )
+        ]
+        assert len(actions) >= 3, "rotated, dropped, made anew: each is recorded"
