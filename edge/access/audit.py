@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import AuditAction, AuditOutcome, AuditRecorded
+from edge.card_numbers import masked
 from edge.journal.entries import Statement
 
 SINGLY = 5
@@ -28,7 +29,8 @@ KINDS = 200
 """So many kinds are told apart within a minute; what comes beyond is counted without its lane."""
 
 _FIELDS = {"subject": 200, "detail": 500, "person": 64, "second_person": 64, "role": 32, "lane": 64}
-"""How long each text may be: what strangers say of themselves is cut, not refused."""
+"""How long each text may be: what strangers say of themselves is cut, not refused; card numbers in
+it are masked."""
 
 
 class Recording(Protocol):
@@ -78,7 +80,7 @@ class Audit:
             "subject": subject,
             "detail": detail,
         }
-        cut = {name: text if text is None else text[: _FIELDS[name]] for name, text in texts.items()}
+        cut = {name: text if text is None else masked(text)[: _FIELDS[name]] for name, text in texts.items()}
         entry = AuditRecorded.model_validate({"action": str(action), "outcome": outcome, **cut})
         if outcome == "done" or also:
             return self._report(entry, also=also)

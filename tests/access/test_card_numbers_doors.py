@@ -19,10 +19,11 @@ from bench.gateway import Gateway, gateway, lanes_toml
 from drivers.events import Scan
 from drivers.virtual.scanner import VirtualScanner
 from drivers.virtual.wire import PtyWire
+from edge.access.audit import Audit
 from edge.bus import frame, topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Message
-from edge.bus.messages.facts import CardPayment, TenderTaken
+from edge.bus.messages.facts import AuditAction, CardPayment, TenderTaken
 from edge.card_guard import LogFilter, guarded
 from edge.card_numbers import CardNumberRefused
 from edge.journal.clock import Clock
@@ -244,14 +245,28 @@ def test_the_frame_of_a_message_from_hq_is_kept_masked() -> None:
     assert PAN.encode() not in masked_payload(message)
 
 
-def test_quarantine_masks_origin_reason_and_payload() -> None:
-    kept: list[dict[str, Any]] = []
+async def test_the_audit_writes_no_number_down_whoever_says_it() -> None:
+    told: list[Any] = []
 
-    class Kept:
-        def quarantine(self, **what: Any) -> None:
-            kept.append(what)
+    def report(data: Any, **_: Any) -> asyncio.Future[Any]:
+        told.append(data)
+        return asyncio.get_running_loop().create_future()
 
-    Quarantine(Kept()).keep(f"lanes/1/requests/{PAN}", "1", "x", f"found {PAN}", PAN.encode())  # type: ignore[arg-type]
+    audit = Audit(report)
+    audit.record(AuditAction.STRANGER_SEEN, "refused", subject=PAN, detail=f"calls itself {SPACED}")
+    audit.tell()
+    assert PAN not in repr(told)
+    assert SPACED not in repr(told)
+    assert told[0].detail == "calls itself 4111 11** **** 1111"
+
+
+async def test_quarantine_masks_origin_reason_and_payload(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "store.db", "S1", clock=Clock(), schemas=[])
+    Quarantine(store).keep(f"lanes/1/requests/{PAN}", "1", "x", f"found {PAN}", PAN.encode())
+    await store.close()
+    reader = await Reader.open(tmp_path / "store.db")
+    (kept,) = await reader.quarantine()
+    await reader.close()
     assert PAN not in repr(kept)
     assert repr(kept).count("411111******1111") == 3
 
