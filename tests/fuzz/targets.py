@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from drivers.capture import Capture, feed, load, new_protocol
 from drivers.protocol import DeviceProtocol
+from tests.fuzz.enrolment import ENROLMENT
 from tests.fuzz.readers import READERS
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -68,7 +69,7 @@ def targets() -> Mapping[str, Target]:
             setups[named] = None
             target.setups.append(setup)
         target.seeds += [seed for seed in frames(capture) if seed not in target.seeds]
-    for name, (make, seeds) in READERS.items():
+    for name, (make, seeds) in (*READERS.items(), *ENROLMENT.items()):
         split: Literal["anywhere", "never"] = "anywhere" if name == "virtual-paper" else "never"
         found[name] = Target(name, [Setup({})], list(seeds), split=split, build=lambda _, make=make: make())
     return found
