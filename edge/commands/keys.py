@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,9 @@ from typing import Any
 
 from edge.seal import CREDENTIAL, KEY_FILE, Keyring, MasterKey, NoKey, change_file, sealed_by
 from edge.startup import complain, loaded
+
+_SEALED_TEXT = re.compile(r'"(w[A-Za-z0-9+/]{40,}={0,2})"')
+"""0xC1 first, in base64."""
 
 STORED = f"/etc/credstore.encrypted/{CREDENTIAL}"
 
@@ -160,14 +165,19 @@ def _new(chosen: argparse.Namespace) -> int:
 def needed(state_dir: Path) -> dict[str, list[str]]:
     """Key id -> the files that something sealed by it lies in, as far as they can be read."""
     found: dict[str, list[str]] = {}
+    for file in sorted((state_dir / "access").glob("*.json")):
+        for key_id in sorted(_of_text(file)):
+            found.setdefault(key_id, []).append(f"access/{file.name}")
     for file in sorted(state_dir.glob("store*.db")):
         for key_id in sorted(_of_store(file)):
             found.setdefault(key_id, []).append(file.name)
-    for file in sorted((state_dir / "access").glob("*.key")):
-        by = sealed_by(file.read_bytes())
-        if by is not None:
-            found.setdefault(by, []).append(f"access/{file.name}")
     return found
+
+
+def _of_text(file: Path) -> set[str]:
+    """The keys of what stands sealed in a text, in base64."""
+    words = (base64.b64decode(word + "==") for word in _SEALED_TEXT.findall(file.read_text("utf-8", "replace")))
+    return {key_id for key_id in map(sealed_by, words) if key_id is not None}
 
 
 def _of_store(file: Path) -> set[str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.access.broker_identity import open_authority
 from edge.cli import main
 from edge.commands.keys import needed
+from edge.config import load
 from edge.daemon import SCHEMAS, SEALED
 from edge.journal.audit import verify
 from edge.journal.clock import Clock
@@ -47,11 +49,12 @@ async def a_life(folder: Path, first: int, last: int) -> int:
 async def test_a_rotation_from_beginning_to_end(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    open_authority(load(config))
     assert await a_life(tmp_path, 1, 20) == 0
     old = Keyring.find(tmp_path).current.id
     assert key(config, "show") == 0
     shown = capsys.readouterr().out
-    assert f"{old}  in use  needed by: store.db" in shown
+    assert f"{old}  in use  needed by: access/authority.copy.json, access/authority.json, store.db" in shown
     assert "not a stolen box" in shown
 
     assert key(config, "rotate") == 0
@@ -60,11 +63,14 @@ async def test_a_rotation_from_beginning_to_end(
     assert [one.id for one in Keyring.find(tmp_path).keys] == [new, old]
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
     assert key(config, "drop", old) != 0
-    assert "is needed by store.db" in capsys.readouterr().err
+    assert "is needed by access/authority" in capsys.readouterr().err
     assert key(config, "drop", new) != 0
 
     assert await a_life(tmp_path, 21, 25) == 20
-    assert needed(tmp_path) == {new: ["store.db"]}
+    assert needed(tmp_path) == {new: ["store.db"], old: ["access/authority.copy.json", "access/authority.json"]}
+    assert key(config, "drop", old) != 0
+    assert open_authority(load(config)).fault is None, "as edge does at its start: it seals its key anew"
+    assert needed(tmp_path) == {new: ["access/authority.copy.json", "access/authority.json", "store.db"]}
     assert key(config, "drop", old) == 0
     assert [one.id for one in Keyring.find(tmp_path).keys] == [new]
     assert await a_life(tmp_path, 26, 26) == 0
