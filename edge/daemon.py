@@ -248,7 +248,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     desk.serve(Calibrating(drawers, clock).services())
     desk.serve(AuthorityDesk(authority_care).services())
     desk.serve(admission.services())
-    privacy = Privacy(store, audit)
+    privacy = Privacy(store, audit, printing.forget)
     desk.serve(privacy.services())
     commands.serve(hq_commands(store.path, status.now, registry.statuses, attending.services()))
     commands.serve({"privacy.erase": privacy.erase_for_hq})

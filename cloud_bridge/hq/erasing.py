@@ -120,6 +120,7 @@ def _swept(engine: Engine) -> bool:
     if engine.dialect.name == "postgresql":
         try:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+                db.exec_driver_sql(f"SET lock_timeout = {int(FOLD_WITHIN_S * 1000)}")
                 for table in (subjects, rejected):
                     db.exec_driver_sql(f"VACUUM (FULL) {table.name}")
         except DBAPIError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,8 @@ from edge.bus.messages.replies import Code, ProblemError
 from edge.journal import personal
 from edge.journal.erasing import Erasure, naming
 from edge.journal.reader import Reader, Row
-from edge.journal.store import Store
+from edge.journal.store import NotStored, Store
+from edge.services.replies import not_stored
 from edge.services.requests import Asked
 from edge.services.technician import Service
 
@@ -42,6 +43,8 @@ AROUND_A_RECEIPT = timedelta(days=1)
 QUARANTINE_ROWS = 10_000
 
 Page = dict[str, list[Any]]
+Forget = Callable[[Callable[[bytes], object]], Awaitable[int]]
+"""Drops whatever the given search finds somebody in; how much that was."""
 
 
 class OneMember(Message):
@@ -68,9 +71,10 @@ class _Begun:
 class Privacy:
     """The store's end of it; one per process."""
 
-    def __init__(self, store: Store, audit: Audit) -> None:
+    def __init__(self, store: Store, audit: Audit, forget_prints: Forget) -> None:
         self._store = store
         self._audit = audit
+        self._forget_prints = forget_prints
         self._exports: dict[str, _Begun] = {}
 
     def services(self) -> Mapping[str, Service]:
@@ -84,10 +88,8 @@ class Privacy:
     # -- erasing -------------------------------------------------------------------------------------------------------
 
     async def erase(self, asked: Asked, parameters: OneMember) -> dict[str, Any]:
-        """As `Erasure`: ``{"pseudonyms", "quarantined", "unsearched", "closed", "folded", "whole"}``."""
-        erasure = await self._store.erase(Person("member", parameters.member))
-        await self._told(None, erasure)
-        return {**asdict(erasure), "whole": erasure.whole}
+        """As `Erasure`, with ``printed``: receipts that were dropped, and ``whole``: nothing is left to be done."""
+        return await self._erased(Person("member", parameters.member), None)
 
     async def readmit(self, asked: Asked, parameters: OneMember) -> dict[str, Any]:
         """``{}``; not_found when they were not erased."""
@@ -101,21 +103,27 @@ class Privacy:
         found = await self._store.whose(parameters.subject)
         if found is None:
             return {"erased": False}
-        erasure = await self._store.erase(found.person)
-        await self._told("hq", erasure)
-        return {"erased": True, **asdict(erasure), "whole": erasure.whole}
+        return {"erased": True, **await self._erased(found.person, "hq")}
 
-    async def _told(self, who: str | None, erasure: Erasure) -> None:
-        detail = f"{erasure.quarantined} bad messages dropped"
+    async def _erased(self, person: Person, who: str | None) -> dict[str, Any]:
+        try:
+            printed = await self._forget_prints(naming(person.name))
+            erasure = await self._store.erase(person)
+            await self._tell(who, erasure, printed)
+        except NotStored as error:
+            raise not_stored(error) from error
+        return {**asdict(erasure), "printed": printed, "whole": erasure.whole}
+
+    async def _tell(self, who: str | None, erasure: Erasure, printed: int) -> None:
+        detail = f"{erasure.quarantined} bad messages and {printed} receipts dropped"
         if erasure.unsearched:
             detail += f"; cannot be searched: {', '.join(erasure.unsearched)}"
         if erasure.closed:
             detail += f"; {erasure.closed} keys cannot be opened now"
         if not erasure.folded:
             detail += "; the write-ahead log is not folded in yet"
-        await self._audit.record(
-            AuditAction.SUBJECT_ERASED, person=who, subject=" ".join(erasure.pseudonyms) or None, detail=detail
-        )
+        subject = " ".join(erasure.pseudonyms) or None
+        await self._audit.record(AuditAction.SUBJECT_ERASED, person=who, subject=subject, detail=detail)
 
     # -- giving out ----------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ exit status: 0 done, 1 the gateway refused, 2 something given is wrong or nobody
 """
 
 REMAINS = """What remains, and for how long:
-  print jobs that name them         7 days of running time (receipts can be printed again)
+  receipts drawn as a picture       7 days of running time (they can be printed again)
   tills' own ledgers, sealed        what this gateway has not accepted yet, or has refused
   snapshots and backups             until they are replaced; whatever is restored from them is erased again on opening
 """
@@ -102,6 +102,8 @@ def _erase(chosen: argparse.Namespace) -> int:
         print("No fact in this store names this number. One that comes later will be kept without it.")
     if result["quarantined"]:
         print(f"{result['quarantined']} bad messages that named them were dropped.")
+    if result["printed"]:
+        print(f"{result['printed']} receipts that named them cannot be printed again.")
     for name in result["unsearched"]:
         print(f"! {name} was set aside as damaged and cannot be searched: once HQ has its facts, delete it.")
     if result["closed"]:

@@ -17,8 +17,9 @@ says: a small board wakes up in the past, and a ticket from last night must not 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 PLACE = Place("print_jobs", ("lane", "job"), "content", "print")
 
+FORGET_SLICE = 50
 KEEP_DAYS = 7
 """How long an ended job can still be asked for or printed again."""
 
@@ -211,6 +213,26 @@ class PrintLedger:
         """What an earlier life of this process left, in order of arrival."""
         rows = await self.store.fetch_all(f"SELECT {_COLUMNS} FROM print_jobs WHERE ended = 0 ORDER BY row")  # noqa: S608
         return [_job(self.store, row) for row in rows]
+
+    async def forget(self, names: Callable[[bytes], object]) -> int:
+        """Forget ended jobs in whose bytes `names` finds something, as if they were older; how many.
+
+        What was drawn as a picture is not found.
+        """
+        found: list[tuple[str, str]] = []
+        after = 0
+        while rows := await self.store.fetch_all(
+            "SELECT row, lane, job, content FROM print_jobs WHERE ended = 1 AND row > ? ORDER BY row LIMIT ?",
+            (after, FORGET_SLICE),
+        ):
+            after = rows[-1][0]
+            for _, lane, job, stored in rows:
+                with contextlib.suppress(Unsealable):  # nobody can print it either
+                    if names(self.store.plain(PLACE, (lane, job), stored)):
+                        found.append((lane, job))
+        statement = "DELETE FROM print_jobs WHERE ended = 1 AND lane = ? AND job = ?"
+        await self.store.write([(statement, place) for place in found])
+        return len(found)
 
     async def by_token(self, device: str, token: bytes) -> Job | None:
         """The latest job of `device` that carried this token and whose outcome is not known."""

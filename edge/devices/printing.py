@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -103,6 +103,10 @@ class Printing:
                 await self._settle(job, "expired", "its time to live was over before its turn came")
             else:
                 self._enqueue(job)
+
+    async def forget(self, names: Callable[[bytes], object]) -> int:
+        """Forget receipts that name somebody, as `names` finds; how many. They cannot be printed again."""
+        return await self._ledger.forget(names)
 
     async def run(self) -> None:
         """Print until cancelled."""

@@ -46,7 +46,7 @@ from edge.journal.salvage import pending as salvage_pending
 from edge.journal.salvage import salvage
 from edge.journal.sealing import PLAIN, Bodies, Place, keys_of, teach
 from edge.journal.subjects import PURPOSE, Subject, Subjects
-from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal
+from edge.journal.writer import Done, Item, Outcome, Writer, is_fatal, is_full
 from edge.seal import Keyring, Seal
 
 __all__ = ["Accepted", "Conflict", "NewFact", "NotStored", "Statement", "StorageFull", "Store", "StoreFaulted"]
@@ -297,7 +297,12 @@ class Store:
 
     async def erase(self, person: Person) -> Erasure:
         """Destroy the key of a person, on the disk too; see `erasing.py`. StoreFaulted, StorageFull."""
-        erasure, done = await self._on_thread(partial(erasing.erase, self._writer, self.path, person))
+        try:
+            erasure, done = await self._on_thread(partial(erasing.erase, self._writer, self.path, person))
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
+            raise StorageFull(self._writer.room.free_bytes(), self._writer.room.reserve_bytes) from error
         self._tell(done)
         return replace(erasure, folded=await self._fold())
 

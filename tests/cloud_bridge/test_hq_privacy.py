@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,32 @@ def test_what_comes_later_brings_nobody_back(hq: Engine, recorded: tuple[Journal
     assert [(one.store, one.state) for one in erasure.stores] == [
         ("s1", "to be told"), ("s2", "to be told"), ("s3", "to be told"),
     ]  # fmt: skip
+    assert whole(hq)
+
+
+def test_keys_that_arrive_while_somebody_is_erased_are_not_kept(hq: Engine) -> None:
+    """Receivers take keys side by side, and the one who erases passes none of them."""
+    journals = [Journal(f"s{number}") for number in range(40)]
+    for journal in journals:
+        journal.members(ANNA.name, BERT.name)
+    batches = [journal.packed() for journal in journals]
+    recorders = [Recorder(hq) for _ in range(4)]
+
+    def receive(number: int) -> None:
+        for batch in batches[number::4]:
+            recorders[number].record(batch)
+
+    with ThreadPoolExecutor(5) as threads:
+        receiving = [threads.submit(receive, number) for number in range(4)]
+        erasing_ = threads.submit(lambda: [erasing.destroy(hq, ANNA, "me") for _ in range(5)])
+        for one in (*receiving, erasing_):
+            one.result()
+    there = {personal.pseudonym_of(journal.keys[ANNA.name]) for journal in journals}
+    with hq.connect() as db:
+        kept = {row.pseudonym for row in db.execute(select(table).where(table.c.key.is_not(None)))}
+        assert kept.isdisjoint(there)
+        assert len(kept) == len(journals)
+    assert len(erasing.look(hq)[0].stores) == len(journals)
     assert whole(hq)
 
 

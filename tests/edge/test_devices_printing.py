@@ -15,6 +15,7 @@ from edge.bus.messages.replies import Code, ProblemError
 from edge.config import Device
 from edge.devices.printing import WAITING_LIMIT
 from edge.journal.clock import Clock
+from edge.journal.erasing import naming
 from tests.edge.devices_rig import Counter, receipt, until
 
 FINISHED = "tillgate.print.finished.v1"
@@ -470,3 +471,18 @@ async def test_a_label_printer_takes_ready_made_labels_only(tmp_path: Path) -> N
         assert (problem.code, "cannot be marked" in problem.detail) == (Code.BAD_MESSAGE, True)
         assert labels.labels == [label]
     await labels.close()
+
+
+async def test_receipts_that_name_somebody_who_is_erased_are_forgotten(tmp_path: Path) -> None:
+    """They cannot be printed again; others can, also one of somebody whose number only begins so."""
+    async with Counter(tmp_path) as counter:
+        await counter.ready()
+        for job, member in (("a-1", "4711-0815"), ("a-2", "4711-08150"), ("a-3", "4711-0815")):
+            await counter.ask("print", {"job": job} | receipt(f"Member {member}"))
+        assert await counter.printing.forget(naming("4711-0815")) == 2
+        assert await counter.printing.forget(naming("4711-0815")) == 0
+        assert (await counter.ask("print.state", {"job": "a-2"}))["state"] == "printed"
+        for job in ("a-1", "a-3"):
+            with pytest.raises(ProblemError) as problem:
+                await counter.ask("print.state", {"job": job})
+            assert problem.value.code is Code.NOT_FOUND

@@ -16,15 +16,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """Marks a field; `subject`: its value says who the person is. A model has at most one such."""
+    """Marks a field; `subject`: its value says who the person is. A model has at most one such.
+
+    The schema says so too (``x-personal``), for whoever writes a till or reads facts at HQ.
+    """
 
     subject: bool = False
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "x-personal": "subject" if self.subject else True}
 
 
 @dataclass(frozen=True, slots=True)
