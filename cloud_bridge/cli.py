@@ -8,6 +8,7 @@ from pathlib import Path
 from cloud_bridge.commands import (
     at_cloud,
     auditing,
+    authorizing,
     commanding,
     configuring,
     fleet,
@@ -80,5 +81,6 @@ def hq(commands: SubParsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (receiving, fleet, auditing, prices, commanding, noticing, configuring, privacy):
+    families = (receiving, fleet, auditing, prices, commanding, noticing, configuring, privacy, authorizing)
+    for family in families:
         family.add(parts)

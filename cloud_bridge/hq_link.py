@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from cloud_bridge.believing import Believing
 from cloud_bridge.certificate_days import CertificateDays
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import RECEIVE_MAXIMUM, Downlink
+from cloud_bridge.identity import Identity, folder_of
 from cloud_bridge.link import Diagnosis
 from cloud_bridge.meter import Meter
 from cloud_bridge.outages import Outages
@@ -35,6 +37,7 @@ from edge.bus import topics
 from edge.bus.client import Address, Backoff, Client, Disconnected, Message, TlsFiles, Will
 from edge.bus.messages.facts import Outage
 from edge.bus.messages.links import Need, OutageRecorded
+from edge.bus.messages.renewal import CERTIFICATE_LEVEL
 from edge.bus.messages.statuses import GatewayStatus
 from edge.config import StoreConfig
 from edge.config_cloud import Cloud
@@ -164,7 +167,8 @@ async def link_up(
             client.publish_soon(topic, payload, expiry_s=STATUS_EXPIRY_S)
 
     def changed() -> None:
-        report.warnings = {"hq_not_believed": believing.trouble} if believing.trouble else {}
+        said = {"hq_not_believed": believing.trouble, "hq_certificate_refused": identity.warning}
+        report.warnings = {code: text for code, text in said.items() if text}
         outages.journal(uplink.epoch, uplink.outbox.heads, uplink.outbox.confirmed)
         if client.connected:
             say_link()
@@ -223,7 +227,25 @@ async def link_up(
     stack.push_async_callback(uplink.save_now)
     report.uplink, report.cursors, report.outages, report.sent = uplink, cursors, outages, meter.sent
 
-    certificates = CertificateDays(lambda: cloud.tls.certificate if cloud.tls else None, Clock(), report.changed)
+    def another_identity() -> None:
+        if (files := identity.files) is not None:
+            client.address = replace(client.address, tls=files)
+
+    identity = Identity(
+        folder_of(config.state_dir),
+        store,
+        client.address.tls,
+        publish=lambda payload: client.publish_soon(topics.up_certificate(store), payload, expiry_s=NEED_EXPIRY_S),
+        reconnect=client.give_up,
+        changed=another_identity,
+    )
+    identity.choose()
+    another_identity()
+
+    def own_certificate() -> Path | None:
+        return identity.files.certificate if identity.files is not None else None
+
+    certificates = CertificateDays(own_certificate, Clock(), report.changed)
     report.certificates = certificates
     voice = StoreVoice(uplink, report, outages, [device.id for device in config.devices], tell_hq)
 
@@ -258,6 +280,9 @@ async def link_up(
             if told is None:
                 return
             message = told
+        elif topics.last_level(message.topic) == CERTIFICATE_LEVEL:
+            identity.on_answer(message)
+            return
         downlink.on_down(message)
 
     client.on_message(topics.confirmed(store), meter.hears(on_confirmed))
@@ -270,6 +295,7 @@ async def link_up(
 
     def connected(_: bool) -> None:
         said = client.server_limits
+        identity.connected()
         certificates.connected(client.server_certificate_ends_s)
         uplink.on_connected(said.receive_maximum, said.max_packet_bytes)
         salvaged.on_connected()
@@ -279,6 +305,7 @@ async def link_up(
         client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
 
     def disconnected(reason: Disconnected) -> None:
+        identity.lost()
         uplink.on_lost(reason)
         salvaged.on_lost()
         voice.lost()
@@ -311,6 +338,7 @@ async def link_up(
         ("diagnosis", diagnose),
         ("outages", outages.run),
         ("certificate days", certificates.run),
+        ("certificate renewal", identity.run),
         ("word to HQ", voice.run),
     ]
     if config.metrics.bridge_port is not None:

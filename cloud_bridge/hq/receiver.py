@@ -25,6 +25,7 @@ from sqlalchemy import Engine
 from cloud_bridge.hq.downlog import Downlog
 from cloud_bridge.hq.lane import Lane
 from cloud_bridge.hq.record import Outcome, Recorder, Told, Unpacked, merge
+from cloud_bridge.hq.renewals import Renewals
 from cloud_bridge.hq.replay import Replays
 from cloud_bridge.hq.schema import AWAY
 from cloud_bridge.hq.statuses import STATUS_TOPIC_LEVEL, Statuses
@@ -35,6 +36,7 @@ from edge.bus import topics
 from edge.bus.client import BusError, Client, Message
 from edge.bus.messages.facts import FactClass, first_error
 from edge.bus.messages.links import Confirmed, Need
+from edge.bus.messages.renewal import CERTIFICATE_LEVEL
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class _Work:
     facts: Unpacked | None
     statuses: list[tuple[str, bytes]]
     needs: list[Message]
+    renewals: list[tuple[str, bytes]]
 
 
 class Receiver:
@@ -83,6 +86,7 @@ class Receiver:
         self._recorder = Recorder(engine)
         self._statuses = Statuses(engine)
         self._downlog = Downlog(engine)
+        self._renewals = Renewals(engine)
         self._client = client
         self._critical = Lane(self._prepared, self._commit_critical)
         self._others = Lane(self._prepared, self._commit)
@@ -120,13 +124,16 @@ class Receiver:
         facts: list[tuple[str, bytes]] = []
         statuses: list[tuple[str, bytes]] = []
         needs: list[Message] = []
+        renewals: list[tuple[str, bytes]] = []
         for message in messages:
             kind = topics.last_level(message.topic)
             if kind == NEED_TOPIC_LEVEL:
                 needs.append(message)
+            elif kind == CERTIFICATE_LEVEL:
+                renewals.append((message.topic, message.payload))
             else:
                 (statuses if kind == STATUS_TOPIC_LEVEL else facts).append((message.topic, message.payload))
-        return _Work(len(messages), self._recorder.unpack(facts) if facts else None, statuses, needs)
+        return _Work(len(messages), self._recorder.unpack(facts) if facts else None, statuses, needs, renewals)
 
     async def _commit_critical(self, work: _Work) -> None:
         if work.facts:
@@ -141,6 +148,12 @@ class Receiver:
             self._tell(await asyncio.to_thread(self._recorder.write, work.facts))
         if work.statuses and (bad := await asyncio.to_thread(self._statuses.take, work.statuses)):
             await asyncio.to_thread(self._recorder.refuse, bad)
+        if work.renewals:
+            for store, answer in await asyncio.to_thread(self._renewals.take, work.renewals):
+                payload = answer.model_dump_json().encode()
+                self._client.publish_soon(
+                    topics.down(store, CERTIFICATE_LEVEL), payload, expiry_s=60, on_done=_note_failure
+                )
         for message in work.needs:
             self._take_need(message)
         self.recorded += work.count
@@ -204,4 +217,4 @@ class Receiver:
 
 def _note_failure(error: BusError | None) -> None:
     if error is not None:
-        log.warning("a confirmation was not sent (%s); the store sends its facts again", error)
+        log.warning("a confirmation or a certificate was not sent (%s); the store sends and asks again", error)

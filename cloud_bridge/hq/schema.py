@@ -273,6 +273,19 @@ notices_sent = Table(
 )
 
 
+certificate_requests = Table(
+    "certificate_requests",
+    metadata,
+    Column("store", String(64), primary_key=True),
+    Column("key_sha256", String(64), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("asked_at", String(32), nullable=False),
+    Column("certificate", Text),
+    Column("renew_at", String(32)),
+    Column("refused", Text),
+)
+
+
 class BadUrl(ValueError):
     """The database URL cannot be used; the text says what one looks like."""
 

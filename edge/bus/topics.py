@@ -142,6 +142,11 @@ def up_need(store: str) -> str:
     return f"{ROOT}/{_checked(store)}/up/need"
 
 
+def up_certificate(store: str) -> str:
+    """store -> HQ: a request for the store's next certificate; answered on ``down/certificate``."""
+    return f"{ROOT}/{_checked(store)}/up/certificate"
+
+
 def up_status(store: str) -> str:
     """store -> HQ: how the store is, in its own words; also the last will of its connection."""
     return f"{ROOT}/{_checked(store)}/up/status"
