@@ -31,6 +31,9 @@ from edge.seal import Keyring, NoKey, Seal
 
 log = logging.getLogger(__name__)
 
+MAX_NAMES = 40
+"""A certificate names so many at most, those of now before those that this box had earlier."""
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerIdentity:
@@ -117,7 +120,9 @@ def refresh(authority: Authority, config: StoreConfig, identity: BrokerIdentity,
         if left > RENEW_LEFT and not too_long and _digest(identity.certificate) == server.digest:
             return False
     try:
-        authority.issue_server(names, identity.certificate, synced=synced)
+        # An address that comes and goes asks for a new certificate once, not each time.
+        had = [name for name in server.names if name not in names] if server is not None else []
+        authority.issue_server((*names, *had[: MAX_NAMES - len(names)]), identity.certificate, synced=synced)
     except AuthorityFault:
         if not identity.certificate.exists():
             raise
@@ -137,7 +142,9 @@ def names_of(config: StoreConfig) -> tuple[str, ...]:
                 names.add(address.ip)
             elif not address.ip[0].startswith("fe80"):
                 names.add(address.ip[0])
-    return tuple(sorted(name for name in names if name))
+    wanted = (server_name(config.store.id), host, "localhost", "127.0.0.1")
+    rest = sorted(name for name in names if name and name not in wanted)
+    return tuple(dict.fromkeys((*wanted, *rest)))[:MAX_NAMES]
 
 
 def server_name(store: str) -> str:

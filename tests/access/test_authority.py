@@ -13,7 +13,14 @@ import pytest
 
 from edge.access import authority_book
 from edge.access.authority import LIFE, Authority, AuthorityFault, RotationOn
-from edge.access.broker_identity import BrokerIdentity, ensure_broker_identity, names_of, server_name
+from edge.access.broker_identity import (
+    MAX_NAMES,
+    BrokerIdentity,
+    ensure_broker_identity,
+    names_of,
+    refresh,
+    server_name,
+)
 from edge.config import StoreConfig
 from edge.seal import Keyring, Seal
 from tests.access.keys import csr, lane_key, text_of, verified
@@ -281,6 +288,39 @@ def test_the_broker_gets_a_new_certificate_when_it_needs_one(tmp_path: Path, mon
     monkeypatch.setattr("socket.gethostname", lambda: "renamed")
     third = ensure_broker_identity(config).certificate.read_text()
     assert "DNS:renamed" in text_of(third)
+
+
+def test_the_broker_gets_a_new_certificate_at_two_thirds_of_its_life(tmp_path: Path, seal: Seal) -> None:
+    clock, config, identity = Turnable(), config_in(tmp_path), BrokerIdentity.of(tmp_path)
+    identity.certificate.parent.mkdir()
+    authority = opened(tmp_path, seal, clock)
+    assert refresh(authority, config, identity)
+    clock.now += timedelta(days=59)
+    assert not refresh(authority, config, identity)
+    clock.now += timedelta(days=2)
+    assert refresh(authority, config, identity)
+    assert not refresh(authority, config, identity)
+
+
+def test_an_address_that_comes_and_goes_asks_for_one_new_certificate(
+    tmp_path: Path, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, identity = config_in(tmp_path), BrokerIdentity.of(tmp_path)
+    identity.certificate.parent.mkdir()
+    authority = opened(tmp_path, seal)
+    refresh(authority, config, identity)
+    given = []
+    for name in ("here", "there", "here", "there", "here"):
+        monkeypatch.setattr("socket.gethostname", lambda name=name: name)
+        given.append(refresh(authority, config, identity))
+    assert given == [True, True, False, False, False]
+    for number in range(100):
+        monkeypatch.setattr("socket.gethostname", lambda number=number: f"host-{number}")
+        refresh(authority, config, identity)
+    assert authority.book is not None
+    assert authority.book.server is not None
+    assert len(authority.book.server.names) <= MAX_NAMES
+    assert "host-99" in authority.book.server.names
 
 
 def test_a_clock_that_is_behind_does_not_shorten_what_tills_with_right_clocks_see(tmp_path: Path, seal: Seal) -> None:
