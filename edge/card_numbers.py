@@ -43,7 +43,7 @@ _EXPONENT = re.compile(r"[:,\[]\s*+-?\d[\d.]*+[eE]")
 
 _TRACK1 = re.compile(r"%?[A-Z]\d{12,19}+\^[^\^\n]{2,30}+\^\d{4}[^?\n]{0,60}+\??")
 _TRACK2 = re.compile(r";?(?<!\d)(\d{12,19}+)[=D]\d\d(?:0[1-9]|1[0-2])\d{3,33}+\??")
-_CVV = re.compile(r"""\b(?:cvv2?|cvc2?|cav2|cvn2?)\b["'\s:=]{1,4}+(\d{3,4})\b""", re.IGNORECASE)
+_CVV = re.compile(r"""\b(?:cvv2?|cvc2?|cav2|cvn2?)\b["'\s:=]{1,4}+(\d{3,4})\b(?![-./:]\d)""", re.IGNORECASE)
 
 
 def _names(text: str) -> frozenset[str]:
