@@ -132,8 +132,11 @@ async def _watching(zeroconf: AsyncZeroconf, store: str, on_answer: Callable[[Fo
         await browser.async_cancel()
 
 
-async def browse(store: str | None, timeout_s: float, *, interfaces: Sequence[str] = ()) -> list[Found]:
-    """The gateways that answer within `timeout_s`; with a `store`, the first of that store, as soon as it answers.
+async def browse(
+    store: str | None, timeout_s: float, *, interfaces: Sequence[str] = (), everybody: bool = False
+) -> list[Found]:
+    """The gateways that answer within `timeout_s`; with a `store`, the first of that store, as soon as it answers,
+    or `everybody` who answers for it.
 
     A gateway with TLS comes before one without. Raises `DiscoveryFailed`.
     """
@@ -159,7 +162,7 @@ async def browse(store: str | None, timeout_s: float, *, interfaces: Sequence[st
                     answer = _read(service, tls=kind == SECURE)
                     if answer is not None and (store is None or answer.store == store):
                         found[name] = answer
-                        if store is not None and seen.empty():
+                        if store is not None and not everybody and seen.empty():
                             break
         except TimeoutError:
             pass

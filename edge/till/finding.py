@@ -55,29 +55,43 @@ async def find_gateway(
     `first_time` is where to go when nobody answers and nothing is noted. A gateway whose certificate is good but for
     its dates is taken with `any_time`: then this till's clock or the gateway's is wrong, which must not stop a sale.
     """
-    from edge.bus.discovery import DiscoveryFailed, browse  # zeroconf is loaded only by tills that search
+    from edge.bus.discovery import DiscoveryFailed, Found, browse  # zeroconf is loaded only by tills that search
 
-    told = ""
+    told = why = ""
+    tried: set[Found] = set()
+
+    async def believed(found: Sequence[Found]) -> Address | None:
+        """The first of these that can prove himself."""
+        nonlocal why
+        for one in found:
+            if one in tried:
+                continue
+            tried.add(one)
+            if tls is not None and not one.tls:
+                why = f"{one.host} says it is store {store} but speaks no TLS"
+                on_stranger(Stranger(one.host, one.port, one.ca, "speaks no TLS"))
+                continue
+            for host in one.addresses:
+                address = Address(host=host, port=one.port, tls=tls or (TlsFiles() if one.tls else None))
+                try:
+                    return await proven(address)
+                except Unreachable as error:
+                    why = str(error)
+                except NotBelieved as error:
+                    why = f"{host} says it is store {store} and cannot prove it: {error}"
+                    on_stranger(Stranger(host, one.port, one.ca, str(error)))
+        return None
+
     while True:
         why = f"no gateway of store {store} answers by mDNS"
+        tried.clear()
         try:
-            for found in await browse(store, LOOK_S, interfaces=interfaces):
-                if tls is not None and not found.tls:
-                    why = f"{found.host} says it is store {store} but speaks no TLS"
-                    on_stranger(Stranger(found.host, found.port, found.ca, "speaks no TLS"))
-                    continue
-                for host in found.addresses:
-                    address = Address(host=host, port=found.port, tls=tls or (TlsFiles() if found.tls else None))
-                    try:
-                        address = await proven(address)
-                    except Unreachable as error:
-                        why = str(error)
-                    except NotBelieved as error:
-                        why = f"{host} says it is store {store} and cannot prove it: {error}"
-                        on_stranger(Stranger(host, found.port, found.ca, str(error)))
-                    else:
-                        await ledger.note(NOTE, str(address))
-                        return address
+            address = await believed(await browse(store, LOOK_S, interfaces=interfaces))
+            if address is None and tried:  # whoever was first is not ours: perhaps he was only the quickest
+                address = await believed(await browse(store, LOOK_S, interfaces=interfaces, everybody=True))
+            if address is not None:
+                await ledger.note(NOTE, str(address))
+                return address
         except DiscoveryFailed as error:
             why = str(error)
         remembered = await ledger.noted(NOTE) or (str(first_time) if first_time is not None else None)
