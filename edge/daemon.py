@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
+from edge.access import configured
 from edge.access.admission import ADMISSION_SCHEMAS, Admission
 from edge.access.at_lanes import AtLanes
 from edge.access.audit import Audit
 from edge.access.authority_care import AuthorityCare
 from edge.access.authority_desk import AuthorityDesk
 from edge.access.broker_identity import open_authority
+from edge.access.configured import CONFIGURED_SCHEMA
 from edge.access.master_keys import MasterKeys
 from edge.access.people import PEOPLE_SCHEMA, People
 from edge.access.people_desk import PeopleDesk
@@ -31,10 +33,11 @@ from edge.access.privacy import Privacy
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
-from edge.bus.messages.commands import COMMANDS_STREAM
+from edge.bus.messages.commands import COMMANDS_STREAM, Command, Refusal
 from edge.bus.messages.configuration import CONFIGURATION_STREAM, KEYS_STREAM
 from edge.bus.messages.facts import (
     AuditAction,
+    CommandFinished,
     FactClass,
     GatewayStarted,
 )
@@ -109,6 +112,7 @@ SCHEMAS = (
     ("bus-client-1", CLIENT_SCHEMA),
     *ADMISSION_SCHEMAS,
     ("people-1", PEOPLE_SCHEMA),
+    ("configured-1", CONFIGURED_SCHEMA),
 )
 """The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
 
@@ -182,6 +186,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     believed = Believed(price_key, config.store.id, groups)
     prices = Prices(store, config.store.zone, believed, publish, report)
     commands = Commands(store, clock, believed, report)
+    commands.on_end.append(partial(_audited_command, audit))
     notices = Notices(store, clock, believed, publish)
     warnings = Warnings()
     configuring = Configuring(config, believed, audit, warnings)
@@ -218,6 +223,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     await admission.open()
 
     await people.open()
+    await configured.note(store, audit, config)
     at_lanes.look()
     await cards.open()
     await printing.open()
@@ -337,9 +343,26 @@ async def _either(*events: asyncio.Event) -> None:
 
 
 def _audited(audit: Audit, origin: str, lane: str | None, code: str, reason: str) -> None:
-    """Of what is refused, the audit hears of card data alone; the reason holds none."""
+    """Of what is refused, the audit hears of card data (the reason holds none) and of what is not HQ's word."""
     if code == Code.CARD_NUMBER_REFUSED:
         audit.record(AuditAction.CARD_NUMBER_REFUSED, "refused", lane=lane, subject=origin, detail=reason)
+    elif origin in _HQS_WORD and code in _NOT_HQS:
+        audit.record(AuditAction.HQ_NOT_BELIEVED, "refused", subject=_HQS_WORD[origin], detail=f"{code}: {reason}")
+
+
+_HQS_WORD = {topics.bridge_down(stream): stream for stream in (PRICES_STREAM, COMMANDS_STREAM, NOTICES_STREAM)}
+_NOT_HQS = frozenset({Refusal.BAD_SIGNATURE, Refusal.NO_KEY, Code.NOT_YOURS, Code.BAD_MESSAGE})
+
+
+def _audited_command(audit: Audit, command: Command, answer: CommandFinished) -> None:
+    """HQ's command, and what became of it."""
+    audit.record(
+        AuditAction.COMMAND_FROM_HQ,
+        "done" if answer.ok else "failed",
+        person=f"hq:{command.by}",
+        subject=command.operation,
+        detail=command.id if answer.problem is None else f"{command.id}: {answer.problem.code}",
+    )
 
 
 def _names(config: StoreConfig) -> list[str]:

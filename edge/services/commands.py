@@ -84,6 +84,8 @@ class Commands:
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._running = Background(StoreFaulted)
         self._forged: list[float] = []
+        self.on_end: list[Callable[[Command, CommandFinished], None]] = []
+        """Called with a command of HQ's and what became of it, once that is on disk."""
 
     def serve(self, handlers: Mapping[str, Run]) -> None:
         """Let these run these operations of `COMMANDS`."""
@@ -112,6 +114,7 @@ class Commands:
             log.warning("command %s (%s) is refused: %s", command.id, command.operation, refused.detail)
             answer = _finished(command, problem=CommandProblem(code=refused.code, detail=refused.detail))
             await self._report(answer, also=[_kept(command.id, text, life, "finished")])
+            self._ended(command, answer)
             raise
         fact = CommandReceived(
             command=command.id,
@@ -178,7 +181,7 @@ class Commands:
             problem = CommandProblem(
                 code=Code.UNKNOWN_OUTCOME, detail="the gateway was restarted while it ran; look, then decide"
             )
-            self._running.start(self._finish(id_, _finished(command, problem=problem)), f"command {id_}")
+            self._running.start(self._finish(command, _finished(command, problem=problem)), f"command {id_}")
 
     async def run(self) -> NoReturn:
         """Begin whatever was received, until cancelled."""
@@ -203,7 +206,7 @@ class Commands:
         async with self._at_once:
             if self._over(life):
                 problem = CommandProblem(code=Code.EXPIRED, detail=self._expired(life))
-                await self._finish(command.id, _finished(command, problem=problem))
+                await self._finish(command, _finished(command, problem=problem))
                 return
             await self._start(command)
             outcome = await caught(f"command {command.id} ({command.operation})", self._bounded(command))
@@ -211,9 +214,9 @@ class Commands:
             outcome = ProblemError(Code.FAULTED, "a fault of the gateway's own; it is logged")
         if isinstance(outcome, ProblemError):
             problem = CommandProblem(code=outcome.code, detail=outcome.detail)
-            await self._finish(command.id, _finished(command, problem=problem))
+            await self._finish(command, _finished(command, problem=problem))
         else:
-            await self._finish(command.id, _finished(command, result=_fitting(outcome)))
+            await self._finish(command, _finished(command, result=_fitting(outcome)))
 
     async def _start(self, command: Command) -> None:
         while True:
@@ -236,8 +239,13 @@ class Commands:
         except ProblemError as problem:
             return problem
 
-    async def _finish(self, id_: str, answer: CommandFinished) -> None:
+    def _ended(self, command: Command, answer: CommandFinished) -> None:
+        for heard in self.on_end:
+            heard(command, answer)
+
+    async def _finish(self, command: Command, answer: CommandFinished) -> None:
         """The answer into the journal and the ledger at once, as soon as the disk lets us."""
+        id_ = command.id
         also: list[Statement] = [
             _moved(id_, "finished"),
             (
@@ -254,6 +262,7 @@ class Commands:
             else:
                 break
         self._begun.discard(id_)
+        self._ended(command, answer)
         log.info("command %s (%s): %s", id_, answer.operation, "done" if answer.ok else answer.problem)
 
 

@@ -31,7 +31,7 @@ from edge.bus.envelope import now_utc
 from edge.bus.messages import replies
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
-from edge.bus.messages.requests import OPERATIONS, Operation, Print, Request
+from edge.bus.messages.requests import OPERATIONS, Operation, Print, Request, is_secret
 from edge.card_numbers import in_payload, masked
 from edge.journal import lifetime
 from edge.journal.sealing import Place
@@ -301,9 +301,7 @@ _DEEPEST = 20
 
 def _without_secrets(topic: str, payload: bytes) -> bytes:
     """What of a refused request may be kept: no password, and no session that is still good."""
-    name = topics.operation_of(topic)
-    operation = OPERATIONS.get(name)
-    if operation.secret if operation is not None else name.startswith(_SECRET_FAMILIES):
+    if is_secret(topics.operation_of(topic)):
         return _NOT_KEPT
     if _SECRET_FIELD.search(payload) is None:
         return payload
@@ -324,8 +322,6 @@ def _blanked(value: Any, deeper: int = _DEEPEST) -> Any:
     return [_blanked(item, deeper - 1) for item in value] if isinstance(value, list) else value
 
 
-_SECRET_FAMILIES = ("person", "override")
-"""An operation that is misspelt may still hold a password."""
 _NOT_KEPT = b"(not kept: it may hold a password)"
 _SECRET_FIELDS = frozenset({"session", "grant", "password", "pin"})
 _SECRET_FIELD = re.compile(

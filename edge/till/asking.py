@@ -9,7 +9,7 @@ gateway does an id once and repeats the answer, so sending again is always safe.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import orjson
 
 from edge.bus.envelope import new_id
 from edge.bus.messages.replies import Code, ProblemError
-from edge.bus.messages.requests import DEFAULT_DEADLINE_MS, MAX_DEADLINE_MS
+from edge.bus.messages.requests import DEFAULT_DEADLINE_MS, MAX_DEADLINE_MS, is_secret
 
 Send = Callable[[str, bytes, float], Awaitable[bool]]
 """Publish (operation, payload, expiry in seconds); False when it could not be sent now."""
@@ -31,6 +31,7 @@ RETRY_S = 0.5
 @dataclass(slots=True)
 class _Asked:
     answer: asyncio.Future[dict[str, Any]]
+    patient: bool = True
     again: asyncio.Event = field(default_factory=asyncio.Event)
     not_before_s: float = 0.0
 
@@ -60,7 +61,7 @@ class Asking:
         if problem is None:
             if not asked.answer.done():
                 asked.answer.set_result(result or {})
-        elif problem.code is Code.TOO_FAST:
+        elif problem.code is Code.TOO_FAST and asked.patient:
             wait_s = problem.retry_after_ms / 1000 if problem.retry_after_ms is not None else RETRY_S
             asked.not_before_s = asyncio.get_running_loop().time() + wait_s
             asked.again.set()
@@ -75,10 +76,13 @@ class Asking:
         *,
         deadline_ms: int = DEFAULT_DEADLINE_MS,
         id_: str | None = None,
+        beside: Mapping[str, str] = {},
     ) -> dict[str, Any]:
         """The result; ProblemError with the gateway's code, or ``timed_out`` at the deadline.
 
-        The same `id_` may be asked again after a time-out, but not twice at the same time (ValueError).
+        The same `id_` may be asked again after a time-out, but not twice at the same time (ValueError). `beside` stands
+        beside the id: ``session``, ``grant``. What asks for a password is not asked again by itself when the gateway
+        wants a pause: that is the person's to decide.
         """
         if not 1 <= deadline_ms <= MAX_DEADLINE_MS:
             raise ValueError(f"deadline_ms must be 1 to {MAX_DEADLINE_MS}, not {deadline_ms}")
@@ -86,12 +90,14 @@ class Asking:
         request_id = id_ or new_id()
         if request_id in self._open:
             raise ValueError(f"request {request_id!r} is already being asked")
-        asked = self._open[request_id] = _Asked(loop.create_future())
+        asked = self._open[request_id] = _Asked(loop.create_future(), patient=not is_secret(operation))
         asked.answer.add_done_callback(lambda _: asked.again.set())
         ends_s = loop.time() + deadline_ms / 1000
         try:
             async with asyncio.timeout_at(ends_s):
-                await self._until_answered(asked, operation, request_id, parameters, ends_s)
+                await self._until_answered(
+                    asked, operation, {"id": request_id, "parameters": parameters, **beside}, ends_s
+                )
             return asked.answer.result()
         except TimeoutError:
             why = "no answer within the deadline" if self._reachable.is_set() else "the gateway is away"
@@ -100,9 +106,7 @@ class Asking:
             del self._open[request_id]
             asked.answer.cancel()
 
-    async def _until_answered(
-        self, asked: _Asked, operation: str, request_id: str, parameters: dict[str, Any], ends_s: float
-    ) -> None:
+    async def _until_answered(self, asked: _Asked, operation: str, request: dict[str, Any], ends_s: float) -> None:
         loop = asyncio.get_running_loop()
         while not asked.answer.done():
             await self._reachable.wait()
@@ -111,8 +115,8 @@ class Asking:
                 return
             asked.again.clear()
             left_s = max(0.001, ends_s - loop.time())
-            request = {"id": request_id, "deadline_ms": max(1, int(left_s * 1000)), "parameters": parameters}
-            sent = await self._send(operation, orjson.dumps(request), left_s)
+            payload = orjson.dumps({**request, "deadline_ms": max(1, int(left_s * 1000))})
+            sent = await self._send(operation, payload, left_s)
             await self._answer_or(asked, SILENCE_S if sent else RETRY_S)
 
     async def _answer_or(self, asked: _Asked, wait_s: float) -> None:

@@ -202,13 +202,17 @@ class Till:
         *,
         deadline_ms: int = DEFAULT_DEADLINE_MS,
         id_: str | None = None,
+        session: str | None = None,
+        grant: str | None = None,
     ) -> dict[str, Any]:
         """Ask the gateway to do something; returns the reply's result.
 
+        `session` (of ``person.log_in``) and `grant` (of ``override.grant``) say who asks, and who has approved.
         ProblemError with the gateway's code, or ``timed_out`` when no answer came within the deadline: then nobody
         here knows whether it was done. Asking again with the same `id_` is safe: it is done at most once.
         """
-        return await self._asking.ask(operation, parameters or {}, deadline_ms=deadline_ms, id_=id_)
+        beside = {name: value for name, value in (("session", session), ("grant", grant)) if value is not None}
+        return await self._asking.ask(operation, parameters or {}, deadline_ms=deadline_ms, id_=id_, beside=beside)
 
     async def price(self, code: str, *, deadline_ms: int = PRICE_DEADLINE_MS) -> Price:
         """The price of `code`: from the gateway, or remembered (``confidence="local"``) while that is away.

@@ -334,3 +334,19 @@ async def test_a_kill_in_mid_effect_never_becomes_a_second_run(tmp_path: Path) -
     assert reborn.done == []
     assert len(paper.read_text().splitlines()) == 1
     await store.close()
+
+
+async def test_what_became_of_each_command_is_told_to_whoever_listens(one: Gateway) -> None:
+    told: list[tuple[str, str, bool]] = []
+    async with one.alive():
+        one.commands.on_end.append(lambda command, answer: told.append((command.by, command.operation, answer.ok)))
+        await one.pen.send("commands", one.command("device.test", {"device": "scanner-1"}))
+        await one.pen.send("commands", one.command("device.test", {"device": "gone"}))
+        await one.pen.send("commands", one.command("no.such.operation"))
+        await one.finished(3)
+        async with asyncio.timeout(30):
+            while len(told) < 3:
+                await asyncio.sleep(0.01)
+    assert sorted(told) == [
+        ("anna", "device.test", False), ("anna", "device.test", True), ("anna", "no.such.operation", False),
+    ]  # fmt: skip

@@ -305,6 +305,20 @@ async def test_a_request_without_an_answer_ends_at_its_deadline(rig: Rig) -> Non
             await till.request("scale.weigh", deadline_ms=100)
 
 
+async def test_a_request_says_who_asks_and_a_log_in_is_not_repeated_by_itself(rig: Rig) -> None:
+    rig.gateway.answer = lambda operation, request: (
+        {"problem": {"code": "too_fast", "retry_after_ms": 10}} if operation == "person.log_in" else {"done": True}
+    )
+    async with rig.till() as till, asyncio.timeout(WITHIN_S):
+        await till.request("drawer.open", {"reason": "change"}, session="s-1", grant="g-1")
+        with pytest.raises(ProblemError) as caught:
+            await till.request("person.log_in", {"person": "anna", "password": "482617"})
+    assert caught.value.code is Code.TOO_FAST
+    (_, first), (_, second) = rig.gateway.requests
+    assert (first["session"], first["grant"], first["parameters"]) == ("s-1", "g-1", {"reason": "change"})
+    assert "session" not in second
+
+
 async def test_a_request_that_came_too_fast_waits_and_succeeds(rig: Rig) -> None:
     rig.gateway.answer = lambda operation, request: (
         {"problem": {"code": "too_fast", "retry_after_ms": 30}} if len(rig.gateway.requests) < 3 else {"done": True}

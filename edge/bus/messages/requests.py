@@ -312,6 +312,12 @@ class Operation:
     secret: bool = False
 
 
+def is_secret(name: str) -> bool:
+    """Whether an operation's parameters hold a password, or may: one that is misspelt counts, too."""
+    operation = OPERATIONS.get(name)
+    return operation.secret if operation is not None else name.startswith(("person", "override"))
+
+
 OPERATIONS: dict[str, Operation] = {
     row.name: row
     for row in (
