@@ -193,10 +193,13 @@ class Seal:
     """Seals and opens things of one purpose. Safe to use from several threads."""
 
     def __init__(self, keyring: Keyring, purpose: str) -> None:
+        from cryptography.exceptions import InvalidTag
+
         self.keyring = keyring
         self.purpose = purpose
         self._info = b"tillgate " + purpose.encode()
         self._ciphers: dict[bytes, AESGCM] = {}
+        self._changed = InvalidTag
         current = bytes.fromhex(keyring.current.id)
         self._current = self._cipher(current)
         self._head = _VERSION + current
@@ -217,11 +220,9 @@ class Seal:
             raise Unsealable("this is not sealed, or cut off")
         key_id = sealed[1 : 1 + ID_BYTES]
         cipher = self._ciphers.get(key_id) or self._cipher(key_id)
-        from cryptography.exceptions import InvalidTag
-
         try:
             return cipher.decrypt(sealed[1 + ID_BYTES : _HEAD_BYTES], sealed[_HEAD_BYTES:], context)
-        except InvalidTag:
+        except self._changed:
             raise Unsealable(
                 "it was changed, or belongs elsewhere: the seal does not fit", key_id=key_id.hex()
             ) from None

@@ -161,7 +161,8 @@ def test_a_cut_off_key_is_set_aside_and_a_new_one_goes_on(tmp_path: Path, left: 
 
 def test_of_a_spoilt_keyring_the_good_keys_still_open(tmp_path: Path) -> None:
     older, newer = MasterKey.new(), MasterKey.new()
-    changed = newer.line()[:-2] + ("A=" if newer.line()[-2] != "A" else "B=")
+    line = newer.line()
+    changed = line[:20] + ("A" if line[20] != "A" else "B") + line[21:]
     write_secret(tmp_path / KEY_FILE, f"{changed}\n{older.line()}\n".encode())
     found = Keyring.find(tmp_path)
     assert [key.id for key in found.keys][1:] == [older.id]
