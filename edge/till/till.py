@@ -31,14 +31,13 @@ from edge.card_guard import guarded
 from edge.card_numbers import CardNumberRefused, in_json
 from edge.seal import Keyring
 from edge.till.asking import Asking
-from edge.till.finding import Stranger, find_gateway, proven
-from edge.till.https import NotBelieved, Unreachable
+from edge.till.finding import Stranger
 from edge.till.identity import Identity
 from edge.till.ledger import Ledger
 from edge.till.outbox import Outbox, Pending, Refused
 from edge.till.prices import Price, read_price
-from edge.till.renewing import Renewing
 from edge.till.scans import Rejection, Scan, ScanInbox
+from edge.till.trust import Trust
 
 log = guarded(__name__)
 
@@ -49,9 +48,6 @@ MAX_FACT_BYTES = 262_144
 """No gateway can be configured to take more."""
 
 PUBLISH_S = 5.0
-LOST_AFTER_S = 30.0
-MAX_STRANGERS = 8
-RENEWAL_DEADLINE_MS = 15_000
 PRICE_DEADLINE_MS = 2_000
 FAREWELL_S = 2.0
 
@@ -104,27 +100,10 @@ class Till:
         known = Identity.load(identity) if isinstance(identity, Path) else identity
         self.store = _same("store", store, known.store if known else None)
         self.lane = _same("lane", lane, known.lane if known else None)
-        if known is not None:
-            if tls is not None:
-                raise ValueError("give either tls or an identity, which has its own")
-            tls = known.tls()
         self.gateway = GatewayView()
         self._ledger_path = ledger_path
         self._seal_key = seal_key
-        if isinstance(address, Address) and tls is not None and address.tls is None:
-            raise ValueError(f"{address} speaks no TLS, and this till was given TLS files: it never speaks plainly")
-        self._address = Address.parse(address, tls) if isinstance(address, str) else address
-        if known is not None and self._address is not None and self._address.tls is None:
-            raise ValueError(f"{self._address} speaks no TLS, and this till has enrolled: it never speaks plainly")
-        self._tls = tls
-        self._known = known
-        self._renewing: Renewing | None = None
-        if known is not None:
-            self._renewing = Renewing(known, self._asking_for_renewal, self._gateway_host, self._renewed)
-        self._doubt = asyncio.Event()
-        self._strangers: dict[str, Stranger] = {}
-        self._telling: asyncio.Task[None] | None = None
-        self._interfaces = interfaces
+        self._trust = Trust(known, address, tls, interfaces, self.request)
         self._app = app
         self._version = version
         self._protocol = protocol
@@ -148,8 +127,8 @@ class Till:
             asyncio.create_task(self._outbox.run(), name=f"till outbox {self.lane}"),
             asyncio.create_task(self._stay_linked(), name=f"till link {self.lane}"),
         ]
-        if self._renewing is not None:
-            self._tasks.append(asyncio.create_task(self._renewing.run(), name=f"till certificate {self.lane}"))
+        if self._trust.renewing is not None:
+            self._tasks.append(asyncio.create_task(self._trust.renewing.run(), name=f"till certificate {self.lane}"))
         return self
 
     async def __aexit__(
@@ -158,8 +137,7 @@ class Till:
         self._closing.set()
         link = self._tasks[1]
         await asyncio.wait([link], timeout=FAREWELL_S)
-        if self._telling is not None:
-            self._tasks.append(self._telling)
+        await self._trust.stop()
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -273,6 +251,16 @@ class Till:
         """Whether the gateway can be asked now: the broker is reached and the gateway says that it serves."""
         return self.connected and self.gateway.state not in AWAY_STATES
 
+    @property
+    def certificate_problem(self) -> str:
+        """Why this till's certificate cannot be renewed just now; empty when nothing is wrong. Selling goes on."""
+        return self._trust.renewing.problem if self._trust.renewing is not None else ""
+
+    @property
+    def strangers(self) -> tuple[Stranger, ...]:
+        """Who answers for this store and is not it, as far as the gateway has not heard of it yet."""
+        return self._trust.strangers
+
     # -- the link ------------------------------------------------------------------------------------------------------
 
     async def _stay_linked(self) -> None:
@@ -280,19 +268,12 @@ class Till:
         address: Address | None = None
         while not self._closing.is_set():
             if address is None:
-                address = self._address or await find_gateway(
-                    self.store,
-                    self.ledger,
-                    self._tls,
-                    self._interfaces,
-                    first_time=self._known.bus() if self._known else None,
-                    on_stranger=self._met,
-                )
+                address = await self._trust.gateway(self.store, self.ledger)
             client = self._new_client(address)
-            self._doubt.clear()
+            self._trust.trying(address)
             async with client:
                 self._client = client
-                useless = asyncio.create_task(self._useless(client, address), name=f"till watch {self.lane}")
+                useless = asyncio.create_task(self._trust.useless(client, address), name=f"till watch {self.lane}")
                 closing = asyncio.create_task(self._closing.wait(), name=f"till closing {self.lane}")
                 try:
                     await asyncio.wait([useless, closing], return_when=asyncio.FIRST_COMPLETED)
@@ -328,92 +309,9 @@ class Till:
         client.on_disconnect.append(self._lost)
         return client
 
-    async def _useless(self, client: Client, address: Address) -> Address | None:
-        """Return when this connection leads nowhere: where to go instead, or None to look for the gateway again.
-
-        A gateway that was found by mDNS and has been out of reach for long may have moved. Where TLS has failed, a
-        handshake of our own tells whose fault it is: a stranger's, a clock's, or our certificate's.
-        """
-        while True:
-            try:
-                async with asyncio.timeout(LOST_AFTER_S if self._address is None else None):
-                    await self._doubt.wait() if client.connected else await self._connected_or_doubtful(client)
-            except TimeoutError:
-                if not client.connected:
-                    return None
-            if not self._doubt.is_set():
-                continue
-            self._doubt.clear()
-            try:
-                better = await proven(address)
-            except Unreachable:
-                continue
-            except NotBelieved as error:
-                self._met(Stranger(str(address.host), address.port, None, str(error)))
-                if self._address is None:
-                    return None
-                if self._renewing is not None:
-                    self._renewing.kept_out()  # perhaps it is the gateway, under an authority this till has missed
-                continue
-            if better != address:
-                return better
-            if self._renewing is not None:
-                self._renewing.kept_out()
-
-    async def _connected_or_doubtful(self, client: Client) -> None:
-        waiting = [asyncio.create_task(client.wait_connected()), asyncio.create_task(self._doubt.wait())]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-
     def _lost(self, reason: Disconnected) -> None:
-        if reason.cause == "tls":
-            self._doubt.set()
+        self._trust.lost(reason)
         self._changed()
-
-    # -- who it talks to -----------------------------------------------------------------------------------------------
-
-    @property
-    def certificate_problem(self) -> str:
-        """Why this till's certificate cannot be renewed just now; empty when nothing is wrong. Selling goes on."""
-        return self._renewing.problem if self._renewing is not None else ""
-
-    @property
-    def strangers(self) -> tuple[Stranger, ...]:
-        """Who answers for this store and is not it, as far as the gateway has not heard of it yet."""
-        return tuple(self._strangers.values())
-
-    def _met(self, stranger: Stranger) -> None:
-        """Remember who answers for this store and cannot prove it; the gateway hears of him when it is reached."""
-        if stranger.host not in self._strangers and len(self._strangers) < MAX_STRANGERS:
-            log.warning(
-                "lane %s: %s, port %d is not our gateway: %s", self.lane, stranger.host, stranger.port, stranger.why
-            )
-            self._strangers[stranger.host] = stranger
-
-    async def _report_strangers(self) -> None:
-        for host, stranger in list(self._strangers.items()):
-            parameters = {"host": host, "port": stranger.port, "ca": stranger.ca, "why": stranger.why[:200]}
-            try:
-                await self.request("stranger.report", parameters)
-            except ProblemError as problem:
-                log.warning("lane %s: the gateway does not hear of a stranger yet: %s", self.lane, problem)
-                return
-            self._strangers.pop(host, None)
-
-    async def _asking_for_renewal(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        return await self.request(operation, parameters, deadline_ms=RENEWAL_DEADLINE_MS)
-
-    def _gateway_host(self) -> str:
-        """Where the gateway was last tried."""
-        client, known = self._client, self._known
-        assert known is not None
-        return str(client.address.host) if client is not None and client.address.host else known.host
-
-    def _renewed(self, identity: Identity) -> None:
-        self._known = identity
 
     def _linked(self, session_present: bool) -> None:
         client = self._client
@@ -429,10 +327,7 @@ class Till:
         self._asking.state(reachable=online)
         if online != self._was_online:
             self._was_online = online
-            if self._renewing is not None:
-                self._renewing.state(online=online)
-            if online and self._strangers and (self._telling is None or self._telling.done()):
-                self._telling = asyncio.create_task(self._report_strangers(), name=f"till strangers {self.lane}")
+            self._trust.online(online)
             log.info("lane %s: the gateway is %s", self.lane, "here" if online else "away; selling on")
             if self._on_gateway is not None:
                 self._on_gateway(online)
@@ -493,8 +388,8 @@ class Till:
 
     def _store_came(self, message: Message) -> None:
         message.ack()
-        if self._renewing is not None and topics.last_level(message.topic) == "authority":
-            self._renewing.authority_came(message.payload)
+        if self._trust.renewing is not None and topics.last_level(message.topic) == "authority":
+            self._trust.renewing.authority_came(message.payload)
         if self._on_store is not None:
             self._on_store(topics.last_level(message.topic), message.payload)
 
