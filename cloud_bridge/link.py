@@ -22,6 +22,7 @@ from edge.bus.messages.statuses import Link
 PROBE_WITHIN_S = 2.0
 ROUTE_UP = 0x1
 
+NO_TLS = "no TLS is spoken on this port; is [cloud] port the right one?"
 TLS_HINTS = {
     "key is pinned": "somebody stands in between, or the broker has an authority that is not in [cloud.tls] pins",
     "a pinned key": "[cloud.tls] ca and pins do not fit together",
@@ -31,7 +32,9 @@ TLS_HINTS = {
     "unable to get local issuer": "[cloud.tls] ca is not the authority of the broker's certificate",
     "mismatch": "the broker's certificate is for another name than [cloud] host (or [cloud.tls] server_name)",
     "is not valid for": "the broker's certificate is for another name than [cloud] host (or [cloud.tls] server_name)",
-    "WRONG_VERSION_NUMBER": "no TLS is spoken on this port; is [cloud] port the right one?",
+    "WRONG_VERSION_NUMBER": NO_TLS,
+    "UNEXPECTED_MESSAGE": NO_TLS,
+    "RECORD_LAYER_FAILURE": NO_TLS,
     "accept this certificate": "the broker does not accept this store's certificate: is it known there, and valid?",
 }
 """What OpenSSL says (X509_verify_cert_error_string(3) and ssl's own) -> what a person can do about it."""
