@@ -271,7 +271,8 @@ class Authority:
         """Revoke these certificates for good, and give those that were not revoked before.
 
         Durable, and in ``revoked.crl``, when this returns; mosquitto must be told (`broker_identity.reload_broker`).
-        Raises AuthorityFault, OSError.
+        Raises OSError, and AuthorityFault when the list cannot be signed: they are revoked in the book all the same,
+        and listed when the key is back.
         """
         wanted = set(serials)
         with self._changing() as book:
@@ -281,11 +282,16 @@ class Authority:
             now = at(self.now())
             gone = {entry.serial: entry.model_copy(update={"revoked_at": now, "why": why[:200]}) for entry in hit}
             book = book.model_copy(update={"entries": tuple(gone.get(one.serial, one) for one in book.entries)})
-            for fingerprint in dict.fromkeys(entry.authority for entry in hit):
-                generation = book.generation(fingerprint)
-                if generation is not None:
-                    book = book.with_generation(self._listed(book, generation))
+            unsigned: AuthorityFault | None = None
+            try:
+                book = self._listed(book)
+            except AuthorityFault as error:
+                unsigned = error
             self._write(book)
+        if unsigned is not None:
+            raise AuthorityFault(
+                f"revoked here, so nothing is taken from it; but the broker's list cannot be signed: {unsigned}"
+            )
         return tuple(gone.values())
 
     def revoke_lane(self, lane: str, why: str) -> tuple[Entry, ...]:
@@ -446,16 +452,20 @@ class Authority:
             crl_number=1,
         )
 
-    def _listed(self, book: Book, generation: Generation) -> Generation:
-        """`generation` with a list of all that it has signed and that is revoked now."""
-        number = generation.crl_number + 1
-        serials = [
-            int(entry.serial, 16)
-            for entry in book.entries
-            if entry.revoked_at is not None and entry.authority == generation.fingerprint
-        ]
-        crl = self._signer(generation).revoked(serials, number)
-        return generation.model_copy(update={"crl": crl, "crl_number": number})
+    def _listed(self, book: Book) -> Book:
+        """`book` with a new list of revoked certificates wherever one is missing on it. Raises AuthorityFault."""
+        for generation in book.generations:
+            serials = [
+                int(entry.serial, 16)
+                for entry in book.entries
+                if entry.revoked_at is not None and entry.authority == generation.fingerprint
+            ]
+            if len(serials) != generation.listed:
+                number = generation.crl_number + 1
+                crl = self._signer(generation).revoked(serials, number)
+                fresh = {"crl": crl, "crl_number": number, "listed": len(serials)}
+                book = book.with_generation(generation.model_copy(update=fresh))
+        return book
 
     def _signer(self, generation: Generation) -> Signer:
         from edge.access import certificates
@@ -507,13 +517,14 @@ class Authority:
             authority_book.write_if_changed(self.folder / name, text)
 
     def _mend(self) -> None:
-        """After a crash between book and files, and after the seal has got a new key."""
+        """After a crash between book and files, and after the seal has got a new key, or its old one back."""
         book = self._known()
         if self._seal is not None and self.fault is None:
             for generation in book.generations:
                 if sealed_by(base64.b64decode(generation.key)) != self._seal.key_id:
                     key = self._sealed(self._opened(generation), generation.fingerprint)
                     book = book.with_generation(generation.model_copy(update={"key": key}))
+            book = self._listed(book)
         if book is not self._book:
             self._write(book)
         self._derive(book)

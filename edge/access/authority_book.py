@@ -42,6 +42,7 @@ class Generation(Message):
     left_h: int | None = Field(default=None, ge=0, description="hours until it is dropped; None: it is the current one")
     crl: str
     crl_number: int = Field(ge=1)
+    listed: int = Field(default=0, ge=0, description="how many certificates are on the list")
 
 
 class Entry(Message):

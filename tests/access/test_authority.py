@@ -254,6 +254,20 @@ def test_without_the_stores_key_the_broker_starts_and_nothing_is_signed(tmp_path
     assert "unable to get" in said, "a certificate that no till believes"
 
 
+def test_without_the_stores_key_a_lane_is_revoked_all_the_same_and_listed_when_the_key_is_back(
+    tmp_path: Path, seal: Seal
+) -> None:
+    issued = opened(tmp_path, seal).issue_lane("3", csr(lane_key()))
+    locked = opened(tmp_path, Seal(Keyring.new(), "authority"))
+    with pytest.raises(AuthorityFault, match="nothing is taken from it"):
+        locked.revoke_lane("3", "stolen")
+    assert locked.lanes()["3"].state == "revoked"
+    files = {"trusted": tmp_path / "access" / "trusted.pem", "crl": tmp_path / "access" / "revoked.crl"}
+    assert verified(tmp_path, issued.pem, purpose="sslclient", **files) == "OK", "the broker does not know it yet"
+    assert opened(tmp_path, seal).fault is None
+    assert "certificate revoked" in verified(tmp_path, issued.pem, purpose="sslclient", **files)
+
+
 def test_another_stores_authority_is_not_used(tmp_path: Path, seal: Seal) -> None:
     opened(tmp_path, seal)
     other = Authority.open(tmp_path / "access", seal, "0043")
