@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from cloud_bridge import policy
+from cloud_bridge import policy, salvaged
 from cloud_bridge.cursors import Cursors
 from cloud_bridge.hq.gone import holes
 from cloud_bridge.outbox import Outbox
@@ -25,6 +25,7 @@ from edge.bus.messages.facts import FactClass
 from edge.bus.messages.links import Confirmed
 from edge.config import StoreConfig
 from edge.journal.audit import verify
+from edge.seal import KEY_FILE, write_secret
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import STORE, Edge, Mosquitto, a_bridge, a_receiver, until
 
@@ -187,3 +188,28 @@ async def test_a_damaged_journal_waits_for_the_hours_budget_also_while_nothing_e
         await until(lambda: sent)
     left, _ = budget.levels(asyncio.get_running_loop().time())["bytes"]
     assert left < 1_000
+
+
+async def test_facts_whose_key_was_lost_reach_hq_when_it_is_back(
+    configure: Configure, cloud: Mosquitto, hq_file: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While edge and bridge run somebody adds the old key to the keyring: the backlog of the old epoch leaves."""
+    monkeypatch.setattr(salvaged, "LOOK_EVERY_S", 0.1)
+    config = configure(cloud.port)
+    async with Edge(config).running() as edge:
+        await edge.journal(FactClass.TRANSACTION, HAD, text="before")
+        old = edge.store.epoch
+    key = config.state_dir / KEY_FILE
+    lost = key.read_text()
+    key.unlink()
+    async with Edge(config).running() as edge, a_receiver(hq_file, cloud.port), a_bridge(config):
+        assert edge.store.salvaged is not None
+        assert edge.store.salvaged.facts == HAD
+        await edge.journal(FactClass.TRANSACTION, 5, text="after")
+        await until(lambda: edge.confirmed() == 5)
+        assert _seqs(hq_file, old) == set()
+        write_secret(key, (key.read_text() + lost).encode())
+        await until(lambda: _contiguous(hq_file, old) == HAD)
+    with hq_file.connect() as db:
+        assert holes(db, "s1") == {}
+    assert verify(config.store_db).ok
