@@ -109,10 +109,6 @@ class Lockout:
             )
         return kept
 
-    def is_waiting(self, person: str, place: str) -> bool:
-        """Whether the last wrong try has cost a pause."""
-        return self.wait_s(person, place) > 0
-
     def succeeded(self, person: str, place: str) -> list[Statement]:
         """Forget this person's tries here and their sum: not those at other places, which may be somebody else's."""
         return self._forget([(person, place), (person, EVERYBODY)])

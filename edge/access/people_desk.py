@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from edge.access.people import People
 from edge.access.places import BOX
@@ -23,7 +23,13 @@ from edge.services.requests import Asked
 from edge.services.technician import Service
 
 
-class Asker(Message):
+class _AtDesk(Message):
+    """Built when it is first asked for: the start of a day has other things to do."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Asker(_AtDesk):
     """Who asks: a session of `people.log_in`, or `without_log_in`; `user` is their name in the system."""
 
     session: str | None = Field(default=None, max_length=128, repr=False)
@@ -70,7 +76,7 @@ class TakeApp(OfPerson):
     code: str = Field(max_length=64, repr=False)
 
 
-class LogIn(Message):
+class LogIn(_AtDesk):
     """At the box."""
 
     person: Id

@@ -104,7 +104,7 @@ class Proving:
             )
 
     def _wrong(self, id_: str, kept: Kept | None, place: str) -> None:
-        self._register.keep_soon(self._lockout.failed(id_, place))
+        self._register.keep_soon([*self._lockout.forget_old(), *self._lockout.failed(id_, place)])
         role, lane = kept.role if kept is not None else None, lane_of(place)
         self._audit.record(AuditAction.PERSON_LOGGED_IN, "refused", person=id_, role=role, lane=lane)
         if (wait_s := self._lockout.wait_s(id_, place)) > 0:

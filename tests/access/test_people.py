@@ -253,3 +253,12 @@ async def test_attack_copied_disk_holds_no_secret_of_people(shop: Shop) -> None:
     ]
     assert not [secret for secret in secrets if secret.encode() in disk]
     assert b"argon2" not in disk
+
+
+async def test_old_wrong_tries_are_forgotten_on_the_disk_too(shop: Shop, people: People) -> None:
+    await refused(Code.LOG_IN_REFUSED, people.log_in("anna", "111222", None, "3"))
+    shop.pass_s(25 * 3600)
+    await refused(Code.LOG_IN_REFUSED, people.log_in("sven", "no such words", None, "4"))
+    await shop.store.write([])
+    rows = await shop.store.fetch_all("SELECT person, place FROM wrong_tries ORDER BY person, place")
+    assert rows == [("*", "4"), ("sven", "*"), ("sven", "4")]
