@@ -34,6 +34,8 @@ from edge.till.identity import Identity
 log = guarded(__name__)
 
 LOOK_EVERY_S = 3600.0
+SETTLES_S = 10.0
+"""A connection that was tried with the old certificate may fail so long after there is a new one."""
 WRONG_CLOCK_S = 20 * 86_400.0
 """A fresh certificate that is due again at once has been read by a wrong clock: then this much running time counts."""
 AGAIN_S = 30.0
@@ -69,7 +71,7 @@ class Renewing:
         self._kept_out = False
         self._authority_moved = False
         self._look = asyncio.Event()
-        self._not_before_s = 0.0
+        self._not_before_s = self._settled_s = 0.0
 
     def state(self, *, online: bool) -> None:
         """Whether the gateway can be asked on the bus now."""
@@ -80,7 +82,7 @@ class Renewing:
 
     def kept_out(self) -> None:
         """The bus does not let this till in because of its certificate, or its certificate of the bus's."""
-        if not self._kept_out:
+        if not self._kept_out and asyncio.get_running_loop().time() >= self._settled_s:
             self._kept_out = True
             self._look.set()
 
@@ -140,6 +142,7 @@ class Renewing:
         renewed.save(keypair.pem(key), certificate, trusted)
         self.identity = renewed
         self._kept_out = self._authority_moved = False
+        self._settled_s = asyncio.get_running_loop().time() + SETTLES_S
         if datetime.now(UTC) >= renewed.renew_at():
             self._not_before_s = asyncio.get_running_loop().time() + WRONG_CLOCK_S
             log.warning("a certificate that has just been made looks old by this till's clock: set it")
