@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 import os
@@ -102,6 +103,7 @@ class Terminal:
         self._folder = folder
         self._commands = commands
         self._printed = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     async def __aenter__(self) -> Terminal:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -127,5 +129,5 @@ class Terminal:
             while not (found := re.search(pattern, self._printed, re.MULTILINE)):
                 data = await self._shell.stdout.read(4096)
                 assert data, f"ended without {pattern!r}: {self._printed}"
-                self._printed += data.decode()
+                self._printed += self._decoder.decode(data)  # a read may end within a letter
         return found[found.re.groups]
