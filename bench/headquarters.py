@@ -46,9 +46,9 @@ class Headquarters:
 
 @contextlib.asynccontextmanager
 async def headquarters(
-    processes: Processes, *, receivers: int = 1, prefix: Sequence[str] = ()
+    processes: Processes, *, receivers: int = 1, prefix: Sequence[str] = (), confirm_key: Path | None = None
 ) -> AsyncIterator[Headquarters]:
-    """All of it, ready. `prefix` goes before each command of HQ (``nice``, ``chrt``)."""
+    """All of it, ready. `prefix` goes before each command of HQ (``nice``, ``chrt``); `confirm_key`: receivers sign."""
     async with postgres(processes, prefix) as (url, database):
         hq = Headquarters(free_port(), url, database)
         hq.broker = await cloud_broker(processes, hq.cloud_port, prefix)
@@ -58,6 +58,7 @@ async def headquarters(
                     *prefix,
                     *(sys.executable, "-m", "edge.cli", "hq", "receive"),
                     *("--url", url, "--broker", f"127.0.0.1:{hq.cloud_port}"),
+                    *(("--confirm-key", str(confirm_key)) if confirm_key else ()),
                 )
             )
         yield hq

@@ -3,6 +3,7 @@
 Steady: each store sends one sale a second, by itself, not in step with the others. Flat out: all stores together drain
 a backlog in batches of 500, each with at most four batches on the wire. The stores are clients of the cloud broker with
 a connection each, in one process; that process, the broker, the receiver and PostgreSQL share this machine.
+All of that once more with confirmations that HQ signs (`tillgate hq confirm-key`).
 Beside it, on the same broker and database, the same facts as single CloudEvents to a subscriber with one INSERT and one
 commit per message. It confirms nothing to the stores: its times end with the row in the table.
 """
@@ -87,10 +88,11 @@ async def receiving(hq: Headquarters, processes: Processes) -> None:
             await asyncio.sleep(0.05)
 
 
-async def measure(count: int, facts: int, seconds: int) -> tuple[Figures, list[list[Prepared]]]:
-    """Our figures with `count` stores, and the backlog that was sent."""
+async def measure(count: int, facts: int, seconds: int, *, sign: bool) -> tuple[Figures, list[list[Prepared]]]:
+    """Our figures with `count` stores, and the backlog that was sent; with `sign` HQ signs what it confirms."""
     with tempfile.TemporaryDirectory(prefix="tillgate-hq-") as folder:
-        async with Processes(Path(folder) / "log.txt") as processes, headquarters(processes) as hq:
+        key = confirm_key(Path(folder)) if sign else None
+        async with Processes(Path(folder) / "log.txt") as processes, headquarters(processes, confirm_key=key) as hq:
             fleet = Fleet.of(count, hq.cloud_port)
             progress(f"{count} stores: preparing {facts:,} facts")
             each = max(1, facts // count)
@@ -108,6 +110,17 @@ async def measure(count: int, facts: int, seconds: int) -> tuple[Figures, list[l
             missing = await missing_facts(hq, count * (each + seconds))
     progress(f"{count} stores: {flat['flat_out_facts_per_s']:,.0f} facts/s", last=True)
     return {**steady, **flat, "database_bytes_per_fact": size / (count * each), "missing": missing}, fleet.backlog
+
+
+def confirm_key(folder: Path) -> Path:
+    """A confirm key with its statement, as `tillgate hq confirm-key` makes them."""
+    from cloud_bridge.hq import keys, voice
+
+    main, file = folder / "hq.key", folder / "confirm.key"
+    keys.make(main)
+    statement = voice.state(keys.load(main), (keys.make(file),))
+    voice.statement_file(file).write_text(statement.model_dump_json(), encoding="utf-8")
+    return file
 
 
 async def steadily(fleet: Fleet, hq: Headquarters, seconds: int, before_mb: dict[str, float]) -> Figures:
@@ -206,7 +219,12 @@ async def _rows(db: psycopg.AsyncConnection[tuple[object, ...]]) -> int:
 async def run_all(counts: Sequence[int], facts: int, seconds: int, report: Report) -> None:
     """Every number of stores, ours and the peer in turn."""
     for count in counts:
-        ours, backlog = await measure(count, facts, seconds)
+        ours, backlog = await measure(count, facts, seconds, sign=False)
+        signing, _ = await measure(count, facts, seconds, sign=True)
+        report.figures.update({f"{count}_signing_{name}": value for name, value in signing.items()})
+        for name in ("steady_hq_cpu_ms_per_store_s", "flat_out_facts_per_s"):
+            report.figures[f"{count}_signing_{name}_ratio"] = float(signing[name]) / float(ours[name])
+        report.goals.append(Goal(f"{count} stores, signing: facts missing at HQ", int(signing["missing"]), 0))
         peer = await measure_peer(backlog, min(facts, PEER_FACTS))
         report.figures.update({f"{count}_{name}": value for name, value in ours.items()})
         where = report.peers.setdefault("one INSERT and commit per message", {})
