@@ -261,10 +261,12 @@ def _show(chosen: argparse.Namespace) -> int:
 
 def _epoch(db: sqlite3.Connection) -> str:
     """Of this file; empty when that is not readable any more."""
-    try:
-        return str(db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0])
-    except (sqlite3.Error, TypeError):
-        return ""
+    for sql in ("SELECT value FROM meta WHERE key = 'epoch'", "SELECT epoch FROM seal_keys WHERE own = 1"):
+        try:
+            return str(db.execute(sql).fetchone()[0])
+        except (sqlite3.Error, TypeError):
+            continue
+    return ""
 
 
 def _opened(row: tuple[Any, ...], bodies: Bodies, epoch: str) -> tuple[Any, ...]:

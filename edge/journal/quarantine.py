@@ -2,7 +2,7 @@
 
 Strategy: the very same thing from the same place counts up its row instead of making another, so that a till in a loop
 costs one row. When there is too much, the oldest rows go; how many messages went stays counted (the table's triggers
-keep the totals).
+keep the totals). The payload is sealed; the reason is in plain and says what would be right, not what was found.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def keep(
             " (received_at, last_at, origin, lane, code, reason, payload, size_bytes, fingerprint, count)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
             " ON CONFLICT (fingerprint) DO UPDATE SET count = count + 1, last_at = excluded.last_at",
-            (at, at, _text(origin), lane, code, _text(reason), kept, len(payload), fingerprint),
+            (at, at, _text(origin), lane, code, _text(_without_value(reason)), kept, len(payload), fingerprint),
         ),
         (
             "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine ORDER BY id LIMIT ?)"
@@ -49,6 +49,11 @@ def opened(seal: Seal, fingerprint: bytes, stored: bytes) -> bytes:
         return PLACE.plain(seal, (fingerprint,), stored)
     except Unsealable:
         return stored
+
+
+def _without_value(reason: str) -> str:
+    """The reason without what was found: that stands in the payload, which is sealed."""
+    return reason.partition(" (found ")[0]
 
 
 def _text(value: str) -> str:

@@ -223,11 +223,11 @@ class Ledger:
         self._database.execute("INSERT INTO meta VALUES ('sealed_until', '0')")
         return int(highest)
 
-    def _seal_some(self) -> None:
-        """Seal a few of the facts that lie in plain since before there were seals; within a transaction."""
+    def _seal_some(self) -> bool:
+        """Seal a few of the facts that lie in plain since before there were seals; True when these were the last."""
         (done,) = self._database.execute("SELECT value FROM meta WHERE key = 'sealed_until'").fetchone() or ("0",)
         if int(done) >= self._plain_until:
-            return
+            return False
         query = "SELECT sequence, body FROM facts WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
         rows = self._database.execute(query, (int(done), self._plain_until, SEALED_AT_ONCE)).fetchall()
         for sequence, stored in rows:
@@ -236,6 +236,7 @@ class Ledger:
                 self._database.execute("UPDATE facts SET body = ? WHERE sequence = ?", (sealed, sequence))
         upto = rows[-1][0] if rows else self._plain_until
         self._database.execute("UPDATE meta SET value = ? WHERE key = 'sealed_until'", (str(upto),))
+        return bool(upto >= self._plain_until)
 
     def _settle(self, answers: Sequence[Answer]) -> None:
         now = envelope.now_utc()
@@ -249,12 +250,12 @@ class Ledger:
             for sequence in holds_card:
                 self._mask(sequence)
             self._forget_customers([a.sequence for a in answers if a.state is FactState.ACCEPTED])
-            self._seal_some()
+            sealed_all = self._seal_some()
         except sqlite3.Error:
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
-        if holds_card:  # the write-ahead log still holds what it was
+        if holds_card or sealed_all:  # the write-ahead log still holds what it was
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _forget_customers(self, accepted: Sequence[int]) -> None:
@@ -312,6 +313,8 @@ def _connect(path: Path, store: str, lane: str) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
+        # What lay in plain before there were seals is overwritten as it is sealed.
+        database.execute("PRAGMA secure_delete = ON")
         database.execute("PRAGMA secure_delete = ON")  # a masked fact leaves nothing between the rows
         database.executescript(files("edge.till").joinpath("ledger.sql").read_text(encoding="utf-8"))
         for key, mine in (("store", store), ("lane", lane)):

@@ -78,6 +78,7 @@ async def test_a_ledger_from_before_is_taken_over_and_sealed_bit_by_bit(tmp_path
     await ledger.close()
     with closing(sqlite3.connect(path)) as db:
         assert all(is_sealed(body) for (body,) in db.execute("SELECT body FROM facts"))
+    assert files_with(tmp_path, PLANTED.encode()) == [], "nor in what the file has left of it"
 
 
 async def test_a_till_whose_key_is_lost_sells_on_and_sends_the_rest_when_it_is_back(tmp_path: Path) -> None:

@@ -46,13 +46,15 @@ async def test_nothing_that_was_sold_is_readable_in_any_file(tmp_path: Path) -> 
     store = await opened(tmp_path / "store.db")
     for number in range(1, 50):
         await store.record(fact("3", number, text=f"{PLANTED.decode()} {number}"))
-    store.quarantine(origin="x", lane="3", code="bad_message", reason="not JSON", payload=b"{" + PLANTED)
+    reason = f"data.lines.0.text: too long (found '{PLANTED.decode()}')"
+    store.quarantine(origin="x", lane="3", code="bad_message", reason=reason, payload=b"{" + PLANTED)
     await store.write([])
     assert files_with(tmp_path, PLANTED) == [], "the write-ahead log too"
     reader = await Reader.open(tmp_path / "store.db")
     rows = await reader.tail(SALES, 0)
     assert [orjson.loads(row.body)["data"]["text"] for row in rows][:1] == [f"{PLANTED.decode()} 1"]
-    assert [bad.payload for bad in await reader.quarantine()] == [b"{" + PLANTED]
+    (bad,) = await reader.quarantine()
+    assert (bad.payload, bad.reason) == (b"{" + PLANTED, "data.lines.0.text: too long")
     await reader.close()
     await store.close()
     assert files_with(tmp_path, PLANTED) == []
