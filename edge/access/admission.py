@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = guarded(__name__)
 
-PAUSES = Pauses(first_s=1.0, longest_s=30.0)
+PAUSES = Pauses(first_s=1.0, longest_s=10.0)
 WARNING = "enrolment_closed"
 SEEN_NOW = "now"
 

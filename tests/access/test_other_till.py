@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -42,6 +43,10 @@ class Running:
     folder: Path
     config: StoreConfig
 
+    async def says(self, what: bytes) -> None:
+        """Wait until its log says this."""
+        await until(lambda: what in (self.folder / "log").read_bytes(), WITHIN_S)
+
     async def command(self, *words: str, stdin: bytes = b"") -> tuple[int, str]:
         """Run `tillgate lanes ...`; exit status and what it printed."""
         program = [sys.executable, "-m", "edge.cli", *words, "--config", str(self.config.file)]
@@ -79,24 +84,28 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Running]:
-    bus, enrolling = free_ports(2)
-    file = tmp_path / "store.toml"
+    async with running(tmp_path, *free_ports(2)) as one:
+        await one.says(b"tills enrol on")
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, bus: int, enrolling: int) -> AsyncIterator[Running]:
+    """`tillgate run` with these ports, once it serves."""
+    file = folder / "store.toml"
     file.write_text(
         f'state_dir = "s"\n[store]\nid = "S0001"\n[bus]\nhost = "127.0.0.1"\nport = {bus}\nadvertise = false\n'
         f'[enrolment]\nport = {enrolling}\n[[lanes]]\nid = "3"\n[[lanes]]\nid = "4"\n'
     )
-    with (tmp_path / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *DIE_WITH_PARENT, sys.executable, "-m", "edge.cli", "run", "--config", str(file),
             stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ,
         )  # fmt: skip
-    running = Running(tmp_path, load(file))
     try:
-        async with asyncio.timeout(WITHIN_S):
-            while b"tills enrol on" not in (said := (tmp_path / "log").read_bytes()) or b"serving lanes" not in said:
-                assert process.returncode is None, said
-                await asyncio.sleep(0.05)
-        yield running
+        one = Running(folder, load(file))
+        await one.says(b"serving lanes")
+        yield one
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
@@ -215,6 +224,27 @@ async def test_a_till_renews_on_the_bus_in_time_and_follows_a_new_authority(stor
         assert till.connected, "and was never off the bus for it"
     async with Till(identity=followed, ledger_path=store.folder / "l.db", address=identity.bus()) as till:
         await until(lambda: till.gateway_online)
+
+
+async def test_a_taken_port_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    bus, enrolling = free_ports(2)
+
+    async def warned() -> list[str]:
+        _, said = await run(
+            sys.executable, "-m", "edge.cli", "status", "--json", "--config", str(tmp_path / "store.toml")
+        )
+        return [warning["code"] for warning in json.loads(said)["gateway"]["warnings"]]
+
+    with socket.create_server(("127.0.0.1", enrolling)) as taken:
+        async with running(tmp_path, bus, enrolling) as store:
+            await store.says(b"enrolment is lost")
+            assert await warned() == ["enrolment_closed"]
+            status, said = await store.command("lanes", "invite", "3", "--json")
+            assert (status, "not_ready" in said) == (1, True)
+            taken.close()
+            await store.says(b"tills enrol on")
+            assert await warned() == []
+            assert (await enrol((await store.invite("3"))["text"], tmp_path / "till")).lane == "3"
 
 
 async def enrol_refused(text: str, store: Running) -> str:
