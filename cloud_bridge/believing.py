@@ -70,6 +70,7 @@ class Believing:
         self._wall_now = wall_now
         self._on_change = on_change
         self._known: ConfirmKeys | None = None
+        self._learnt = False
         self._newest_ms = 0
         self._asked_serial = 0
         self._keeping = Background(sqlite3.Error)
@@ -77,6 +78,7 @@ class Believing:
     async def load(self) -> None:
         """Read the statement that was kept."""
         kept = await self._cursors.statement()
+        self._learnt = kept is not None  # also where HQ's main key is another since, and it counts no more
         if kept is not None:
             with contextlib.suppress(Unbelieved, ValidationError):
                 self._known = self._checked(Signed.model_validate_json(kept))
@@ -103,7 +105,7 @@ class Believing:
         try:
             spoken = Spoken.model_validate_json(payload)
         except ValidationError:
-            if demanded and (self._proof == "always" or self._known is not None):
+            if demanded and (self._proof == "always" or self._learnt):
                 raise Unbelieved("what should be HQ's word came unsigned: somebody at the cloud broker?") from None
             return payload
         if demanded:
@@ -126,6 +128,7 @@ class Believing:
         if spoken.statement is None or (self._known is not None and spoken.serial <= self._known.serial):
             return
         self._known = self._checked(spoken.statement)
+        self._learnt = True
         log.info("HQ's receivers speak with %d keys until %s", len(self._known.keys), self._known.not_after)
         self._keeping.start(self._cursors.keep_statement(spoken.statement.model_dump_json()), "keep HQ's statement")
 

@@ -45,6 +45,7 @@ in two steps, so that a store that is away still gets what was signed before:
   tillgate hq keygen new.key
   tillgate hq rotate-key --group all --key old.key --to NEW --to OLD     both are believed
   (sign with new.key from now on; wait until every store has been heard)
+  tillgate hq confirm-key confirm.key --key new.key                      receivers: start them again with it
   tillgate hq rotate-key --group all --key new.key --to NEW              the old one is over
 A new store.toml gets the new public key as price_key: a key written there by hand takes the place of what was sent.
 

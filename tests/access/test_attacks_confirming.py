@@ -275,6 +275,29 @@ async def test_a_store_without_a_price_key_understands_a_receiver_that_signs(
         await until(lambda: edge.confirmed() == 3)
 
 
+async def test_attack_unsigned_after_the_main_key_was_replaced(
+    hq: Hq, hq_file: Engine, cloud: Mosquitto, configure: Configure
+) -> None:
+    """HQ's main key is another since, so that the statement a store has kept counts no more: nothing unsigned is
+    believed all the same.
+    """
+    config = configure(cloud.port, hq.lines)
+    async with Edge(config).running() as edge, attacker(cloud.port) as mallory:
+        await edge.journal(FactClass.TRANSACTION, 5)
+        async with a_bridge(config), a_receiver(hq_file, cloud.port, voice=hq.voice):
+            await until(lambda: edge.confirmed() == 5)
+        await edge.journal(FactClass.TRANSACTION, 2)
+        edge.statuses.clear()
+        other = Hq()
+        config = configure(cloud.port, other.lines)
+        async with a_bridge(config):
+            await until(lambda: edge.status and edge.status.link == "online")
+            await mallory.says(CONFIRMED, everything(edge.store.epoch, 7))
+            await refused(edge, "came unsigned")
+            async with a_receiver(hq_file, cloud.port, voice=other.voice):
+                await until(lambda: edge.confirmed() == 7)
+
+
 async def test_a_new_confirm_key_replaces_the_old_one(
     hq: Hq,
     hq_file: Engine,
