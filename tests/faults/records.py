@@ -5,6 +5,7 @@ Read with the standard library and a database driver; nothing of the product is 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import sqlite3
@@ -12,6 +13,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from demo.sealed import OF_JOURNAL, OF_LEDGER, teach
 
@@ -99,6 +103,21 @@ def read_library(file: Path, lane: str, made: dict[str, Made]) -> None:
 # -- the two databases -------------------------------------------------------------------------------------------------
 
 
+def opened(body: str, keys: dict[str, bytes]) -> dict[str, Any]:
+    """A fact as HQ can read it, by docs/hq.md ("Customers"): who the customer was is sealed with a key of their own.
+
+    A part whose key is not at HQ, or does not fit, stays as it is: then HQ has not what the till made.
+    """
+    event: dict[str, Any] = json.loads(body)
+    for name, part in (event.get("data") or {}).items():
+        if isinstance(part, dict) and part.get("tgsealed") in keys:
+            place = [text.encode() for text in (event["type"], event["id"], name)]
+            with contextlib.suppress(InvalidTag):
+                plain = AESSIV(keys[part["tgsealed"]]).decrypt(base64.b64decode(part["siv"]), place)
+                event["data"][name] = json.loads(plain)
+    return event
+
+
 class AtHq:
     """HQ's database: its rows by epoch, class and seq, and what it knows of its chains."""
 
@@ -107,9 +126,12 @@ class AtHq:
 
         with psycopg.connect(dsn) as db:
             query = "SELECT epoch, class, seq, body, hash FROM facts WHERE store = %s ORDER BY epoch, class, seq"
+            rows = db.execute(query, (store,)).fetchall()
+            query = "SELECT pseudonym, key FROM subjects WHERE store = %s AND key IS NOT NULL"
+            keys = {pseudonym: bytes(key) for pseudonym, key in db.execute(query, (store,))}
             self.rows = [
-                Row((epoch, name, seq), body, bytes(digest) if digest is not None else None, json.loads(body))
-                for epoch, name, seq, body, digest in db.execute(query, (store,))
+                Row((epoch, name, seq), body, bytes(digest) if digest is not None else None, opened(body, keys))
+                for epoch, name, seq, body, digest in rows
             ]
             query = "SELECT epoch, class, contiguous, highest FROM heads WHERE store = %s"
             self.heads = {(row[0], row[1]): (row[2], row[3]) for row in db.execute(query, (store,))}

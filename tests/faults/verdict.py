@@ -144,6 +144,8 @@ def _judge_tills(verdict: Verdict, made: dict[str, Made], hq: AtHq) -> None:
                 if row.place not in fact.accepted
             ]
             said = {key: found[0].event.get(key) for key in fact.event}
+            if fact.fact_class == "engagement":  # a till forgets who the customer was, once the gateway has the fact
+                said["data"] = {key: (said["data"] or {}).get(key) for key in fact.event["data"]}
             changed += [what] if said != fact.event else []
         elif any(hq.shed(place) for place in fact.accepted):
             figures.shed += 1
