@@ -125,18 +125,12 @@ class BrokerSettings:
         """What tills may do."""
         return self.state_dir / "tills.acl"
 
-    @property
-    def pid_file(self) -> Path:
-        """The broker's process id, for whoever tells it to read its files again (SIGHUP)."""
-        return self.state_dir / "mosquitto.pid"
-
 
 def render_config(settings: BrokerSettings) -> str:
     """mosquitto.conf."""
     lines = [
         "# Written by Tillgate at every start: changes here are lost.",
         "per_listener_settings true",
-        f"pid_file {settings.pid_file}",
         "# Nothing is kept on disk: see the note on what is promised in the bus documentation.",
         "persistence false",
         "log_dest stderr",
