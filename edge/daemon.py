@@ -26,6 +26,8 @@ from edge.access.authority_care import AuthorityCare
 from edge.access.authority_desk import AuthorityDesk
 from edge.access.broker_identity import open_authority
 from edge.access.configured import CONFIGURED_SCHEMA
+from edge.access.gate import Gate
+from edge.access.lane_links import LaneLinks, Takers
 from edge.access.master_keys import MasterKeys
 from edge.access.people import PEOPLE_SCHEMA, People
 from edge.access.people_desk import PeopleDesk
@@ -33,6 +35,7 @@ from edge.access.privacy import Privacy
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Will
+from edge.bus.errors import BusError
 from edge.bus.messages.commands import COMMANDS_STREAM, Command, Refusal
 from edge.bus.messages.configuration import CONFIGURATION_STREAM, KEYS_STREAM
 from edge.bus.messages.facts import (
@@ -158,7 +161,18 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     quarantine.on_kept.append(partial(_audited, audit))
     replies = counts.replies(publish) if counts else Replies(publish)
     budget = LaneBudget(limits.messages_per_s, limits.burst)
-    intake = FactIntake(store, config.store.id, lanes, replies, quarantine, budget, message_bytes=limits.message_bytes)
+    warnings = Warnings()
+    gate = Gate(client.address, lanes, publish, quarantine.keep, audit, warnings)
+    intake = FactIntake(
+        store,
+        config.store.id,
+        lanes,
+        replies,
+        quarantine,
+        budget,
+        message_bytes=limits.message_bytes,
+        lets=gate.lets,
+    )
     router = Router(
         store,
         lanes,
@@ -167,6 +181,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         budget,
         message_bytes=limits.message_bytes,
         in_flight=limits.requests_in_flight,
+        lets=gate.lets,
     )
     leases, places = Leases(store, clock, report), Places(store)
     await leases.open()
@@ -179,6 +194,15 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     watching = Watching(registry, publish, weighing.turn)
     presences = Presences(publish, quarantine)
     presences.watchers += [leases.present, watching.presence]
+    links = LaneLinks(
+        client.address,
+        client.client_id,
+        lanes,
+        Takers(intake.on_message, router.on_message, presences.on_message),
+        budget,
+        on_flood=gate.dropped,
+        clear=gate.clear,
+    )
     printing = Printing(registry, store, report, clock)
     displays = Displays(registry, config.store.currency)
     drawers = CashDrawers(registry, store, report, clock)
@@ -209,9 +233,11 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         full=lambda: intake.full,
         busy=lambda: router.busy or printing.busy or commands.busy,
         warnings=warnings,
+        heard=lambda: links.heard,
         configuration=lambda: configuring.version,
     )
     configuring.on_change.append(lambda _: status.changed())
+    links.on_change.append(status.changed)
     warnings.on_change.append(status.changed)
     master_keys = MasterKeys(store, warnings, SEALED, audit)
     people = People(store, Seal(store.keyring, "people"), audit, clock, names=_names(config))
@@ -263,9 +289,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     store.on_fault.append(status.changed)
     intake.on_full.append(status.changed)
 
-    client.on_message(topics.LANE_FACTS_ANY, intake.on_message)
-    client.on_message(topics.LANE_REQUESTS_ANY, router.on_message)
-    client.on_message(topics.LANE_PRESENCE_ANY, presences.on_message)
+    client.on_message(topics.BROKER_NOTICES, gate.on_notice, qos=0)
     client.on_message(topics.TECHNICIAN_REQUESTS_ANY, desk.on_message)
     client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
     client.on_message(topics.BRIDGE_OUTAGE, OutageDesk(store, config.store.id, publish).on_message)
@@ -274,6 +298,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     def connected(session_present: bool) -> None:
         # The broker may have lost what it had retained; everything that is retained is said again.
         status.publish_heads()
+        gate.sweep()
         prices.announce()
         notices.announce()
         authority_care.announce()
@@ -282,8 +307,9 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         log.info("serving lanes %s (%s)", ", ".join(sorted(lanes)), "resumed" if session_present else "new session")
 
     client.on_connect.append(connected)
+    client.on_disconnect.append(lambda _: links.lost())
 
-    async with client, asyncio.TaskGroup() as group:
+    async with client, links, asyncio.TaskGroup() as group:
         running = [
             group.create_task(registry.run(), name="devices"),
             group.create_task(printing.run(), name="printing"),
@@ -295,6 +321,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
             group.create_task(keep_running("notices", notices.run, expected=(NotStored,)), name="notices"),
             group.create_task(keep_running("status", status.run), name="status"),
             group.create_task(keep_running("store authority", authority_care.run), name="store authority"),
+            group.create_task(keep_running("gate", gate.run, expected=(BusError,)), name="gate"),
             group.create_task(
                 keep_running("sealing anew", master_keys.run, expected=(NotStored,)), name="sealing anew"
             ),

@@ -84,8 +84,8 @@ class BrokerSettings:
 
     `may_write` and `may_read` are access patterns for tills, ``%u`` being the lane. The limits: connections of a
     listener; the largest packet that anyone may send; unacknowledged messages on the way to one client, and queued
-    behind those (a lane that runs wild fills the edge's queue: what does not fit is dropped, and the till, which still
-    owns it, sends it again).
+    behind those. What does not fit is dropped; a fact belongs to its till until `accepted`, and is sent again. Edge has
+    a connection, and so a queue, for each lane: one that runs wild fills its own.
     """
 
     state_dir: Path
@@ -97,8 +97,9 @@ class BrokerSettings:
     max_connections: int = 200
     max_packet_bytes: int = 524_288
     max_in_flight: int = 2_000
-    max_queued: int = 20_000
-    max_queued_bytes: int = 33_554_432
+    max_in_flight_bytes: int = 8_388_608
+    max_queued: int = 2_000
+    max_queued_bytes: int = 16_777_216
     memory_bytes: int = 268_435_456
 
     def __post_init__(self) -> None:
@@ -134,6 +135,8 @@ def render_config(settings: BrokerSettings) -> str:
         "# Nothing is kept on disk: see the note on what is promised in the bus documentation.",
         "persistence false",
         "log_dest stderr",
+        "# On $SYS/broker/log, which no till may read: so edge knows who comes in.",
+        "log_dest topic",
         "log_timestamp false",
         "log_type error",
         "log_type warning",
@@ -143,6 +146,7 @@ def render_config(settings: BrokerSettings) -> str:
         "set_tcp_nodelay true",
         f"max_packet_size {settings.max_packet_bytes}",
         f"max_inflight_messages {settings.max_in_flight}",
+        f"max_inflight_bytes {settings.max_in_flight_bytes}",
         f"max_queued_messages {settings.max_queued}",
         f"max_queued_bytes {settings.max_queued_bytes}",
         f"memory_limit {settings.memory_bytes}",

@@ -100,6 +100,7 @@ class _Subscription:
     topic_filter: str
     handler: Handler
     qos: int
+    as_published: bool = False
 
     def matches(self, topic: str) -> bool:
         pattern = self.topic_filter
@@ -308,6 +309,13 @@ class Client:
         if self._link is not None:
             self._link.fail(Disconnected("silent", detail))
 
+    def hold(self, for_s: float) -> None:
+        """Take nothing from the broker for so long: what comes for this client waits there, within the broker's bounds
+        for one client, and nobody else's messages wait with it. Keep it well below `keepalive_s`.
+        """
+        if self._link is not None:
+            self._link.hold(for_s)
+
     async def wait_connected(self) -> None:
         """Wait until `connected`; for how long is the caller's decision. `last_error` says what is in the way."""
         await self._up.wait()
@@ -499,14 +507,15 @@ class Client:
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
-    def on_message(self, topic_filter: str, handler: Handler, qos: int = 1) -> None:
+    def on_message(self, topic_filter: str, handler: Handler, qos: int = 1, *, as_published: bool = False) -> None:
         """Hand messages that match `topic_filter` to `handler`; subscribed on connecting.
 
         Call it before entering: a message from an earlier session that finds no handler is acknowledged and lost. To
         add one to a client that is connected already use `subscribe`. Filters of one client should not overlap: the
-        broker then sends a message once for each. A refusal is logged as an error and kept in `last_error`.
+        broker then sends a message once for each. With `as_published` (MQTT 5), `Message.retain` of a fresh message
+        says whether its sender asked the broker to keep it. A refusal is logged and kept in `last_error`.
         """
-        self._subscriptions[topic_filter] = _Subscription(topic_filter, handler, qos)
+        self._subscriptions[topic_filter] = _Subscription(topic_filter, handler, qos, as_published)
         self._routes.clear()
 
     async def subscribe(self, topic_filter: str, handler: Handler, qos: int = 1) -> None:
@@ -551,7 +560,9 @@ class Client:
 
     async def _subscribe_some(self, link: Link, wanted: list[_Subscription]) -> list[SubscribeRefused]:
         if self._version == 5:
-            asked: Any = [(one.topic_filter, SubscribeOptions(qos=one.qos)) for one in wanted]
+            asked: Any = [
+                (one.topic_filter, SubscribeOptions(qos=one.qos, retainAsPublished=one.as_published)) for one in wanted
+            ]
         else:
             asked = [(one.topic_filter, one.qos) for one in wanted]
         _, packet_id = self._paho.subscribe(asked)

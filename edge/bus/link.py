@@ -60,6 +60,7 @@ class Link(asyncio.BufferedProtocol):
         self._unanswered_checks = 0
         self._given_bytes = self._taken_bytes = self._question_ends = 0
         self._check: asyncio.TimerHandle | None = None
+        self._held = False
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -107,6 +108,21 @@ class Link(asyncio.BufferedProtocol):
         self._note(reason)
         if self._transport is not None:
             self._transport.abort()
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def hold(self, for_s: float) -> None:
+        """Read nothing for so long; what the other end sends meanwhile waits there."""
+        if self._transport is not None and not self._held:
+            self._held = True
+            self._transport.pause_reading()
+            self._loop.call_later(for_s, self._read_on)
+
+    def _read_on(self) -> None:
+        self._held = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._received = self._loop.time()  # its silence was our doing
+            self._transport.resume_reading()
 
     # -- in (called by the event loop) ---------------------------------------------------------------------------------
 

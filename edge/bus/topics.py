@@ -53,6 +53,10 @@ def lane_request(lane: str, operation: str) -> str:
     return f"{ROOT}/lanes/{_checked(lane)}/requests/{_checked(operation)}"
 
 
+def lane_requests_any(lane: str) -> str:
+    return f"{ROOT}/lanes/{_checked(lane)}/requests/+"
+
+
 def lane_replies(lane: str) -> str:
     return f"{ROOT}/lanes/{_checked(lane)}/replies"
 
@@ -81,14 +85,25 @@ def operation_of(topic: str) -> str:
     return parts[-1]
 
 
-def belongs_to_lane(topic: str, lane: str) -> bool:
-    """Whether ``topic`` lies inside ``lane``'s own part of the bus and is a plain topic, not a filter."""
-    return topic.startswith(f"{ROOT}/lanes/{lane}/") and not any(c in topic for c in "+#\0")
+def takes_replies(topic: str, lane: str) -> bool:
+    """Whether ``topic`` is where ``lane`` may be answered: its replies or below, and a plain topic, not a filter."""
+    replies = lane_replies(lane)
+    return (topic == replies or topic.startswith(f"{replies}/")) and not any(c in topic for c in "+#\0")
 
 
 # What the broker lets a till do on its own listener; ``%u`` is the client's name, which is its lane id.
 TILL_MAY_WRITE = (f"{ROOT}/lanes/%u/facts", f"{ROOT}/lanes/%u/requests/+", f"{ROOT}/lanes/%u/presence")
-TILL_MAY_READ = (f"{ROOT}/lanes/%u/#", f"{ROOT}/devices/#", f"{ROOT}/gateway/#", f"{ROOT}/store/#")
+# What it wrote itself it may not read, except its presence: a client that sends to itself and does not take it fills
+# the broker's memory.
+TILL_MAY_READ = (
+    *(f"{ROOT}/lanes/%u/{part}" for part in ("scans", "scans/rejected", "weights", "replies/#", "presence")),
+    f"{ROOT}/devices/#",
+    f"{ROOT}/gateway/#",
+    f"{ROOT}/store/#",
+)
+
+BROKER_NOTICES = "$SYS/broker/log/N"
+"""broker -> edge, on the unix socket only: a line of its log for every client that comes or goes."""
 
 # -- between edge and bridge, on the unix socket only: no till can read or write these -------------------------------
 

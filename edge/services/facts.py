@@ -48,8 +48,10 @@ class FactIntake:
         budget: LaneBudget,
         *,
         message_bytes: int,
+        lets: Callable[[str], bool],
     ) -> None:
         self._store = store
+        self._lets = lets
         self._sources = {lane: envelope.lane_source(store_id, lane) for lane in lanes}
         self._replies = replies_
         self._quarantine = quarantine
@@ -68,15 +70,20 @@ class FactIntake:
 
     def _take(self, message: Message, lane: str) -> None:
         fact_id: str | None = None
+        wait_ms = self._budget.wait_ms(lane)  # of every message, also of rubbish
         try:
             source = self._sources.get(lane)
             if source is None:
                 raise ProblemError(Code.NOT_YOURS, f"there is no lane {lane!r} in this store")
+            if not self._lets(lane):
+                raise ProblemError(Code.NOT_YOURS, f"lane {lane!r} is shut")
             if len(message.payload) > self._message_bytes:
                 raise ProblemError(Code.TOO_LARGE, f"at most {self._message_bytes} bytes")
             event = _parsed(message.payload)
             fact_id = masked(event["id"]) if isinstance(event.get("id"), str) else None
-            if wait_ms := self._budget.wait_ms(lane):
+            if message.retain:
+                raise ProblemError(Code.BAD_MESSAGE, "a fact is not retained: publish it without the retain flag")
+            if wait_ms:
                 raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
             if (place := in_payload(message.payload, event)) is not None:
                 raise ProblemError(Code.CARD_NUMBER_REFUSED, str(place))

@@ -27,14 +27,23 @@ class LaneBudget:
 
     def wait_ms(self, lane: str) -> int:
         """Take one message from the lane's budget: 0 when there was one, else milliseconds until there is."""
+        level = self._level(lane)
+        if level >= 1.0:
+            self._buckets[lane] = (level - 1.0, self._buckets[lane][1])
+            return 0
+        return max(1, round((1.0 - level) / self._rate * 1000))
+
+    def over(self, lane: str) -> bool:
+        """Whether the lane's next message is one too many."""
+        return self._level(lane) < 1.0
+
+    def _level(self, lane: str) -> float:
+        """What is left of the lane's budget now."""
         now = time.monotonic()
         level, since = self._buckets.get(lane, (self._burst, now))
         level = min(self._burst, level + (now - since) * self._rate)
-        if level >= 1.0:
-            self._buckets[lane] = (level - 1.0, now)
-            return 0
         self._buckets[lane] = (level, now)
-        return max(1, round((1.0 - level) / self._rate * 1000))
+        return level
 
     def charge(self, lane: str, spent_s: float) -> None:
         """Count what handling a message of this lane took of the processor, beyond `FREE_S`."""

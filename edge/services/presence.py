@@ -1,5 +1,8 @@
 """Which tills are there: heard from their retained presence, told to whoever wants to know.
 
+A presence that is none (unreadable, far too long, with a card number in it) changes nothing and is taken away: the
+broker would tell it to whoever asks.
+
 Source: design page "The local bus" (presence: retained, with a last will, so that a till that died is seen to be gone).
 """
 
@@ -39,19 +42,22 @@ class Presences:
         if not message.payload:
             return  # cleared
         if len(message.payload) > MESSAGE_BYTES:
-            log.warning("the presence of lane %s is larger than any: not read", lane)
+            self._refuse(message, lane, Code.TOO_LARGE, f"at most {MESSAGE_BYTES} bytes")
             return
         if (place := in_payload(message.payload)) is not None:
-            self._quarantine.keep(message.topic, lane, Code.CARD_NUMBER_REFUSED, str(place), message.payload)
-            try:
-                self._publish(message.topic, b"", qos=1, retain=True)  # the broker would tell it to whoever asks
-            except (BusFull, Disconnected) as error:
-                log.error("the presence of lane %s is not cleared: %s", lane, error)
+            self._refuse(message, lane, Code.CARD_NUMBER_REFUSED, str(place))
             return
         try:
             presence = Presence.model_validate_json(message.payload)
         except ValidationError as error:
-            log.warning("the presence of lane %s cannot be read: %s", lane, first_error(error))
+            self._refuse(message, lane, Code.BAD_MESSAGE, first_error(error))
             return
         for watcher in self.watchers:
             watcher(lane, presence.online)
+
+    def _refuse(self, message: Message, lane: str, code: Code, why: str) -> None:
+        self._quarantine.keep(message.topic, lane, code, why, message.payload)
+        try:
+            self._publish(message.topic, b"", qos=1, retain=True)
+        except (BusFull, Disconnected) as error:
+            log.error("the presence of lane %s is not cleared: %s", lane, error)

@@ -47,7 +47,7 @@ class Replies:
         asked_for = message.response_topic
         if asked_for is None:
             self._publish(topics.lane_replies(lane), payload, qos=1)
-        elif topics.belongs_to_lane(asked_for, lane):
+        elif topics.takes_replies(asked_for, lane):
             self._publish(asked_for, payload, qos=1, correlation=message.correlation)
         else:
             # An answer into another lane would let one till speak to another in the gateway's name.

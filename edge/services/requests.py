@@ -94,8 +94,10 @@ class Router:
         *,
         message_bytes: int,
         in_flight: int,
+        lets: Callable[[str], bool],
     ) -> None:
         self._store = store
+        self._lets = lets
         self._lanes = lanes
         self._replies = replies_
         self._quarantine = quarantine
@@ -138,15 +140,20 @@ class Router:
 
     def _take(self, message: Message, lane: str) -> None:
         request_id: str | None = None
+        wait_ms = self._budget.wait_ms(lane)  # of every message, also of rubbish
         try:
             if lane not in self._lanes:
                 raise ProblemError(Code.NOT_YOURS, f"there is no lane {lane!r} in this store")
+            if not self._lets(lane):
+                raise ProblemError(Code.NOT_YOURS, f"lane {lane!r} is shut")
             if len(message.payload) > self._message_bytes:
                 raise ProblemError(Code.TOO_LARGE, f"at most {self._message_bytes} bytes")
-            if wait_ms := self._budget.wait_ms(lane):
-                raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
             fields = _fields(message.payload)
             request_id = masked(fields["id"]) if isinstance(fields.get("id"), str) else None
+            if message.retain:
+                raise ProblemError(Code.BAD_MESSAGE, "a request is not retained: publish it without the retain flag")
+            if wait_ms:
+                raise ProblemError(Code.TOO_FAST, "too many messages a second", retry_after_ms=wait_ms)
             if (place := in_payload(message.payload, fields)) is not None:
                 raise ProblemError(Code.CARD_NUMBER_REFUSED, str(place))
             request, operation, parameters = _read(topics.operation_of(message.topic), fields)

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from pydantic import ValidationError
 
@@ -60,6 +60,7 @@ class StatusBoard:
         busy: Callable[[], bool],
         warnings: Warnings | None = None,
         configuration: Callable[[], int | None] = lambda: None,
+        heard: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._publish = publish
@@ -69,6 +70,7 @@ class StatusBoard:
         self._busy = busy
         self._configuration = configuration
         self._warnings = warnings or Warnings()
+        self._heard = heard
         self._clock = clock
         self._bridge = BridgeStatus(link="unknown", since=now_utc())
         self._dirty = asyncio.Event()
@@ -165,7 +167,7 @@ class StatusBoard:
             row = await self._store.fetch_one("SELECT coalesce(sum(last - first + 1), 0) FROM lane_gaps")
             self._missing = int(row[0]) if row else 0
         return GatewayStatus(
-            state="faulted" if self._store.faulted else "storage_full" if self._full() else "serving",
+            state=self._state(),
             link=bridge.link,
             since=bridge.since,
             link_detail=bridge.detail,
@@ -189,6 +191,13 @@ class StatusBoard:
             warnings=self._warnings.shown(),
             safe_to_switch_off=self._nothing_in_hand() and not any(entry.facts for entry in backlog.values()),
         )
+
+    def _state(self) -> Literal["faulted", "storage_full", "serving", "starting"]:
+        if self._store.faulted:
+            return "faulted"
+        if self._full():
+            return "storage_full"
+        return "serving" if self._heard() else "starting"
 
     def _nothing_in_hand(self) -> bool:
         return self._store.faulted is None and not self._busy() and not self._store.unwritten

@@ -61,7 +61,7 @@ class Will:
 
 
 class Attacker:
-    """One connection. Everything it sends is made here; `received` holds the PUBLISH packets that came while waiting."""
+    """One connection. All that it sends is made here; `received` holds the PUBLISH packets that came while waiting."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, version: int = V5) -> None:
         self.reader, self.writer, self.version = reader, writer, version
@@ -104,11 +104,13 @@ class Attacker:
         answer = (await self.expect(PUBACK)).body
         return answer[2] if len(answer) > 2 else 0
 
-    async def subscribe(self, topic_filter: str) -> int:
-        """SUBSCRIBE with QoS 1; the code of the SUBACK: below 128 it was granted."""
+    async def subscribe(self, topic_filter: str, qos: int = 1) -> int:
+        """SUBSCRIBE; the code of the SUBACK: below 128 it was granted."""
         self._number = self._number % 65_535 + 1
         no_properties = b"\0" if self.version == V5 else b""
-        await self.send(packet(SUBSCRIBE, 2, self._number.to_bytes(2) + no_properties + text(topic_filter) + b"\x01"))
+        await self.send(
+            packet(SUBSCRIBE, 2, self._number.to_bytes(2) + no_properties + text(topic_filter) + bytes([qos]))
+        )
         return (await self.expect(SUBACK)).body[-1]
 
     async def ping(self) -> None:

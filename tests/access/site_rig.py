@@ -84,8 +84,13 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(folder: Path, tables: str = "", **limits: Any) -> AsyncIterator[Site]:
-    """A store of three lanes in `folder`, its broker with these `limits`, and these TOML `tables` more."""
+async def site(
+    folder: Path, tables: str = "", *, hears: tuple[str, ...] = ("tg/#",), **limits: Any
+) -> AsyncIterator[Site]:
+    """A store of three lanes in `folder`, its broker with these `limits`, and these TOML `tables` more.
+
+    `hears`: what of its bus is kept in `Site.heard`.
+    """
     folder.mkdir(exist_ok=True)
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
@@ -110,7 +115,8 @@ async def site(folder: Path, tables: str = "", **limits: Any) -> AsyncIterator[S
             message.ack()
             heard.append(message)
 
-        watch.on_message("tg/#", hear, qos=0)
+        for topic_filter in hears:
+            watch.on_message(topic_filter, hear, qos=0)
         await stack.enter_async_context(connected(watch))
         one = Site(config, authority, broker, port, watch, folder / "edge.log", heard)
         await stack.enter_async_context(running_edge(one))

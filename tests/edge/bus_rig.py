@@ -53,6 +53,11 @@ class Broker:
         return Address(host=LOOPBACK, port=self.settings.plain_port)
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return (self.settings.state_dir / "log").read_text("utf-8", "replace")
 

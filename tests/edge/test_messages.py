@@ -199,8 +199,8 @@ def test_topics_say_whose_they_are() -> None:
     assert topics.lane_of(topics.lane_facts("4")) == "4"
     assert topics.operation_of(topics.lane_request("4", "drawer.open")) == "drawer.open"
     assert topics.store_of(topics.up("S1", "critical")) == "S1"
-    assert topics.belongs_to_lane(topics.lane_replies("4"), "4")
-    assert not topics.belongs_to_lane(topics.lane_replies("44"), "4")
+    assert topics.takes_replies(topics.lane_replies("4"), "4")
+    assert not topics.takes_replies(topics.lane_replies("44"), "4")
     with pytest.raises(ValueError, match="not a lane's topic"):
         topics.lane_of(topics.GATEWAY_STATUS)
 

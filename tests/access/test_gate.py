@@ -1,0 +1,160 @@
+"""The gate with a real broker: who is cut, for how long, and what of it is seen by the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.access import gate as module
+from edge.access.audit import Audit
+from edge.access.gate import Gate
+from edge.bus import topics
+from edge.bus.broker import LOOPBACK, BrokerSettings, TlsListener
+from edge.bus.client import Client
+from edge.bus.errors import BusError
+from edge.services.warnings import Warnings
+from edge.supervisor import keep_running
+from tests.access.attacker import V5, V311, Attacker, Will, anything_goes
+from tests.access.maker import Authority
+from tests.edge.bus_rig import QUICK, Broker, connected, until
+
+LANES = frozenset({"1", "2"})
+
+
+@dataclass
+class Rig:
+    """A broker, and a gate that does its work."""
+
+    gate: Gate
+    authority: Authority
+    broker: Broker
+    port: int
+    kept: list[tuple[Any, ...]]
+    recorded: list[Any]
+    warnings: Warnings
+    lost: list[str] = field(default_factory=list)
+
+    async def till(self, lane: str, version: int = V5, will: Will | None = None) -> Attacker:
+        files = self.authority.issue(lane, file=f"{lane}-{len(self.authority.serials)}")
+        reader, writer = await asyncio.open_connection(LOOPBACK, self.port, ssl=anything_goes(files))
+        one = Attacker(reader, writer, version)
+        assert await one.connect(will=will) == 0
+        return one
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[Rig]:
+    authority, port = Authority(tmp_path / "a"), free_port()
+    listener = TlsListener(authority.serve(), LOOPBACK, port)
+    broker = Broker(BrokerSettings(tmp_path / "b", tmp_path / "b" / "s", tls=listener)).start()
+    kept: list[tuple[Any, ...]] = []
+    recorded: list[Any] = []
+
+    def report(data: Any, *, also: Any = ()) -> asyncio.Future[Any]:
+        recorded.append(data)
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    warnings = Warnings()
+    edge = Client(broker.own, client_id="edge", clean_start=True, backoff=QUICK)
+    gate = Gate(broker.own, LANES, edge.publish_soon, lambda *what: kept.append(what), Audit(report), warnings)
+    edge.on_message(topics.BROKER_NOTICES, gate.on_notice, qos=0)
+    try:
+        async with connected(edge):
+            running = asyncio.create_task(keep_running("gate", gate.run, expected=(BusError,)))
+            yield Rig(gate, authority, broker, port, kept, recorded, warnings)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize("version", [V5, V311])
+async def test_attack_revoked_till_that_is_connected(rig: Rig, version: int) -> None:
+    """A till is revoked while its connection stands, which the broker lets stand: the gate ends that connection at
+    once, its last will says that it is gone, and no other lane is touched.
+    """
+    said: list[bytes] = []
+    till, other = await rig.till("1", version, Will("tg/v1/lanes/1/presence", b"gone")), await rig.till("2")
+    async with connected(Client(rig.broker.own, client_id="sees", clean_start=True)) as sees:
+        await sees.subscribe("tg/v1/lanes/1/presence", lambda message: said.append(message.payload), qos=0)
+        await rig.gate.cut("1", "revoked")
+        await till.gone()
+        await until(lambda: said == [b"gone"])
+    await other.ping()
+
+
+async def test_a_shut_lane_is_cut_whenever_it_comes_and_is_not_listened_to(rig: Rig) -> None:
+    rig.gate.shut(["1"])
+    assert (rig.gate.lets("1"), rig.gate.lets("2"), rig.gate.lets("3")) == (False, True, False)
+    for _ in range(3):
+        await (await rig.till("1")).gone()
+    assert {entry.action for entry in rig.recorded} == {"lane.refused"}
+    rig.gate.shut([])
+    till = await rig.till("1")
+    await rig.gate.cut("2", "another lane")
+    await till.ping()
+
+
+async def test_attack_certificate_of_a_lane_that_is_no_more(rig: Rig) -> None:
+    """A till comes with a good certificate of a lane that was taken out of store.toml: it is cut as soon as it is in,
+    and what came of it is in quarantine and in the audit.
+    """
+    await (await rig.till("9")).gone()
+    assert rig.kept[0][2] == "not_yours"
+    assert "'9'" in rig.kept[0][3]
+    entry = rig.recorded[0]
+    assert (entry.action, entry.outcome, entry.subject) == ("lane.refused", "refused", "9")
+
+
+async def test_pauses_grow_and_a_lane_is_let_in_again_after_them(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLOOD_S", 0.05)
+    monkeypatch.setattr(module, "PAUSE_S", 0.5)
+    pauses = []
+    for _ in range(3):
+        till = await rig.till("1")
+
+        def drop() -> bool:
+            rig.gate.dropped("1")
+            return rig.gate.paused_s("1") > 0
+
+        await until(drop)
+        pauses.append(rig.gate.paused_s("1"))
+        await till.gone()
+        again = await rig.till("1")
+        await again.gone()
+        await until(lambda: not rig.gate.paused_s("1"))
+    assert pauses[0] < pauses[1] < pauses[2]
+    assert [warning.code for warning in rig.warnings.shown()] == ["lane_floods"]
+    assert sum(entry.action == "lane.cut" for entry in rig.recorded) == 3
+    await (await rig.till("1")).ping()
+
+
+async def test_what_is_retained_is_swept_however_much_it_is(rig: Rig) -> None:
+    till = await rig.till("1")
+    for number in range(3_000):  # more than the broker queues for one client
+        await till.send(till.publication(f"tg/v1/lanes/1/requests/n{number}", b"poison", qos=0, retain=True))
+    await till.ping()
+    rig.gate.sweep()
+
+    async def left() -> int:
+        found: list[str] = []
+        looks = Client(rig.broker.own, client_id="looks", clean_start=True)
+        looks.on_message("tg/v1/lanes/+/requests/+", lambda message: found.append(message.topic), qos=0)
+        looks.on_message("tg/v1/end", lambda message: found.append("end"), qos=0)
+        async with connected(looks):
+            await looks.publish("tg/v1/end", b"")
+            await until(lambda: "end" in found)
+        return len(found) - 1
+
+    async with asyncio.timeout(60):
+        while await left():
+            await asyncio.sleep(0.1)
