@@ -22,7 +22,7 @@ from edge.access import configured
 from edge.access.admission import ADMISSION_SCHEMAS, Admission
 from edge.access.at_lanes import AtLanes
 from edge.access.audit import Audit
-from edge.access.authority_care import AuthorityCare
+from edge.access.authority_care import AuthorityCare, Hands
 from edge.access.authority_desk import AuthorityDesk
 from edge.access.broker_identity import open_authority
 from edge.access.configured import CONFIGURED_SCHEMA
@@ -243,7 +243,8 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     people = People(store, Seal(store.keyring, "people"), audit, clock, names=_names(config))
     at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
     authority = await asyncio.to_thread(open_authority, config)
-    authority_care = AuthorityCare(authority, config, publish, clock, warnings, audit)
+    hands = Hands(cut=gate.cut_soon, shut=gate.shut)
+    authority_care = AuthorityCare(authority, config, publish, clock, warnings, audit, hands)
     admission = Admission(config, store, clock, authority_care, report, audit, warnings)
     presences.watchers.append(admission.seen)
     await admission.open()

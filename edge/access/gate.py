@@ -51,6 +51,7 @@ CUT_WITHIN_S = 5.0
 SWEPT_S = 0.3
 """The broker has nothing retained left when for so long nothing came."""
 SWEEPS = 20
+AT_ONCE = 500
 
 _CAME = re.compile(r"New client connected from (\S+) as (.*) \(p\d+, c\d+, k\d+(?:, u'(.*)')?\)\.$")
 """mosquitto's line: address, client id, protocol, clean start, keepalive, user name."""
@@ -258,10 +259,11 @@ class Gate:
             if not found:
                 return
             log.warning("%d retained messages on lanes' topics are cleared", len(found))
-            for topic in found:
-                await self._cleared(topic)
+            for start in range(0, len(found), AT_ONCE):
+                await asyncio.gather(*map(self._cleared, found[start : start + AT_ONCE]))
 
-    async def _cleared(self, topic: str) -> None:
+    def _cleared(self, topic: str) -> asyncio.Future[None]:
+        """Take it away; done when the broker has heard."""
         done: asyncio.Future[None] = self._loop.create_future()
 
         def told(_: BusError | None) -> None:
@@ -269,4 +271,4 @@ class Gate:
                 done.set_result(None)
 
         self._publish(topic, b"", qos=1, retain=True, on_done=told)
-        await done
+        return done

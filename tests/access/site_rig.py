@@ -99,6 +99,7 @@ async def site(
     lanes = "".join(f'[[lanes]]\nid = "{lane}"\n' for lane in LANES)
     file.write_text(
         f'state_dir = "s"\n[store]\nid = "{STORE}"\n[bus]\nhost = "{LOOPBACK}"\nport = {port}\nadvertise = false\n'
+        "[enrolment]\nport = 0\n"
         f"{lanes}{tables}"
     )
     config = load(file)

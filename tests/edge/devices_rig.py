@@ -226,7 +226,7 @@ class Counter:
     def publish(self, topic: str, payload: bytes, **how: Any) -> None:
         if self.bus_full:
             raise BusFull
-        self.published.append((topic, orjson.loads(payload), how))
+        self.published.append((topic, orjson.loads(payload) if payload else None, how))
 
     def quarantine(self, origin: str, lane: str | None, code: str, reason: str, payload: bytes) -> None:
         self.quarantined.append((origin, lane, code, reason, payload))
