@@ -25,6 +25,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from edge.access.audit import Audit
@@ -48,8 +49,7 @@ LONGEST_PAUSE_S = 300.0
 FORGIVEN_S = 600.0
 """After so long without a flood the pauses begin anew."""
 CUT_WITHIN_S = 5.0
-SWEPT_S = 0.3
-"""The broker has nothing retained left when for so long nothing came."""
+SWEEP_WITHIN_S = 30.0
 SWEEPS = 20
 AT_ONCE = 500
 
@@ -241,19 +241,17 @@ class Gate:
                 if message.retain and message.payload:
                     found.append(message.topic)
 
-            client = Client(
-                self._address, client_id=f"sweep-{secrets.token_hex(8)}", clean_start=True, session_expiry_s=0
-            )
+            end = asyncio.Event()
+            token = secrets.token_hex(8)
+            client = Client(self._address, client_id=f"sweep-{token}", clean_start=True, session_expiry_s=0)
             for topic_filter in (topics.LANE_FACTS_ANY, topics.LANE_REQUESTS_ANY):
                 client.on_message(topic_filter, heard, qos=0)
+            client.on_message(topics.swept(token), partial(_came, end))
             try:
-                async with asyncio.timeout(CUT_WITHIN_S):
-                    async with client:
-                        await client.wait_connected()
-                        count = -1
-                        while count < len(found):
-                            count = len(found)
-                            await asyncio.sleep(SWEPT_S)
+                async with asyncio.timeout(SWEEP_WITHIN_S), client:
+                    await client.wait_connected()
+                    await client.publish(topics.swept(token), b"")  # comes back behind all that is retained
+                    await end.wait()
             except TimeoutError:
                 raise client.last_error or BusError("the broker does not say what it has retained") from None
             if not found:
@@ -272,3 +270,8 @@ class Gate:
 
         self._publish(topic, b"", qos=1, retain=True, on_done=told)
         return done
+
+
+def _came(event: asyncio.Event, message: Message) -> None:
+    message.ack()
+    event.set()

@@ -102,6 +102,12 @@ TILL_MAY_READ = (
     f"{ROOT}/store/#",
 )
 
+
+def swept(token: str) -> str:
+    """edge -> itself, on the unix socket only: what the broker had retained has all come."""
+    return f"{ROOT}/bridge/swept/{_checked(token)}"
+
+
 BROKER_NOTICES = "$SYS/broker/log/N"
 """broker -> edge, on the unix socket only: a line of its log for every client that comes or goes."""
 
