@@ -20,6 +20,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import orjson
@@ -310,12 +311,12 @@ def _without_secrets(topic: str, payload: bytes) -> bytes:
     """What of a refused request may be kept: no password, and no session that is still good."""
     if is_secret(topics.operation_of(topic)):
         return _NOT_KEPT
-    if _SECRET_FIELD.search(payload) is None:
+    if _SECRET_NAME.search(_ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), payload)) is None:
         return payload
     try:
         return orjson.dumps(_blanked(orjson.loads(payload)))
     except orjson.JSONDecodeError:
-        return _SECRET_FIELD.sub(rb'\1"..."', payload)
+        return _NOT_KEPT  # where a value of what is no JSON ends, nobody can tell
 
 
 def _blanked(value: Any, deeper: int = _DEEPEST) -> Any:
@@ -331,10 +332,9 @@ def _blanked(value: Any, deeper: int = _DEEPEST) -> Any:
 
 _NOT_KEPT = b"(not kept: it may hold a password)"
 _SECRET_FIELDS = frozenset({"session", "grant", "password", "pin"})
-_SECRET_FIELD = re.compile(
-    rb'("(?:session|grant|password|pin)"\s*:\s*)(?:"(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|[^,}\]]*)', re.IGNORECASE
-)
-"""The same in what is no JSON; up to the end of its value, as far as that can be told."""
+_SECRET_NAME = re.compile("|".join(sorted(_SECRET_FIELDS)).encode(), re.IGNORECASE)
+_ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
+"""A letter of ASCII, written as JSON may write any: "p\\u0061ssword" is that name, too."""
 
 
 def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
@@ -344,12 +344,18 @@ def _read(name: str, fields: dict[str, Any]) -> tuple[Request, Operation, Any]:
     try:
         request = Request.model_validate(fields)
     except ValidationError as error:
-        shown = not operation.secret and error.errors()[0]["loc"][:1] not in (("session",), ("grant",))
-        raise ProblemError(Code.BAD_MESSAGE, first_error(error, shown=shown)) from None
+        raise ProblemError(Code.BAD_MESSAGE, first_error(error, shown=_may_be_shown(operation, error))) from None
     try:
         return request, operation, operation.parameters.model_validate(request.parameters)
     except ValidationError as error:
-        raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error, shown=not operation.secret)}") from None
+        shown = _may_be_shown(operation, error)
+        raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error, shown=shown)}") from None
+
+
+def _may_be_shown(operation: Operation, error: ValidationError) -> bool:
+    """Whether what was found in place of something else may stand in answer and log: not what a secret field holds."""
+    where = {str(part).lower() for part in error.errors()[0]["loc"]}
+    return not operation.secret and not where & _SECRET_FIELDS
 
 
 async def reply_to(asked: Asked, handler: Handler, parameters: Any) -> bytes:
@@ -388,8 +394,14 @@ async def _help(asked: Asked, parameters: Any) -> dict[str, Any]:
             row.name: {
                 "summary": row.summary,
                 "remembered": row.remembered,
-                "parameters": row.parameters.model_json_schema(),
+                "parameters": _schema(row.name),
             }
             for row in chosen
         }
     }
+
+
+@cache
+def _schema(name: str) -> dict[str, Any]:
+    """Of one operation's parameters; all of them take tens of milliseconds, in which no till would be served."""
+    return OPERATIONS[name].parameters.model_json_schema()

@@ -13,6 +13,7 @@ import sys
 import time
 from typing import Any
 
+from tests.fuzz.door import close_all
 from tests.fuzz.rounds import Sum, run
 from tests.fuzz.runner import Fuzzer
 from tests.fuzz.targets import targets
@@ -35,10 +36,13 @@ def table(sums: dict[str, Sum]) -> str:
 
 def replay(kind: str, data: bytes) -> int:
     """Feed one input to fresh parsers and print what they make of it."""
-    for setup, events in Fuzzer(targets()[kind], 0).once(data):
-        print(f"{kind} {dict(setup.options)}")
-        for event in events:
-            print(f"    {event}")
+    try:
+        for setup, events in Fuzzer(targets()[kind], 0).once(data):
+            print(f"{kind} {dict(setup.options)}")
+            for event in events:
+                print(f"    {event}")
+    finally:
+        close_all()
     return 0
 
 

@@ -32,8 +32,8 @@ HANG_S = 5.0
 CORPUS_LIMIT = 400
 ODD_PIECES = 7
 """Bytes. Records of more than one byte are cut so: within each of them, and in another place each time."""
+_OURS = ("/drivers/", "/edge/", "/cloud_bridge/")
 _VALUE = re.compile(r"-?\d+(\.\d+)?")
-_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,11 @@ class Fuzzer:
     def __init__(self, target: Target, seed: int) -> None:
         self._target = target
         self._oracle = ORACLES.get(target.kind)
-        self._mutator = Mutator(target.seeds, target.step_bytes, seed, self._oracle.seal if self._oracle else None)
+        self._mutator = (
+            target.mutate(seed)
+            if target.mutate is not None
+            else Mutator(target.seeds, target.step_bytes, seed, self._oracle.seal if self._oracle else None)
+        )
         self._ways: set[tuple[Any, ...]] = set()
         self._setups = [(setup, target.parser(setup)) for setup in target.setups]
         self._turn = seed
@@ -113,7 +117,7 @@ class Fuzzer:
     def _batch(self, setup: Setup, parser: DeviceProtocol, tally: Tally, fed: deque[bytes]) -> None:
         following, receive, cut_off = self._mutator.next, parser.receive, parser.cut_off
         counted, options, oracle, whole = tally.events, setup.options, self._oracle, self._target.split != "steps"
-        for number in range(_BATCH):
+        for number in range(self._target.batch):
             data = following()
             fed.append(data)
             events = [*receive(data)] if whole else [*self._pieces(parser, data)]
@@ -128,7 +132,7 @@ class Fuzzer:
                 check(events, data, oracle, options)
             if number % 16 == 0 and self._target.split != "never":
                 self._same_in_pieces(setup, data)
-        tally.inputs += _BATCH
+        tally.inputs += self._target.batch
         if self._turn % 50 == 0:
             data = self._mutator.long()
             fed.append(data)
@@ -238,7 +242,7 @@ def _no_hang() -> Iterator[None]:
 
 @contextmanager
 def _tracing() -> Iterator[set[tuple[Any, ...]]]:
-    """Which line of `drivers` and `edge` followed which, while the block ran."""
+    """Which line of ours followed which, while the block ran."""
     ways: set[tuple[Any, ...]] = set()
     last = 0
 
@@ -251,7 +255,7 @@ def _tracing() -> Iterator[set[tuple[Any, ...]]]:
 
     def call(frame: FrameType, _what: str, _argument: Any) -> Any:
         path = frame.f_code.co_filename
-        return line if "/drivers/" in path or "/edge/" in path else None
+        return line if any(part in path for part in _OURS) else None
 
     before = sys.gettrace()
     sys.settrace(call)

@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 from drivers.capture import Capture, feed, load, new_protocol
 from drivers.protocol import DeviceProtocol
+from tests.fuzz.doors import DOORS
 from tests.fuzz.enrolment import ENROLMENT
+from tests.fuzz.mutation import Mutator
 from tests.fuzz.readers import READERS
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -45,6 +47,12 @@ class Target:
     """Where an input may be split; in steps: it is always (reports of hidraw)."""
     build: Callable[[Setup], DeviceProtocol] | None = None
     """None: from the catalogue."""
+    mutate: Callable[[int], Mutator] | None = None
+    """Makes the inputs, from a seed; None: by changing bytes."""
+    batch: int = 500
+    """Inputs between two looks at the clock: fewer of what is slow."""
+    quick: int = 3_000
+    """Inputs that are enough for a test."""
 
     def parser(self, setup: Setup) -> DeviceProtocol:
         """A fresh parser."""
@@ -72,6 +80,11 @@ def targets() -> Mapping[str, Target]:
     for name, (make, seeds) in (*READERS.items(), *ENROLMENT.items()):
         split: Literal["anywhere", "never"] = "anywhere" if name == "virtual-paper" else "never"
         found[name] = Target(name, [Setup({})], list(seeds), split=split, build=lambda _, make=make: make())
+    for name, door in DOORS.items():
+        found[name] = Target(
+            name, [Setup({})], list(door.seeds), split="never", build=lambda _, make=door.make: make(),
+            mutate=door.mutator, batch=door.batch, quick=door.quick,
+        )  # fmt: skip
     return found
 
 
