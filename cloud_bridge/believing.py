@@ -127,8 +127,10 @@ class Believing:
         """Take the statement that came along, if it is newer than ours."""
         if spoken.statement is None or (self._known is not None and spoken.serial <= self._known.serial):
             return
-        self._known = self._checked(spoken.statement)
-        self._learnt = True
+        stated = self._checked(spoken.statement)
+        if stated.serial != spoken.serial:  # or an older statement, sent again under a high number, would replace ours
+            raise Unbelieved("a statement of confirm keys came under another number than HQ signed")
+        self._known, self._learnt = stated, True
         log.info("HQ's receivers speak with %d keys until %s", len(self._known.keys), self._known.not_after)
         self._keeping.start(self._cursors.keep_statement(spoken.statement.model_dump_json()), "keep HQ's statement")
 

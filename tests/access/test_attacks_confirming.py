@@ -149,6 +149,31 @@ async def test_attack_forged_confirmation_with_a_key_of_its_own(
         await refused(edge, "not signed by HQ's key")
 
 
+async def test_attack_older_keys_of_the_receivers_brought_back(
+    hq: Hq,
+    hq_file: Engine,
+    cloud: Mosquitto,
+    configure: Configure,
+) -> None:
+    """It has stolen a receiver's former key and kept its statement, and sends both under a number as of a newer one:
+    the number that HQ signed counts, and what was replaced stays replaced.
+    """
+    stolen, then = Ed25519PrivateKey.generate(), 1_600_000_000_000
+    statement = {
+        "type": "tillgate.hq.confirm-keys.v1",
+        "keys": [public(stolen)],
+        "serial": then,
+        "not_after": "2099-01-01T00:00:00Z",
+    }
+    former = signed(hq.main, statement)
+    async with store_that_knows(hq, hq_file, cloud, configure) as (edge, mallory):
+        body = signed(stolen, word(everything(edge.store.epoch, 7)))
+        await mallory.says(CONFIRMED, {**body, "serial": 2**53, "statement": former})
+        await refused(edge, "another number than HQ signed")
+        await mallory.says(CONFIRMED, {**body, "serial": then, "statement": former})
+        await refused(edge, "keys that HQ has replaced")
+
+
 async def test_attack_messages_swapped_between_stores(
     hq: Hq,
     hq_file: Engine,
