@@ -200,6 +200,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         lanes,
         Takers(intake.on_message, router.on_message, presences.on_message),
         budget,
+        rate_per_s=limits.messages_per_s,
         on_flood=gate.dropped,
         clear=gate.clear,
     )

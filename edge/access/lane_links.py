@@ -27,9 +27,9 @@ HOLD_S = 0.05
 """How long a lane above its budget is not read. Short, so that one that calms down is served again at once."""
 IN_FLIGHT = 200
 """Messages of one lane that the broker may send ahead of our acknowledgements."""
-ANSWERS_PER_S = 500.0
-"""So often a lane above its budget is told `too_fast`; what it sends beyond that is dropped. A till that heeds the
-answer and waits never comes near it, also when it catches up on a day of sales."""
+ANSWERS = 2.5
+"""So often its rate a lane above its budget is told `too_fast`; what it sends beyond that is dropped. A till that heeds
+the answer and waits never comes near it, also when it catches up on a day of sales."""
 KEEPALIVE_S = 30.0
 
 
@@ -65,6 +65,7 @@ class LaneLinks:
         takers: Takers,
         budget: Budget,
         *,
+        rate_per_s: int,
         on_flood: Callable[[str], None],
         clear: Callable[[str], None],
     ) -> None:
@@ -75,6 +76,7 @@ class LaneLinks:
                 lane,
                 takers,
                 budget,
+                rate_per_s,
                 on_flood,
                 clear,
             )
@@ -124,6 +126,7 @@ class _LaneLink:
         lane: str,
         takers: Takers,
         budget: Budget,
+        rate_per_s: int,
         on_flood: Callable[[str], None],
         clear: Callable[[str], None],
     ) -> None:
@@ -134,7 +137,7 @@ class _LaneLink:
         self._budget = budget
         self._on_flood = on_flood
         self._clear = clear
-        self._answers = ANSWERS_PER_S
+        self._answers_per_s = self._answers = ANSWERS * rate_per_s
         self._answered_at_s = 0.0
         self._loop = asyncio.get_running_loop()
         client.on_message(topics.lane_facts(lane), self._facts, as_published=True)
@@ -172,7 +175,7 @@ class _LaneLink:
         if not self._budget.over(self.lane):
             return False
         now_s = self._loop.time()
-        self._answers = min(ANSWERS_PER_S, self._answers + (now_s - self._answered_at_s) * ANSWERS_PER_S)
+        self._answers = min(self._answers_per_s, self._answers + (now_s - self._answered_at_s) * self._answers_per_s)
         self._answered_at_s = now_s
         if self._answers >= 1.0:
             self._answers -= 1.0

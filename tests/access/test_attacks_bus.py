@@ -373,7 +373,8 @@ async def test_attack_flood(tmp_path: Path) -> None:
     """A till sends as much as the network takes: it fills a queue of its own, is told `too_fast`, then dropped, then
     cut, each time for longer; the other lanes are answered all the while, and a person is told.
     """
-    async with site(tmp_path / "store", hears=("tg/v1/gateway/status", "tg/v1/lanes/+/replies")) as store:
+    hears = ("tg/v1/gateway/status", "tg/v1/lanes/+/replies")
+    async with site(tmp_path / "store", "[limits]\nmessages_per_s = 20\nburst = 100\n", hears=hears) as store:
         other = await let_in(store, "2")
         await other.subscribe("tg/v1/lanes/2/replies")
         stop = asyncio.Event()
@@ -382,6 +383,7 @@ async def test_attack_flood(tmp_path: Path) -> None:
         while b"lane_floods" not in store.on("tg/v1/gateway/status")[-1] or asked < 5:
             asked += 1
             assert (await asks(other, "2", f"during-{asked}"))["ok"] is True
+            await asyncio.sleep(0.1)  # as fast as this lane may
         stop.set()
         assert await cuts >= 1
         assert any(b"too_fast" in said for said in store.on("tg/v1/lanes/1/replies"))
