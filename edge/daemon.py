@@ -162,7 +162,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     replies = counts.replies(publish) if counts else Replies(publish)
     budget = LaneBudget(limits.messages_per_s, limits.burst)
     warnings = Warnings()
-    gate = Gate(client.address, lanes, publish, quarantine.keep, audit, warnings)
+    gate = Gate(client.address, lanes, publish, audit, warnings)
     intake = FactIntake(
         store,
         config.store.id,
@@ -213,7 +213,6 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     commands = Commands(store, clock, believed, report)
     commands.on_end.append(partial(_audited_command, audit))
     notices = Notices(store, clock, believed, publish)
-    warnings = Warnings()
     configuring = Configuring(config, believed, audit, warnings)
     configuring.on_change.append(lambda now: budget.change(now.limits.messages_per_s, now.limits.burst))
     from_hq = FromHq(publish, quarantine)
@@ -291,7 +290,6 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     store.on_fault.append(status.changed)
     intake.on_full.append(status.changed)
 
-    client.on_message(topics.BROKER_NOTICES, gate.on_notice, qos=0)
     client.on_message(topics.TECHNICIAN_REQUESTS_ANY, desk.on_message)
     client.on_message(topics.BRIDGE_STATUS, status.on_bridge)
     client.on_message(topics.BRIDGE_OUTAGE, OutageDesk(store, config.store.id, publish).on_message)

@@ -6,10 +6,9 @@ Strategy: the broker checks certificates and access patterns, and cannot do thre
 - **Cut**: an MQTT server ends a connection when another client comes with the same client id (MQTT 5, 3.1.4-3). Over
   TLS the client id is the lane, so edge comes with the lane's id, over its own socket, and goes again. The lane's
   session ends with it. Proved with mosquitto 2.0.11 and 2.0.21.
-- **Watch**: the broker's log tells edge, as messages, who comes in (`topics.BROKER_NOTICES`). A lane that was cut for
-  flooding is cut again as soon as it is back, until its pause is over; so are shut lanes, and those that have a
-  certificate but are no lanes of this store.
-- **Flood**: a lane whose messages had to be dropped for `FLOOD_S` on end is cut. Pauses grow with each time.
+- **Shut**: what a shut lane sends is refused, and its connection cut each time it sends something.
+- **Flood**: a lane whose messages had to be dropped for `FLOOD_S` on end is cut; one that floods again before its pause
+  is over is cut at once. Pauses grow with each time.
 - **Retained**: what is retained on a lane's facts or requests is cleared, also what nobody saw arrive: after each cut
   and when edge comes to the bus, the broker is asked for it (`_sweep`).
 
@@ -21,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,7 +33,6 @@ from edge.bus.client import Client
 from edge.bus.errors import BusError
 from edge.bus.message import Message
 from edge.bus.messages.facts import AuditAction
-from edge.bus.messages.replies import Code
 from edge.services.warnings import Warnings
 
 log = logging.getLogger(__name__)
@@ -49,15 +46,9 @@ LONGEST_PAUSE_S = 300.0
 FORGIVEN_S = 600.0
 """After so long without a flood the pauses begin anew."""
 CUT_WITHIN_S = 5.0
-SWEEP_WITHIN_S = 30.0
+SWEEP_WITHIN_S = 5.0
 SWEEPS = 20
 AT_ONCE = 500
-
-_CAME = re.compile(r"New client connected from (\S+) as (.*) \(p\d+, c\d+, k\d+(?:, u'(.*)')?\)\.$")
-"""mosquitto's line: address, client id, protocol, clean start, keepalive, user name."""
-
-Keep = Callable[[str, str | None, str, str, bytes], None]
-"""`Quarantine.keep`."""
 
 
 @dataclass(slots=True)
@@ -74,7 +65,7 @@ class _Flood:
 class Gate:
     """Lets lanes in or not. `run` does what `cut` and the others ask for; without it nothing is cut.
 
-    `publish` is `Client.publish_soon` of edge's own connection, `keep` the quarantine.
+    `publish` is `Client.publish_soon` of edge's own connection.
     """
 
     def __init__(
@@ -82,7 +73,6 @@ class Gate:
         address: Address,
         lanes: frozenset[str],
         publish: Callable[..., None],
-        keep: Keep,
         audit: Audit,
         warnings: Warnings,
     ) -> None:
@@ -91,9 +81,7 @@ class Gate:
         self._address = address
         self._lanes = lanes
         self._publish = publish
-        self._keep = keep
         self._shut: frozenset[str] = frozenset()
-        self._ids: dict[str, set[str]] = {}
         self._floods: dict[str, _Flood] = {}
         self._to_cut: dict[str, str] = {}
         self._swept = False
@@ -104,6 +92,9 @@ class Gate:
 
     def lets(self, lane: str) -> bool:
         """Whether what this lane sends is listened to: edge's own check behind the broker's."""
+        if lane in self._shut:
+            self._audit.record(AuditAction.LANE_REFUSED, "refused", lane=lane, detail="shut")
+            self.cut_soon(lane, "this lane is shut")
         return lane in self._lanes and lane not in self._shut
 
     def shut(self, lanes: Iterable[str]) -> None:
@@ -113,8 +104,7 @@ class Gate:
     async def cut(self, lane: str, why: str) -> None:
         """End this lane's connections, if there are any, and its session. Raises BusError when the broker is away."""
         log.warning("lane %s is cut off: %s", lane, why)
-        for client_id in (lane, *self._ids.pop(lane, ())):
-            await self._take_over(client_id)
+        await self._take_over(lane)
         self._swept = False
         self._work.set()
 
@@ -125,29 +115,6 @@ class Gate:
 
     # -- what is heard -------------------------------------------------------------------------------------------------
 
-    def on_notice(self, message: Message) -> None:
-        """Take a line of the broker's log from `topics.BROKER_NOTICES`."""
-        message.ack()
-        found = _CAME.search(message.payload.decode(errors="replace"))
-        if found is None or found[3] is None:
-            return  # no till: those of the gateway itself give no user name
-        address, client_id, name = found.groups()
-        if name not in self._lanes:
-            self._keep("bus", None, Code.NOT_YOURS, f"{name!r} from {address} is no lane of this store", b"")
-            self._audit.record(AuditAction.LANE_REFUSED, "refused", subject=name, detail=f"no lane; from {address}")
-            self._ids[name] = {client_id}
-            self.cut_soon(name, "no lane of this store")
-            return
-        if client_id != name:  # only on the plain listener: over TLS the client id is the lane
-            known = self._ids.setdefault(name, set())
-            if len(known) < 10:
-                known.add(client_id)
-        if name in self._shut:
-            self._audit.record(AuditAction.LANE_REFUSED, "refused", lane=name, detail=f"shut; from {address}")
-            self.cut_soon(name, "this lane is shut")
-        elif self.paused_s(name):
-            self.cut_soon(name, "it comes back before its pause is over")
-
     def dropped(self, lane: str) -> None:
         """A message of this lane had to be dropped: it sends far more than it may."""
         now = self._loop.time()
@@ -157,6 +124,8 @@ class Gate:
         elif now - flood.last_s > CALM_S:
             flood.since_s = now
         flood.last_s = now
+        if now < flood.paused_until_s:
+            self.cut_soon(lane, "it floods again before its pause is over")
         if now - flood.since_s < FLOOD_S or now < flood.paused_until_s:
             return
         pause_s = min(LONGEST_PAUSE_S, PAUSE_S * 2**flood.cuts)
@@ -188,7 +157,7 @@ class Gate:
                 except BusError:
                     self.cut_soon(lane, why)
                     raise
-            if not self._swept:
+            if not self._swept and self._quiet():
                 self._swept = True
                 try:
                     await self._sweep()
@@ -204,6 +173,11 @@ class Gate:
         """Look for what is retained and should not be, soon."""
         self._swept = False
         self._work.set()
+
+    def _quiet(self) -> bool:
+        """Whether no lane floods just now: a sweep would hear all of it, and hold up the next cut."""
+        now = self._loop.time()
+        return all(now - max(flood.last_s, flood.cut_s) > CALM_S for flood in self._floods.values())
 
     def _tell_calm(self) -> None:
         now = self._loop.time()

@@ -135,8 +135,6 @@ def render_config(settings: BrokerSettings) -> str:
         "# Nothing is kept on disk: see the note on what is promised in the bus documentation.",
         "persistence false",
         "log_dest stderr",
-        "# On $SYS/broker/log, which no till may read: so edge knows who comes in.",
-        "log_dest topic",
         "log_timestamp false",
         "log_type error",
         "log_type warning",

@@ -108,9 +108,6 @@ def swept(token: str) -> str:
     return f"{ROOT}/bridge/swept/{_checked(token)}"
 
 
-BROKER_NOTICES = "$SYS/broker/log/N"
-"""broker -> edge, on the unix socket only: a line of its log for every client that comes or goes."""
-
 # -- between edge and bridge, on the unix socket only: no till can read or write these -------------------------------
 
 JOURNAL_HEADS = f"{ROOT}/bridge/heads"
