@@ -25,7 +25,7 @@ from edge.access.audit import Audit
 from edge.access.authority_care import AuthorityCare, Hands
 from edge.access.authority_desk import AuthorityDesk
 from edge.access.broker_identity import open_authority
-from edge.access.configured import CONFIGURED_SCHEMA
+from edge.access.configured import CONFIGURED_SCHEMAS
 from edge.access.gate import Gate
 from edge.access.lane_links import LaneLinks, Takers
 from edge.access.master_keys import MasterKeys
@@ -115,7 +115,7 @@ SCHEMAS = (
     ("bus-client-1", CLIENT_SCHEMA),
     *ADMISSION_SCHEMAS,
     ("people-1", PEOPLE_SCHEMA),
-    ("configured-1", CONFIGURED_SCHEMA),
+    *CONFIGURED_SCHEMAS,
 )
 """The steps that bring a store's tables up to date, each carried out once, by its name; a step never changes."""
 
@@ -251,6 +251,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
 
     await people.open()
     await configured.note(store, audit, config)
+    await configured.note_trust(store, audit, authority.book.current.fingerprint if authority.book else None)
     at_lanes.look()
     await cards.open()
     await printing.open()

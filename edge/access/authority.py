@@ -190,7 +190,11 @@ class Authority:
     def refresh(self) -> None:
         """Read again what another process may have changed. Raises OSError."""
         with authority_book.locked(self.folder):
+            before = self._stamp
             self._load()
+        if self._stamp != before:
+            for changed in self.on_change:
+                changed()
 
     def mend(self) -> None:
         """Read again what another process has changed; put back what is missing of the files made of the book.

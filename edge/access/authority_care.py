@@ -27,6 +27,7 @@ from edge.access import broker_identity
 from edge.access.audit import Audit
 from edge.access.authority import OVERLAP_H, RENEW_LEFT, Authority, AuthorityFault, Revoked
 from edge.access.broker_identity import BrokerIdentity
+from edge.access.configured import AUTHORITY, runs_with
 from edge.bus import topics
 from edge.bus.messages.authority import RenewedCertificate, StoreAuthority
 from edge.bus.messages.facts import AuditAction
@@ -143,7 +144,8 @@ class AuthorityCare:
         What the lane sends is refused and its connection cut, whatever the disk does; that it is refused on connecting
         too is on disk when this returns.
         """
-        self._hands.shut(self._shut | {lane})
+        self._shut |= {lane}  # looked at again with the next change: one that had no certificate is not shut for good
+        self._hands.shut(self._shut)
         self._hands.cut(lane, why)
         try:
             gone = await asyncio.to_thread(self.authority.revoke_lane, lane, why)
@@ -172,7 +174,10 @@ class AuthorityCare:
         else:
             made = await asyncio.to_thread(self.authority.rotate)
         how = "every till must be enrolled anew" if anew else "lanes follow by renewing"
-        self._audit.record(AuditAction.AUTHORITY_ROTATED, person=person, subject=made.fingerprint, detail=how)
+        known = [runs_with(AUTHORITY, made.fingerprint)]
+        self._audit.record(
+            AuditAction.AUTHORITY_ROTATED, person=person, subject=made.fingerprint, detail=how, also=known
+        )
         await self.care()
         return made.fingerprint
 

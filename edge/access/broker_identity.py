@@ -77,7 +77,7 @@ def open_authority(config: StoreConfig) -> Authority:
     """The authority of this store, made when there has never been one; its `fault` says what is wrong."""
     try:
         seal = Seal(Keyring.find(config.state_dir), "authority")
-    except NoKey as error:
+    except (NoKey, OSError) as error:
         log.critical("the store authority cannot sign: %s", error)
         seal = None
     return Authority.open(config.state_dir / "access", seal, config.store.id)

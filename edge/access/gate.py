@@ -109,7 +109,7 @@ class Gate:
         self._work.set()
 
     def cut_soon(self, lane: str, why: str) -> None:
-        """The same without waiting; tried until the broker has been reached."""
+        """The same without waiting, tried until the broker has been reached: of a lane that is shut or in its pause."""
         self._to_cut.setdefault(lane, why)
         self._work.set()
 
@@ -152,6 +152,8 @@ class Gate:
             self._work.clear()
             while self._to_cut:
                 lane, why = self._to_cut.popitem()  # before the cut: it may come again meanwhile
+                if self.lets(lane) and not self.paused_s(lane):
+                    continue  # it has been let in again: a revoked lane that has enrolled anew
                 try:
                     await self.cut(lane, why)
                 except BusError:

@@ -50,7 +50,7 @@ class Gateway:
         self.quarantine = Quarantine(counter.store)
         self.router = Router(
             counter.store, LANES, Replies(counter.publish), self.quarantine, LaneBudget(1_000, 1_000),
-            message_bytes=65_536, in_flight=32,
+            message_bytes=65_536, in_flight=32, lets=lambda lane: True,
         )  # fmt: skip
         for part in (counter.claiming, counter.drawers, self.at_lanes):
             self.router.serve(part.operations())

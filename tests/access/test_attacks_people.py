@@ -376,6 +376,9 @@ async def test_attack_passwords_read_from_the_disk_or_the_log(store: Gateway, ca
         ("drawer.open", b'{"id":"i","grant":"' + session.encode() + b'","parameters":{'),
         ("drawer.open", b'{"id":"k","session":"x","a":' + b"[" * 900 + b"]" * 900 + b"}"),
         ("drawer.open", b'{"id":"j","grant":["' + session.encode() + b'"'),
+        ("drawer.open", b'{"id":"l","sess\\u0069on":["' + session.encode() + b'"],"parameters":{}}'),
+        ("drawer.open", b'{"id":"m","parameters":{"passw\\u006frd":"' + secret.encode() + b'"'),
+        ("drawer.open", b'{"id":"n","parameters":{"a":{"pin":"' + secret.encode() + b'"},"a":1}}'),
     ]
     answers = [await store.send(operation, payload) for operation, payload in bad]
     assert not [answer for answer in answers if answer["ok"]]

@@ -109,15 +109,23 @@ async def test_a_lane_that_is_revoked_is_out_at_once_and_may_enrol_again(tmp_pat
         config, stolen, honest = store.running.config, store.till("1"), store.till("2")
         async with entered(honest) as other, entered(stolen) as client:
             assert (await stolen.ask(client, "help", {}))["ok"]
+            ended, honest_ended = asyncio.Event(), asyncio.Event()
+            client.on_disconnect.append(lambda _: ended.set())
+            other.on_disconnect.append(lambda _: honest_ended.set())
             assert (await ask(config, "lanes.revoke", {"lane": "1"}, 20)) == {"lane": "1", "revoked": 1}
+            async with asyncio.timeout(60):
+                await ended.wait()  # the connection that stood
             await until(lambda: "revoked" in greeted(config.bus.port, stolen.files()), "no new connection")
-            reply = await stolen.ask(client, "certificate.renew", {"csr": csr(lane_key()).decode()})
-            assert reply["problem"]["code"] == "not_yours"
+            await until(lambda: not client.connected, "it stays out")
             assert (await honest.ask(other, "help", {}))["ok"]
+            assert not honest_ended.is_set(), "nobody else is interrupted"
         shown = await ask(config, "authority.show", {}, 20)
         assert {row["lane"]: row["state"] for row in shown["lanes"]} == {"1": "revoked", "2": "valid"}
         await asyncio.to_thread(store.authority.refresh)
-        again = store.till("1")
+        again = store.till("1")  # certified beside edge, which finds it when it looks next
+        async with asyncio.timeout(60):
+            while (await ask(config, "authority.show", {}, 20))["lanes"][0]["state"] != "valid":
+                await asyncio.sleep(0.1)
         async with entered(again) as client:
             assert (await again.ask(client, "help", {}))["ok"]
 

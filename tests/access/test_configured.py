@@ -1,4 +1,4 @@
-"""Another configuration than at the last start is in the audit; the same one is not."""
+"""Another configuration, key or authority than at the last start is in the audit; the same one is not."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ import orjson
 
 from edge.access import configured
 from edge.access.audit import Audit
-from edge.access.configured import CONFIGURED_SCHEMA
-from edge.bus.messages.facts import FactClass
+from edge.access.configured import AUTHORITY, CONFIGURED_SCHEMAS, runs_with
+from edge.bus.messages.facts import AuditAction, FactClass
 from edge.config import load
 from edge.journal.clock import Clock
 from edge.journal.reader import Reader
 from edge.journal.store import Store
+from edge.seal import Keyring, MasterKey, write_secret
 from edge.services.facts import Reporter
 
 LANES = '[store]\nid = "S1"\n[[lanes]]\nid = "1"\n'
 
 
-async def started(folder: Path, text: str) -> list[dict[str, Any]]:
-    """Start once with this file; all that was recorded so far."""
+async def started(folder: Path, text: str, *authorities: str) -> list[dict[str, Any]]:
+    """Start once with this file, then rotate to each further authority; all that was recorded so far."""
     file = folder / "store.toml"
     file.write_text(text)
-    store = await Store.open(folder / "store.db", "S1", clock=Clock(), schemas=[("configured-1", CONFIGURED_SCHEMA)])
+    store = await Store.open(folder / "store.db", "S1", clock=Clock(), schemas=CONFIGURED_SCHEMAS)
     try:
-        await configured.note(store, Audit(Reporter(store, "S1")), load(file))
+        audit = Audit(Reporter(store, "S1"))
+        await configured.note(store, audit, load(file))
+        if authorities:
+            await configured.note_trust(store, audit, authorities[0])
+        for other in authorities[1:]:
+            audit.record(AuditAction.AUTHORITY_ROTATED, subject=other, also=[runs_with(AUTHORITY, other)])
         await store.write([])
     finally:
         await store.close()
@@ -47,3 +53,15 @@ async def test_what_was_changed_is_named_once(tmp_path: Path) -> None:
         len(await started(tmp_path, LANES + '[people]\noverrides = ["takeover"]\n[metrics]\nedge_port = 9441\n')) == 1
     )
     assert len(await started(tmp_path, LANES)) == 2
+
+
+async def test_a_key_and_an_authority_are_recorded_once_whoever_made_or_replaced_them(tmp_path: Path) -> None:
+    found = await started(tmp_path, LANES, "aa")
+    key = Keyring.find(tmp_path).current.id
+    assert {(one["action"], one["subject"]) for one in found} == {("key.made", key), ("authority.made", "aa")}
+    assert len(await started(tmp_path, LANES, "aa", "bb")) == 3, "a rotation while it runs is recorded by itself"
+    assert len(await started(tmp_path, LANES, "bb")) == 3, "and not again at the next start"
+    write_secret(tmp_path / "seal.key", f"{MasterKey.new().line()}\n{Keyring.find(tmp_path).keys[0].line()}\n".encode())
+    found = await started(tmp_path, LANES, "cc")
+    told = {(one["action"], one["detail"]) for one in found[3:]}
+    assert told == {("key.rotated", f"in place of {key}"), ("authority.rotated", "in place of bb")}
