@@ -32,9 +32,16 @@ QUICK = Backoff(0.05, 0.5)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """So many, no two the same."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 @dataclass
@@ -176,9 +183,10 @@ async def tls_store(
     file = folder / "store.toml"
     if not file.exists():
         named = "".join(f'[[lanes]]\nid = "{lane}"\n' for lane in lanes)
+        bus, enrolment = free_ports(2)
         file.write_text(
-            f'state_dir = "state"\n[store]\nid = "{STORE}"\n[bus]\nhost = "127.0.0.1"\nport = {free_port()}\n'
-            f"advertise = false\n[enrolment]\nport = {free_port()}\n{named}{tables}"
+            f'state_dir = "state"\n[store]\nid = "{STORE}"\n[bus]\nhost = "127.0.0.1"\nport = {bus}\n'
+            f"advertise = false\n[enrolment]\nport = {enrolment}\n{named}{tables}"
         )
     async with running_store(folder, before=before, env=env) as running:
         await running.state("serving")
