@@ -37,6 +37,17 @@ examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
+    chosen = parser_of_all().parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except BrokenPipeError:
+        return 0  # whoever read our output has seen enough
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser_of_all() -> argparse.ArgumentParser:
+    """What understands every command there is, of other packages too."""
     parser = argparse.ArgumentParser(
         prog="tillgate",
         description="The gateway of a store: devices, tills' bus, journal, and the link to HQ.",
@@ -59,13 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     privacy.add_commands(commands, _config_argument)
     for point in sorted(metadata.entry_points(group="tillgate.commands"), key=lambda point: point.name):
         point.load()(commands)
-    chosen = parser.parse_args(arguments)
-    try:
-        return int(chosen.run(chosen))
-    except BrokenPipeError:
-        return 0  # whoever read our output has seen enough
-    except KeyboardInterrupt:
-        return 130
+    return parser
 
 
 def _add_run(commands: SubParsers) -> None:

@@ -169,7 +169,7 @@ def test_attack_with_a_lanes_certificate_as_an_authority(site: Site) -> None:
 
 
 def test_attack_with_the_brokers_certificate_as_a_lane(site: Site) -> None:
-    """Whoever copies the broker's key cannot be a lane with it: its certificate is not one for clients."""
+    """Somebody copies the broker's key and comes as a lane with it: its certificate is not one for clients."""
     copied = BrokerIdentity.of(site.config.state_dir).certificate
     trusted = site.folder / "believed.pem"
     trusted.write_text(site.authority.trusted())
@@ -182,7 +182,7 @@ def test_attack_with_the_brokers_certificate_as_a_lane(site: Site) -> None:
 
 
 def test_attack_with_an_expired_certificate(site: Site) -> None:
-    """A certificate that has expired is refused by the broker; its holder may only renew, with the old key as proof."""
+    """A till comes with a certificate that has expired: refused; it may renew, with its old key as proof, no more."""
     past = Authority.open(
         site.config.access_dir,
         Seal(Keyring.find(site.config.state_dir), "authority"),
@@ -277,9 +277,8 @@ def test_attack_by_renewing_for_another_lane(site: Site) -> None:
 
 
 def test_attack_with_a_copied_disk_without_the_stores_key(site: Site, tmp_path: Path) -> None:
-    """A copy of the state folder without the store's key (a TPM or a credential has it) signs nothing.
-
-    What the copy does hold is the broker's own key, which proves the gateway to tills until that certificate ends.
+    """Somebody copies the state folder, while the store's key is elsewhere (a TPM or a credential has it): the copy
+    signs nothing; but it holds the broker's own key, which proves the gateway to tills until that certificate ends.
     """
     till = site.till("3")
     copy = tmp_path / "copy"

@@ -189,7 +189,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 
 
 async def test_attack_replayed_command(gateway: Gateway) -> None:
-    """The broker sends a true command again: as it was, under another number, and after a restart. It ran once."""
+    """The broker sends a true command again, as it was, under another number, and after a restart: it ran once."""
     pen = gateway.pen
     command = gateway.command("device.test", {"device": "scanner-1"})
     body = pen.signed(json.dumps({"epoch": EPOCH, "seq": 1, "store": "S1", **command}))

@@ -162,7 +162,7 @@ async def test_hqs_key_is_replaced_and_the_old_one_is_over(one: Rig) -> None:
 
 
 async def test_attack_a_rotation_by_a_stranger_or_sent_again(one: Rig) -> None:
-    """A stranger appoints a key of its own; or HQ's rotation of long ago, to a key that is lost since, comes again."""
+    """A stranger appoints a key, or HQ's rotation of long ago, to one that is lost since, comes again: refused."""
     stranger, lost, new = Pen(one.store), Pen(one.store), Pen(one.store)
     text = json.dumps({"type": "tillgate.hq.keys.v1", "keys": [stranger.public], "version": 2**50, "store": "S1",
                        "epoch": EPOCH, "seq": 1})  # fmt: skip

@@ -104,7 +104,7 @@ async def test_attack_man_in_the_middle_at_enrolment(tmp_path: Path) -> None:
 
 
 async def test_attack_man_in_the_middle_who_forwards_bytes(tmp_path: Path) -> None:
-    """A relay that passes every byte on sees TLS from end to end, learns nothing and changes nothing."""
+    """A relay passes every byte on, unchanged: TLS goes from end to end through it, it learns nothing."""
     async with gateway(tmp_path / "g") as at:
         made = await at.enrolment.invite("lane-1")
         async with Between(at.listener.port) as man:
@@ -139,7 +139,7 @@ async def test_attack_csr_swapped_on_the_way(tmp_path: Path) -> None:
 
 
 async def test_attack_certificate_swapped_on_the_way_back(tmp_path: Path) -> None:
-    """An answer with another authority in it, to make the till believe that one: the gateway's proof is not of it."""
+    """Somebody puts another authority in the answer, for the till to believe: the gateway's proof is not of it."""
     async with gateway(tmp_path / "g") as at, gateway(tmp_path / "evil") as evil:
 
         def swap(data: bytes) -> bytes:

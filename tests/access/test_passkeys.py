@@ -147,7 +147,7 @@ async def test_whoever_is_disabled_is_not_let_in(shop: Shop, keys: Passkeys, pho
 
 
 async def test_attack_rubbish_in_place_of_a_passkey(keys: Passkeys, phone: Authenticator) -> None:
-    """Cut, changed and senseless answers end in a refusal, never in a fault of the gateway's."""
+    """Somebody sends cut, changed and senseless answers: refused each time, never a fault of the gateway's."""
     good = phone.get(keys.ask())
     for field in good["response"]:
         for value in ("", "AA", "!", text(b"\xff" * 40), text(b"\xa1" * 40), "A" * 20_000, None, 7, {}):
