@@ -111,7 +111,7 @@ def _read_link(text: str) -> Invitation:
     if one.get("v") != "1":
         raise BadCode("the QR code is of another version of Tillgate: update this till")
     port = one.get("port", "")
-    if port and not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65_535):
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
         raise BadCode("the QR code names a port that does not exist")
     authority = one.get("ca")
     if authority is not None and (len(authority) != 64 or set(authority) - set("0123456789abcdef")):

@@ -81,7 +81,7 @@ class WebSocket:
                     back.append(self._connection.send(event.response()))
                 else:
                     self._hear(event)
-        except RemoteProtocolError as error:
+        except (RemoteProtocolError, UnicodeDecodeError) as error:  # the latter: headers that are no ASCII
             raise Malformed(f"no WebSocket: {error}") from error
         return b"".join(inside), b"".join(back)
 

@@ -141,8 +141,8 @@ async def _ask(place: _Place, keys: Keys, given: Invitation, store: str, lane: s
     except (Unreachable, NotBelieved) as error:
         raise NotEnrolled("unreachable", str(error)) from None
     if told.status != 200:
-        code = str(told.table.get("code", "faulted"))
-        text = " ".join(str(told.table.get(part, "")) for part in ("title", "detail")).strip()
+        code = told.said("code") or "faulted"
+        text = f"{told.said('title')} {told.said('detail')}".strip()
         raise NotEnrolled(code, f"{code}: {text}" if text else code)
     try:
         answer = Enrolled.model_validate(told.table)

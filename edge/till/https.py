@@ -17,6 +17,7 @@ import orjson
 from edge.bus.enrolment import MAX_ANSWER_BYTES, sha256
 
 READ_BYTES = 16_384
+SAID_LENGTH = 300
 CERTIFICATE_TIMES = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl/x509_vfy.h)."""
 
@@ -40,6 +41,11 @@ class Answer:
     status: int
     table: dict[str, object]
     server: str
+
+    def said(self, part: str) -> str:
+        """A text of a refusal, fit for people: whoever answers may be a stranger. Empty where there is none."""
+        text = self.table.get(part)
+        return "".join(one for one in text[:SAID_LENGTH] if one.isprintable()) if isinstance(text, str) else ""
 
 
 @dataclass(frozen=True, slots=True)

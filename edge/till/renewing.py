@@ -90,7 +90,7 @@ class Renewing:
         """Take ``store/authority``: who certifies now. What cannot be proved is not believed."""
         try:
             table = orjson.loads(payload)
-            fingerprint, trusted = str(table["fingerprint"]), str(table["trusted"])
+            fingerprint, trusted = f"{table['fingerprint']:s}", f"{table['trusted']:s}"  # TypeError: no text
         except (orjson.JSONDecodeError, KeyError, TypeError):
             log.warning("what came as the store's authority cannot be read")
             return
@@ -184,7 +184,7 @@ class Renewing:
             request = draft.model_copy(update={"signature": signature})
             told = await there.post(enrolment.RENEW, request.model_dump_json().encode(), host)
         if told.status != 200:
-            raise NotRenewed(" ".join(str(told.table.get(part, "")) for part in ("code", "title", "detail")).strip())
+            raise NotRenewed(" ".join(told.said(part) for part in ("code", "title", "detail")).strip())
         try:
             answer = Renewed.model_validate(told.table)
         except ValidationError:

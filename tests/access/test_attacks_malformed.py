@@ -56,3 +56,33 @@ def test_attack_help_again_and_again() -> None:
     for number in range(3):
         given("lane-requests", asked("help", json.dumps({"id": f"h-{number}", "deadline_ms": 20_000})))
     assert requests._schema.cache_info().misses == len(OPERATIONS)
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+def test_attack_nested_refusal_of_a_strange_gateway() -> None:
+    """Whoever answers a till's enrolment in the gateway's place nests his refusal a thousand deep: to the till it is a
+    refusal, and it asks the next gateway.
+    """
+    body = f'{{"code": {DEEP}, "title": {DEEP}, "detail": "no"}}'.encode()
+    given("gateway-answer", b"HTTP/1.1 403 X\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def test_attack_nested_header_from_the_cloud() -> None:
+    """A cloud broker nests a downlink message's header a thousand deep: it is refused, and the next one is taken."""
+    given("hq-downlink", f'TG1 {{"stream": "commands", "epoch": {DEEP}, "seq": 1}}\n{{}}'.encode())
+    given("hq-downlink", f'TG1 {{"stream": "commands", "epoch": "e", "seq": 1, "group": {DEEP}}}\n{{}}'.encode())
+
+
+def test_attack_websocket_answer_that_is_no_ascii() -> None:
+    """A cloud broker answers the WebSocket's handshake with headers that are no ASCII: the link is lost in order."""
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: U\xbe\r\n\r\n"
+    given("websocket", answer)
+
+
+def test_attack_invitation_with_an_impossible_port() -> None:
+    """A QR code names port 0265535: it is refused as the QR code that it is, before anybody is asked."""
+    code = "K7QF2M9D3XHT8BWNBSPB"
+    (event,) = given("invitation", f"tillgate:enrol?v=1&port=0265535&ca={'5e' * 32}&code={code}".encode())
+    assert "port" in event.reason

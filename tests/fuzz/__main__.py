@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="where the random numbers start")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one per core)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    parser.add_argument("--live", action="store_true", help="assail a whole running store's ports instead")
     parser.add_argument("--replay", nargs=2, metavar=("KIND", "HEX"), help="feed one input and print what comes of it")
     given = parser.parse_args(arguments)
     wanted = given.kind or known
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"there is no parser {kind!r}; there are {', '.join(known)}")
     if given.replay:
         return replay(given.replay[0], bytes.fromhex(given.replay[1]))
+    if given.live:
+        return _live(given.seconds, given.seed)
     sums = run(wanted, given.seconds, given.seed, given.workers)
     if given.json:
         print(json.dumps(_plain(sums, given.seed)))
@@ -78,6 +81,18 @@ def main(arguments: list[str] | None = None) -> int:
     for finding in findings:
         print(finding, file=sys.stderr)
     return 1 if findings else 0
+
+
+def _live(seconds: float, seed: int) -> int:
+    from tests.fuzz.live import alone
+
+    done = alone(seconds, seed)
+    for where, count in sorted(done.inputs.items()):
+        print(f"{where:<24} {count:>9,}")
+    print(f"answers to the good till {done.served:>9,}")
+    for finding in done.findings:
+        print(finding, file=sys.stderr)
+    return 1 if done.findings else 0
 
 
 def _plain(sums: dict[str, Sum], seed: int) -> dict[str, Any]:

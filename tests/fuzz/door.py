@@ -23,8 +23,6 @@ from tests.fuzz.mutation import Mutator
 from tests.fuzz.readers import Contradiction, Read, Refused
 
 _MEMORY = Path("/dev/shm")  # a folder of our own in it: millions of commits are hard on a disk
-TOGETHER = 64
-"""Inputs that are judged together: a store commits them together, too."""
 GROWTH_BYTES = 256 * 1024 * 1024
 """More than this process may have grown by since its first world stood."""
 BUGS = ("edge", "asyncio")
@@ -35,6 +33,8 @@ class World:
     """What stands behind a door. Everything runs in the loop of `Door`."""
 
     name = ""
+    together = 64
+    """Inputs that are judged together: a store commits them together, too."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{self.name}-", dir=_MEMORY if _MEMORY.is_dir() else None))
@@ -105,17 +105,19 @@ class _Street:
         told, ours.propagate = ours.propagate, False  # what is refused is many lines
         try:
             if self._world is None:
-                self._world = self._make()
-                self._loop.run_until_complete(self._world.open())
+                world = self._make()
+                self._loop.run_until_complete(world.open())
+                self._world = world
             if self._first_bytes is None:
                 self._first_bytes = _peak_bytes()
             world = self._world
+            assert world is not None
             self._since.append(data)
             try:
                 event: Any = Read(self._loop.run_until_complete(_called(world.feed, data)))
             except Refused as refused:
                 event = Noise(data, str(refused))
-            if alone or len(self._since) >= TOGETHER:
+            if alone or len(self._since) >= world.together:
                 self._settle(world, alone)
             return event
         except BaseException:
@@ -130,7 +132,7 @@ class _Street:
         try:
             self._loop.run_until_complete(world.settle(alone=alone))
         except Contradiction as found:
-            raise Contradiction(f"{found}\n    of: {' '.join(one.hex() for one in self._since[-TOGETHER:])}") from None
+            raise Contradiction(f"{found}\n    of: {' '.join(one.hex() for one in self._since)}") from None
         if self._bugs:
             raise Contradiction(f"{self._bugs}\n    of: {' '.join(one.hex() for one in self._since)}")
         self._since.clear()
@@ -200,6 +202,7 @@ class Way:
     mutator: Callable[[int], Mutator] | None = None
     batch: int = 500
     quick: int = 3_000
+    hang_s: float = 60.0
 
 
 Ways = Mapping[str, Way]

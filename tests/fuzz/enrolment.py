@@ -61,6 +61,8 @@ def code(data: bytes) -> str:
         raise Refused(str(bad)) from None
     if invitation.read(found.text()) != found or invitation.read(invitation.grouped(found.code)).code != found.code:
         raise Contradiction(f"another invitation after a way through its own text: {found}")
+    if found.port is not None and not 1 <= found.port <= 65_535:
+        raise Contradiction(f"port {found.port}")
     return keys_of(found.code).invitation
 
 
@@ -106,6 +108,7 @@ REQUESTS = [
 CODES = [
     b"K7QF-2M9D-3XHT-8BWN-BSPB",
     b"k7qf2m9d3xht8bwnbspb\n",
+    f"tillgate:enrol?v=1&port=0065535&ca={'5e' * 32}&code=K7QF2M9D3XHT8BWNBSPB".encode(),
     f"tillgate:enrol?v=1&store=S1&lane=3&host=192.0.2.10&port=8884&ca={'5e' * 32}&code=K7QF2M9D3XHT8BWNBSPB".encode(),
 ]
 

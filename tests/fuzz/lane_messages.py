@@ -114,10 +114,11 @@ class Lanes(World):
         replies, budget = Replies(publish), LaneBudget(10**9, 10**9)
         lanes = frozenset(LANES)
         self._intake = FactIntake(
-            store, "s1", lanes, replies, self._quarantine, budget, message_bytes=MESSAGE_BYTES
+            store, "s1", lanes, replies, self._quarantine, budget, message_bytes=MESSAGE_BYTES, lets=lanes.__contains__
         )  # fmt: skip
         self._router = Router(
-            store, lanes, replies, self._quarantine, budget, message_bytes=MESSAGE_BYTES, in_flight=64
+            store, lanes, replies, self._quarantine, budget, message_bytes=MESSAGE_BYTES, in_flight=64,
+            lets=lanes.__contains__,
         )  # fmt: skip
         self._presences = Presences(publish, self._quarantine)
         self._presences.watchers += [counter.leases.present, counter.watching.presence]
@@ -255,7 +256,7 @@ def _leaks(text: bytes) -> bool:
 
 _CARD = re.compile(rf"(?<![0-9.]){CARD}(?![0-9])".encode())
 """Alone: in the midst of other digits it is no card's number."""
-_NAMED = re.compile(rf'(?<![a-z])({"|".join(SECRET_FIELDS)})"?\s*:'.encode(), re.IGNORECASE)
+_NAMED = re.compile(rf"(?<![a-z])({'|'.join(SECRET_FIELDS)})(?![a-z])".encode(), re.IGNORECASE)
 
 
 def _id_of(payload: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -42,6 +43,7 @@ class Sum:
 def _stretch(kind: str, seconds: float, guided: bool, seed: int) -> tuple[Tally, float]:
     began = time.perf_counter()
     if kind not in _fuzzers:
+        logging.getLogger().addHandler(logging.NullHandler())  # what is refused is many lines
         _fuzzers[kind] = Fuzzer(targets()[kind], seed ^ os.getpid())
     return _fuzzers[kind].stretch(seconds, guided=guided), time.perf_counter() - began
 

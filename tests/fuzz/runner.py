@@ -89,7 +89,7 @@ class Fuzzer:
             fed: deque[bytes] = deque(maxlen=1)
             began = time.perf_counter()
             try:
-                with _no_hang():
+                with _no_hang(self._target.hang_s or HANG_S):
                     if guided:
                         self._explore(setup, parser, tally, fed)
                     else:
@@ -227,12 +227,12 @@ def kept_bytes(thing: Any, depth: int = 4) -> int:
 
 
 @contextmanager
-def _no_hang() -> Iterator[None]:
+def _no_hang(hang_s: float) -> Iterator[None]:
     def late(_number: int, _frame: FrameType | None) -> None:
-        raise Unsound(f"no end after {HANG_S:.0f} s")
+        raise Unsound(f"no end after {hang_s:.0f} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, HANG_S)
+    signal.setitimer(signal.ITIMER_REAL, hang_s)
     try:
         yield
     finally:

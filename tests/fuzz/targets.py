@@ -53,6 +53,8 @@ class Target:
     """Inputs between two looks at the clock: fewer of what is slow."""
     quick: int = 3_000
     """Inputs that are enough for a test."""
+    hang_s: float | None = None
+    """How long a batch may take; None: as long as any parser."""
 
     def parser(self, setup: Setup) -> DeviceProtocol:
         """A fresh parser."""
@@ -83,7 +85,7 @@ def targets() -> Mapping[str, Target]:
     for name, door in DOORS.items():
         found[name] = Target(
             name, [Setup({})], list(door.seeds), split="never", build=lambda _, make=door.make: make(),
-            mutate=door.mutator, batch=door.batch, quick=door.quick,
+            mutate=door.mutator, batch=door.batch, quick=door.quick, hang_s=door.hang_s,
         )  # fmt: skip
     return found
 
