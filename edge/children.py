@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from edge.access.broker_identity import BrokerIdentity, ensure_broker_identity
+from edge.access.broker_identity import BrokerIdentity, ensure_broker_identity, stand_in
 from edge.bus.broker import BrokerFailed, BrokerProcess, BrokerSettings, TlsListener, prepare
 from edge.config import StoreConfig
-from edge.supervisor import keep_running
+from edge.supervisor import Bug, caught, keep_running
 
 log = logging.getLogger(__name__)
 
@@ -110,14 +110,14 @@ async def run(config: StoreConfig, log_dir: Path | None) -> None:
     """Run broker, edge and bridge until SIGINT or SIGTERM. Raises BrokerFailed when there is no mosquitto."""
     settings, config_file = broker_settings(config), config.file.resolve()
     run_dir = config.state_dir / "run"
-    run_dir.mkdir(parents=True, exist_ok=True)
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if log_dir:
         log_dir.mkdir(parents=True, exist_ok=True)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    _prove(config)
+    await _prove(config)
     prepare(settings)  # what is missing is said before anything runs
     commands = {
         "edge": [sys.executable, "-m", "edge.daemon", "--config", str(config_file)],
@@ -140,19 +140,22 @@ async def run(config: StoreConfig, log_dir: Path | None) -> None:
         broker.cancel()
 
 
-def _prove(config: StoreConfig) -> None:
+async def _prove(config: StoreConfig) -> None:
     """See that the broker has a certificate; whatever is wrong with it, edge tells people and the broker starts."""
-    if config.bus.port:
-        fault = ensure_broker_identity(config).fault
-        if fault is not None:
-            log.error("the broker starts with what there is: %s", fault)
+    if not config.bus.port:
+        return
+    proof = await caught("the broker's proof of who it is", asyncio.to_thread(ensure_broker_identity, config))
+    if isinstance(proof, Bug):
+        await caught("what stands in for it", asyncio.to_thread(stand_in, config))
+    elif proof.fault is not None:
+        log.error("the broker starts with what there is: %s", proof.fault)
 
 
 async def _keep_broker(config: StoreConfig, settings: BrokerSettings, pid_file: Path) -> NoReturn:
     broker = BrokerProcess(settings)
 
     async def live() -> None:
-        await asyncio.to_thread(_prove, config)
+        await _prove(config)
         await broker.start()
         write_pid(pid_file, broker.pid)
         try:

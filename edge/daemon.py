@@ -24,7 +24,7 @@ from edge.access.at_lanes import AtLanes
 from edge.access.audit import Audit
 from edge.access.authority_care import AuthorityCare, Hands
 from edge.access.authority_desk import AuthorityDesk
-from edge.access.broker_identity import open_authority
+from edge.access.broker_identity import opened_authority
 from edge.access.configured import CONFIGURED_SCHEMAS
 from edge.access.gate import Gate
 from edge.access.lane_links import LaneLinks, Takers
@@ -242,7 +242,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     master_keys = MasterKeys(store, warnings, SEALED, audit)
     people = People(store, Seal(store.keyring, "people"), audit, clock, names=_names(config))
     at_lanes = AtLanes(people, audit, config.people.overrides, warnings)
-    authority = await asyncio.to_thread(open_authority, config)
+    authority = await opened_authority(config)
     hands = Hands(cut=gate.cut_soon, shut=gate.shut)
     authority_care = AuthorityCare(authority, config, publish, clock, warnings, audit, hands)
     admission = Admission(config, store, clock, authority_care, report, audit, warnings)

@@ -285,6 +285,22 @@ def write_secret(path: Path, data: bytes) -> None:
     _sync_directory(path.parent)
 
 
+def write_if_changed(path: Path, data: bytes) -> bool:
+    """`write_secret`, unless it stands there already; whether it was written. Raises OSError.
+
+    What is there and cannot be read gives way; a folder in the place of the file is set aside.
+    """
+    try:
+        if path.read_bytes() == data:
+            return False
+    except IsADirectoryError:
+        path.rename(path.with_name(f"{path.name}.aside-{os.urandom(4).hex()}"))
+    except OSError:
+        pass
+    write_secret(path, data)
+    return True
+
+
 # -- where the keyring is ------------------------------------------------------------------------------
 
 
@@ -336,12 +352,13 @@ def _mended(file: Path) -> tuple[tuple[MasterKey, ...], tuple[str, ...]]:
         write_secret(file, Keyring((fresh,)).text().encode())
         return (fresh,), ()
     told: tuple[str, ...] = ()
+    if mode != 0o600:
+        file.chmod(0o600)  # also where we might not read it ourselves: that makes a key no worse
     try:
         keys, faults = _parsed(_read(file))
     except OSError as error:
         keys, faults = (), (error.strerror or str(error),)
     if mode & 0o077:
-        file.chmod(0o600)
         told = (
             f"{file} could be read by others (its rights were {mode:04o}) and is 0600 again:"
             " whoever copied it can read this store's files; `tillgate access key rotate` makes a new key",

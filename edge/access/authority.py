@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edge.access import authority_book
 from edge.access.authority_book import Book, Entry, Generation, Server, at
-from edge.seal import Seal, Unsealable, sealed_by
+from edge.seal import Seal, Unsealable, sealed_by, write_if_changed
 
 if TYPE_CHECKING:
     from edge.access.certificates import Made, Signer
@@ -52,6 +52,10 @@ RENEW_LEFT = LIFE / 3
 OVERLAP_H = int(LIFE / timedelta(hours=1))
 """So many hours of a running gateway two authorities are believed: a till that is away longer has an expired
 certificate anyway. Not until a date: a clock that jumps must drop nothing."""
+
+
+STAND_IN = "# Nobody is believed: there was no authority yet when the broker had to start.\n"
+"""The first line of a ``trusted.pem`` that is no authority's."""
 
 
 class AuthorityFault(Exception):
@@ -113,6 +117,13 @@ class Authority:
         """Called after every change, in whichever thread made it."""
         self.fault: str | None = None
         """Why nothing can be signed, and what a person should do; None while all is well."""
+
+    @classmethod
+    def faulted(cls, folder: Path, store_id: str, fault: str) -> Authority:
+        """One that has not been read, and signs nothing; `mend` reads it."""
+        authority = cls(folder, None, store_id, lambda: datetime.now(UTC))
+        authority.fault = fault
+        return authority
 
     @classmethod
     def open(
@@ -321,7 +332,7 @@ class Authority:
             signer = self._signer(book.current)
             chain = signer.server(self.store, names, key, secrets.randbits(127) + 1, until) + (book.current.cross or "")
             text = key_pem + chain
-            authority_book.write_if_changed(file, text)
+            write_if_changed(file, text.encode())
             server = Server(
                 authority=book.current.fingerprint,
                 names=names,
@@ -417,7 +428,7 @@ class Authority:
             return
         self.fault = None
         if self._book is None:
-            if (self.folder / "trusted.pem").exists():
+            if self._was_there():
                 self.fault = (
                     f"{self.folder / authority_book.FILE} is gone: put it back from a backup, or make a new authority"
                     " and enrol every till anew (tillgate access authority rotate --anew)"
@@ -433,6 +444,15 @@ class Authority:
                 self._opened(self._book.current)
             except AuthorityFault as error:
                 self.fault = str(error)
+
+    def _was_there(self) -> bool:
+        """Whether there has been an authority here: its certificates are, and not only what stood in for them."""
+        try:
+            return not (self.folder / "trusted.pem").read_text(encoding="ascii").startswith(STAND_IN)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return True
 
     def _found(self) -> None:
         """Make the first authority of this store, or the first again."""
@@ -518,7 +538,7 @@ class Authority:
             ("trusted.pem", book.trusted()),
             ("revoked.crl", "".join(generation.crl for generation in book.generations)),
         ):
-            authority_book.write_if_changed(self.folder / name, text)
+            write_if_changed(self.folder / name, text.encode())
 
     def _mend(self) -> None:
         """After a crash between book and files, and after the seal has got a new key, or its old one back."""
@@ -531,6 +551,9 @@ class Authority:
             book = self._listed(book)
         if book is not self._book:
             self._write(book)
+        else:
+            authority_book.write(self.folder, book)  # of its two copies one may be spoilt
+            self._stamp = authority_book.stamp(self.folder)
         self._derive(book)
 
 

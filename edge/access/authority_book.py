@@ -5,6 +5,9 @@ broker has now are one JSON document, replaced whole (tmp, fsync, rename) and wr
 be read, the second is used. It does not lie in ``store.db``: a journal that is damaged and set aside must not bring
 back a till that was revoked. Nothing is forgotten in it; a lane that renews six times a year adds 150 bytes each time.
 
+A digest of itself stands in it: a bit that a card has lost inside a certificate leaves a readable document, which would
+be copied from then on. It finds damage, not somebody who can write here.
+
 A crash between this file and those made of it (``trusted.pem``, ``revoked.crl``) is mended at the next opening.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,7 +25,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from edge.bus.messages.base import Id, Message
-from edge.seal import write_secret
+from edge.seal import write_if_changed
 
 FILE = "authority.json"
 COPY = "authority.copy.json"
@@ -77,6 +81,7 @@ class Book(Message):
     generations: tuple[Generation, ...] = Field(min_length=1, max_length=2, strict=False)
     entries: tuple[Entry, ...] = Field(default=(), strict=False)
     server: Server | None = None
+    digest: str | None = Field(default=None, description="SHA-256 of this document without it, lower hex")
 
     @property
     def current(self) -> Generation:
@@ -105,7 +110,10 @@ def read(folder: Path) -> Book | None:
     wrong: list[str] = []
     for name in (FILE, COPY):
         try:
-            return Book.model_validate_json((folder / name).read_bytes())
+            book = Book.model_validate_json((folder / name).read_bytes())
+            if book.digest in (None, _digest(book)):  # None: written by an earlier version
+                return book
+            wrong.append(f"{folder / name}: it is not what was written")
         except FileNotFoundError:
             continue
         except ValidationError as error:
@@ -118,10 +126,17 @@ def read(folder: Path) -> Book | None:
 
 
 def write(folder: Path, book: Book) -> None:
-    """Replace the book, then its copy, each whole; durable when this returns. Raises OSError."""
-    text = book.model_dump_json(indent=1).encode() + b"\n"
+    """Replace the book, then its copy, each whole, where they are not so yet; durable then. Raises OSError."""
     for name in (FILE, COPY):
-        write_secret(folder / name, text)
+        write_if_changed(folder / name, _text(book))
+
+
+def _text(book: Book) -> bytes:
+    return book.model_copy(update={"digest": _digest(book)}).model_dump_json(indent=1).encode() + b"\n"
+
+
+def _digest(book: Book) -> str:
+    return hashlib.sha256(book.model_dump_json(exclude={"digest"}).encode()).hexdigest()
 
 
 def stamp(folder: Path) -> tuple[int, int] | None:
@@ -143,17 +158,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def write_if_changed(path: Path, text: str) -> bool:
-    """Write `text` there whole unless it stands there already; whether it was written. Raises OSError."""
-    try:
-        if path.read_bytes() == text.encode():
-            return False
-    except FileNotFoundError:
-        pass
-    write_secret(path, text.encode())
-    return True
 
 
 def at(moment: datetime) -> datetime:

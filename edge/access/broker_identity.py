@@ -14,20 +14,22 @@ had read before, also the keys of session tickets; connections stay (found with 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
 import re
 import signal
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.access import authority_book
-from edge.access.authority import RENEW_LEFT, Authority, AuthorityFault
+from edge.access.authority import RENEW_LEFT, STAND_IN, Authority, AuthorityFault
 from edge.bus.broker import ServerFiles
 from edge.config import StoreConfig
-from edge.seal import Keyring, NoKey, Seal
+from edge.seal import Keyring, NoKey, Seal, write_if_changed
+from edge.supervisor import Bug, caught
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,15 @@ def open_authority(config: StoreConfig) -> Authority:
     return Authority.open(config.state_dir / "access", seal, config.store.id)
 
 
+async def opened_authority(config: StoreConfig) -> Authority:
+    """The same on a thread, and whatever happens: a bug in it must not keep edge from serving tills."""
+    found = await caught("opening the store authority", asyncio.to_thread(open_authority, config))
+    if isinstance(found, Bug):
+        fault = "the store authority met a fault of the gateway's own, which is logged: nothing new is signed meanwhile"
+        return Authority.faulted(config.state_dir / "access", config.store.id, fault)
+    return found
+
+
 def ensure_broker_identity(config: StoreConfig) -> BrokerIdentity:
     """See that the broker can start: authority, its certificate, the list of revoked ones.
 
@@ -97,7 +108,7 @@ def ensure_broker_identity(config: StoreConfig) -> BrokerIdentity:
     except (AuthorityFault, OSError) as error:
         fault = fault or str(error)
         try:
-            _stand_in(config, identity)
+            stand_in(config)
         except OSError as full:
             fault = f"{fault}; {full}"
     return BrokerIdentity.of(config.state_dir, fault)
@@ -124,7 +135,7 @@ def refresh(authority: Authority, config: StoreConfig, identity: BrokerIdentity,
         had = [name for name in server.names if name not in names] if server is not None else []
         authority.issue_server((*names, *had[: MAX_NAMES - len(names)]), identity.certificate, synced=synced)
     except AuthorityFault:
-        if not identity.certificate.exists():
+        if not _usable(identity.certificate, key=True):
             raise
         return False
     return True
@@ -174,21 +185,41 @@ def _digest(file: Path) -> str | None:
         return None
 
 
-def _stand_in(config: StoreConfig, identity: BrokerIdentity) -> None:
-    """Where something is missing that nobody can sign now: files that let mosquitto start and let no till in."""
-    if all(file.exists() for file in (identity.certificate, identity.trusted, identity.revoked)):
+def stand_in(config: StoreConfig) -> None:
+    """Where something is missing or spoilt that nobody can sign now: files that let mosquitto start, and no till in.
+
+    Raises OSError.
+    """
+    identity = BrokerIdentity.of(config.state_dir)
+    proof = _usable(identity.certificate, key=True)
+    lists = _usable(identity.trusted) and _usable(identity.revoked)
+    if proof and lists:
         return
     from edge.access import certificates
 
     made = certificates.make_authority(config.store.id)
     signer = certificates.Signer(made.certificate, made.key)
     key, key_pem = certificates.new_key()
-    if not identity.certificate.exists():
+    for folder in (identity.certificate.parent, identity.trusted.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not proof:
         chain = signer.server(config.store.id, names_of(config), key, 1, certificates.NEVER)
-        authority_book.write_if_changed(identity.certificate, key_pem + chain)
-    if not identity.trusted.exists() or not identity.revoked.exists():
+        write_if_changed(identity.certificate, (key_pem + chain).encode())
+    if not lists:
         # Without the list of revoked ones nobody who was revoked may come back: then nobody is believed.
-        stand_in = identity.trusted.parent
-        stand_in.mkdir(mode=0o700, parents=True, exist_ok=True)
-        authority_book.write_if_changed(identity.trusted, made.certificate)
-        authority_book.write_if_changed(identity.revoked, signer.revoked((), 1))
+        never_was = not identity.trusted.exists()
+        write_if_changed(identity.trusted, (STAND_IN * never_was + made.certificate).encode())
+        write_if_changed(identity.revoked, signer.revoked((), 1).encode())
+
+
+def _usable(file: Path, *, key: bool = False) -> bool:
+    """Whether mosquitto, which reads it by OpenSSL as we do here, can start with this file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        if key:
+            context.load_cert_chain(file)
+        else:
+            context.load_verify_locations(file)
+    except OSError:  # ssl.SSLError is one
+        return False
+    return True

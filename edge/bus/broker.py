@@ -203,17 +203,25 @@ def prepare(settings: BrokerSettings) -> list[str]:
         raise BrokerFailed(f"the broker has no proof of who it is: {', '.join(map(str, missing))} cannot be read")
     for folder in {settings.state_dir, settings.socket.parent}:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(settings.config_file, render_config(settings))
-    _write(settings.acl_file, render_acl(settings))
+    _write(settings.config_file, render_config(settings).encode())
+    _write(settings.acl_file, render_acl(settings).encode())
     return [program, "-c", str(settings.config_file)]
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace `path` whole, readable by this user only; what is the same is left, and a full disk bears that."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
+def _write(path: Path, text: bytes) -> None:
+    """Replace `path` whole, readable by this user only; what is the same is left, and a full disk bears that.
+
+    What is there and cannot be read gives way; a folder in the place of the file is set aside.
+    """
+    try:
+        if path.read_bytes() == text:
+            return
+    except IsADirectoryError:
+        path.rename(path.with_name(f"{path.name}.aside-{os.urandom(4).hex()}"))
+    except OSError:
+        pass
     fresh = path.with_suffix(path.suffix + ".new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(text)
     fresh.replace(path)
 

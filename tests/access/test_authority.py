@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import ssl
 import subprocess
 import threading
 from datetime import UTC, timedelta
@@ -18,8 +19,10 @@ from edge.access.broker_identity import (
     BrokerIdentity,
     ensure_broker_identity,
     names_of,
+    open_authority,
     refresh,
     server_name,
+    stand_in,
 )
 from edge.config import StoreConfig
 from edge.seal import Keyring, Seal
@@ -213,6 +216,69 @@ def test_the_second_copy_stands_in_for_a_damaged_book(tmp_path: Path, seal: Seal
     assert again.fingerprint == authority.fingerprint
     again.issue_lane("4", csr(lane_key()))
     assert [entry.lane for entry in opened(tmp_path, seal).certificates()] == ["3", "4"]
+
+
+def test_a_bit_that_is_lost_in_the_book_is_noticed_and_made_good_from_its_copy(tmp_path: Path, seal: Seal) -> None:
+    authority = opened(tmp_path, seal)
+    authority.issue_lane("3", csr(lane_key()))
+    book = tmp_path / "access" / authority_book.FILE
+    whole = book.read_bytes()
+    inside = whole.index(b"MII") + 40  # of a certificate: it is readable JSON all the same
+    for at in (inside, whole.index(b'"key"') + 20, whole.index(b'"lane"') + 9):
+        book.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        again = opened(tmp_path, seal)
+        assert again.fault is None
+        assert book.read_bytes() == whole
+    for name in (authority_book.FILE, authority_book.COPY):
+        (tmp_path / "access" / name).write_bytes(whole[:inside] + b"#" + whole[inside + 1 :])
+    broken = opened(tmp_path, seal)
+    assert broken.fault is not None
+    assert "not what was written" in broken.fault
+
+
+@pytest.mark.parametrize("name", ["authority.json", "authority.pem", "trusted.pem", "revoked.crl", "../run/broker.pem"])
+def test_a_folder_in_the_place_of_a_file_keeps_neither_broker_nor_authority_from_working(
+    tmp_path: Path, name: str
+) -> None:
+    config = config_in(tmp_path)
+    ensure_broker_identity(config)
+    file = config.access_dir / name
+    file.unlink()
+    (file / "within").mkdir(parents=True)
+    identity = ensure_broker_identity(config)
+    assert identity.fault is None
+    assert file.is_file()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate)
+    context.load_verify_locations(identity.trusted)
+    context.load_verify_locations(identity.revoked)
+    assert open_authority(config).issue_lane("1", csr(lane_key())).lane == "1"
+
+
+def test_a_spoilt_certificate_that_nobody_can_sign_anew_is_stood_in_for(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    identity = ensure_broker_identity(config)
+    identity.certificate.write_bytes(identity.certificate.read_bytes()[:300])
+    identity.revoked.write_text("spoilt")
+    (tmp_path / "seal.key").unlink()
+    for name in (authority_book.FILE, authority_book.COPY):
+        (config.access_dir / name).write_text("spoilt")
+    assert ensure_broker_identity(config).fault is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate)
+    context.load_verify_locations(identity.trusted)
+    context.load_verify_locations(identity.revoked)
+
+
+def test_what_stood_in_before_there_was_an_authority_does_not_keep_it_from_being_made(tmp_path: Path) -> None:
+    """The very first start is on a disk that takes no key: nobody has to mend anything once it does."""
+    config = config_in(tmp_path)
+    stand_in(config)
+    assert Authority.open(config.access_dir, None, config.store.id).fault is not None
+    identity = ensure_broker_identity(config)
+    assert identity.fault is None
+    assert open_authority(config).issue_lane("1", csr(lane_key())).lane == "1"
+    assert "Nobody" not in identity.trusted.read_text()
 
 
 def test_a_book_that_is_lost_is_not_made_again_behind_peoples_backs(tmp_path: Path, seal: Seal) -> None:
