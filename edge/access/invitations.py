@@ -77,7 +77,7 @@ class Invitations:
         now = self._clock.now()
         code = new_code(fingerprint)
         keys = keys_of(code)
-        sealed = self._seal.seal(keys.till + keys.gateway, _context(keys.invitation))
+        sealed = self._seal.seal(keys.till + keys.gateway, _context(keys.invitation, lane))
         await self._store.write(
             [
                 (
@@ -109,7 +109,7 @@ class Invitations:
             over = Refusal.INVITATION_BLOCKED
         elif used is not None:
             over = Refusal.INVITATION_USED
-        made = self._seal.open(sealed, _context(name))
+        made = self._seal.open(sealed, _context(name, lane))
         return Kept(name, lane, Keys(name, made[:32], made[32:]), over, max(0, left_ms // 1000), failures, used, answer)
 
     async def failed(self, name: str) -> None:
@@ -126,5 +126,6 @@ class Invitations:
         await self._store.write([("DELETE FROM invitations WHERE lane = ? AND used IS NULL", (lane,))])
 
 
-def _context(name: str) -> bytes:
-    return f"invitation|{name}".encode()
+def _context(name: str, lane: str) -> bytes:
+    """Also for which lane it is: nobody writes another one into the row."""
+    return f"invitation|{name}|{lane}".encode()

@@ -46,7 +46,7 @@ def keep(
 def opened(seal: Seal, fingerprint: bytes, stored: bytes) -> bytes:
     """The payload of a row; as it lies there when its key is missing, or it was changed."""
     try:
-        return PLACE.plain(seal, (fingerprint,), stored)
+        return PLACE.plain(seal, (fingerprint,), stored, lets_plain=True)  # people look at it, nothing acts on it
     except Unsealable:
         return stored
 

@@ -3,7 +3,8 @@
 Strategy: while `seal_keys` names anything but the present key there is work. The tables are walked by their keys, a few
 rows in a transaction, so that a sale's commit waits for one slice at most; whatever is written meanwhile is sealed by
 the present key already. What is replaced is overwritten with zeros, and at the end the write-ahead log is folded in.
-What cannot be opened stays as it is, and its key stays listed. A walk that is cut short begins again in the next life.
+What cannot be opened, or was put there in plain, stays as it is, and its key stays listed. A walk that is cut short
+begins again in the next life.
 """
 
 from __future__ import annotations
@@ -69,15 +70,17 @@ class Resealing:
             yield
 
     def _place(self, place: Place) -> Iterator[None]:
-        seal = self._bodies.seal_of(place.purpose)
+        seal, lets_plain = self._bodies.seal_of(place.purpose), self._bodies.lets_plain(self._epoch)
         for rows in self._slices(place.table, place.keys, place.column):
             changes: list[tuple[Any, ...]] = []
             for *names, stored in rows:
                 if stored is not None and self._is_due(self._epoch, stored):
                     try:
-                        changes.append((place.sealed(seal, names, place.plain(seal, names, stored)), *names))
+                        plain = place.plain(seal, names, stored, lets_plain=lets_plain)
                     except Unsealable:
                         self._left.add((self._epoch, sealed_by(stored) or PLAIN))
+                    else:
+                        changes.append((place.sealed(seal, names, plain), *names))
             self._update(place.table, place.keys, place.column, changes)
             yield
 

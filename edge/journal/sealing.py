@@ -41,6 +41,7 @@ CREATE TRIGGER quarantine_changed AFTER UPDATE OF payload ON quarantine BEGIN
 END;
 """
 LOOK_AGAIN_S = 1.0
+PUT_THERE = "it lies in plain, where only what is sealed may be: it was put there"
 
 
 def context(epoch: str, fact_class: str, seq: int) -> bytes:
@@ -61,9 +62,15 @@ class Place:
         """What is stored in the row with these keys."""
         return seal.seal(plain, self._context(names))
 
-    def plain(self, seal: Seal, names: Sequence[object], stored: bytes) -> bytes:
-        """What was stored there; what an earlier version left in plain comes back as it is. Raises Unsealable."""
-        return seal.open(stored, self._context(names)) if is_sealed(stored) else stored
+    def plain(self, seal: Seal, names: Sequence[object], stored: bytes, *, lets_plain: bool) -> bytes:
+        """What was stored there. `lets_plain` (`Bodies.lets_plain`): what an earlier version left in plain comes back
+        as it is. Raises Unsealable.
+        """
+        if is_sealed(stored):
+            return seal.open(stored, self._context(names))
+        if not lets_plain:
+            raise Unsealable(PUT_THERE)
+        return stored
 
     def _context(self, names: Sequence[object]) -> bytes:
         texts = (name.hex() if isinstance(name, bytes) else str(name) for name in names)
@@ -123,7 +130,7 @@ class Bodies:
         if not is_sealed(stored):
             permit = self._permit(epoch)
             if permit is not None and seq > permit.get(fact_class, 0):
-                raise Unsealable("it lies in plain, where only sealed facts may be: it was put there")
+                raise Unsealable(PUT_THERE)
             return stored
         where = context(epoch, fact_class, seq)
         try:
@@ -145,6 +152,21 @@ class Bodies:
                 raise
             return _stand_in(fact_class, seq, str(error))
 
+    def lets_plain(self, epoch: str) -> bool:
+        """Whether what is no fact may lie in plain still: the file is of an earlier version and not sealed through."""
+        if self._file is None or not _has_seals(self._file):
+            return True
+        row = self._permit_row(epoch)
+        try:
+            return row is not None and bool(self._current().open(row[0], _permit_context(epoch)))
+        except Unsealable:
+            return False
+
+    def _permit_row(self, epoch: str) -> tuple[bytes] | None:
+        sql = "SELECT permit FROM seal_keys WHERE epoch = ? AND id = ? AND permit IS NOT NULL"
+        row: tuple[bytes] | None = self._file.execute(sql, (epoch, PLAIN)).fetchone() if self._file else None
+        return row
+
     def _permit(self, epoch: str) -> Mapping[str, int] | None:
         """Up to which sequence of each class facts of the epoch may lie in plain; None: all, in an earlier file."""
         if epoch not in self._permits:
@@ -154,8 +176,7 @@ class Bodies:
     def _read_permit(self, epoch: str) -> Mapping[str, int] | None:
         if self._file is None or not _has_seals(self._file):
             return None
-        sql = "SELECT permit FROM seal_keys WHERE epoch = ? AND id = ? AND permit IS NOT NULL"
-        row = self._file.execute(sql, (epoch, PLAIN)).fetchone()
+        row = self._permit_row(epoch)
         if row is None:
             return {}
         try:

@@ -95,7 +95,15 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, epoch: str, keyring: Keyring, writer: Writer, thread: ThreadPoolExecutor, lock: int
+        self,
+        path: Path,
+        epoch: str,
+        keyring: Keyring,
+        writer: Writer,
+        thread: ThreadPoolExecutor,
+        lock: int,
+        *,
+        lets_plain: bool,
     ) -> None:
         """Not for callers: `open` does what must be done before."""
         self.path = path
@@ -111,6 +119,7 @@ class Store:
         self.on_fault: list[Callable[[], None]] = []
         self.on_written: list[Callable[[float], None]] = []
         self._writer = writer
+        self._lets_plain = lets_plain
         self._heads = dict(writer.heads)
         self._thread = thread
         self._lock = lock
@@ -158,7 +167,7 @@ class Store:
                 open_file = partial(opening.open_file, path, store_id, schemas, stamp, keyring)
                 open_file = partial(open_file, unreadable_is_damage=unreadable_is_damage)
                 room = partial(Room, free_bytes=measure, reserve_bytes=reserve_bytes)
-                writer, salvaged = await loop.run_in_executor(
+                writer, salvaged, lets_plain = await loop.run_in_executor(
                     thread, _open, open_file, path, store_id, clock, stamp, room, keyring, max_pages
                 )
             except BaseException:
@@ -167,7 +176,7 @@ class Store:
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        store = cls(path, writer.epoch, keyring, writer, thread, lock)
+        store = cls(path, writer.epoch, keyring, writer, thread, lock, lets_plain=lets_plain)
         store.salvaged = salvaged
         return store
 
@@ -267,8 +276,9 @@ class Store:
         return place.sealed(self._writer.bodies.seal_of(place.purpose), names, plain)
 
     def plain(self, place: Place, names: Sequence[object], stored: bytes) -> bytes:
-        """What was stored there. Raises Unsealable: it was changed, or its key is missing."""
-        return place.plain(self._writer.bodies.seal_of(place.purpose), names, stored)
+        """What was stored there. Raises Unsealable: it was changed, was put there in plain, or its key is missing."""
+        seal = self._writer.bodies.seal_of(place.purpose)
+        return place.plain(seal, names, stored, lets_plain=self._lets_plain)
 
     async def reseal(self, places: Sequence[Place], pause_s: float = RESEAL_PAUSE_S) -> int:
         """Seal what lies in plain or under an older key, also of `places`; how many rows were sealed anew.
@@ -285,6 +295,7 @@ class Store:
             await asyncio.sleep(pause_s)
         if walk.count:
             await self._fold()
+        self._lets_plain = await self._on_thread(partial(writer.bodies.lets_plain, self.epoch))
         return walk.count
 
     async def missing_keys(self) -> dict[str, list[str]]:
@@ -487,7 +498,7 @@ def _open(
     make_room: Callable[[sqlite3.Connection, str], Room],
     keyring: Keyring,
     max_pages: int | None,
-) -> tuple[Writer, Salvaged | None]:
+) -> tuple[Writer, Salvaged | None, bool]:
     opened = open_file()
     db = opened.db
     bodies, subjects = Bodies.by(keyring), Subjects(db, Seal(keyring, PURPOSE))
@@ -512,7 +523,7 @@ def _open(
                     epoch=found.epoch, file=salvaged.path.name, reason=salvaged.reason, salvaged=found.facts, lost=lost
                 )
             )
-        return writer, salvaged
+        return writer, salvaged, bodies.lets_plain(opened.epoch)
     except BaseException:
         db.close()
         raise

@@ -13,6 +13,7 @@ import pytest
 from edge.access.master_keys import MasterKeys
 from edge.bus.messages.facts import FactClass
 from edge.daemon import SCHEMAS, SEALED
+from edge.devices.print_ledger import PrintLedger
 from edge.journal.audit import verify
 from edge.journal.clock import Clock
 from edge.journal.reader import Reader
@@ -212,4 +213,35 @@ async def test_facts_put_there_in_plain_are_not_believed(tmp_path: Path) -> None
     store = await opened(path)
     assert store.salvaged is not None
     assert "put there" in store.salvaged.reason
+    await store.close()
+
+
+async def test_attack_rows_planted_in_plain(tmp_path: Path) -> None:
+    """Somebody who can write to the disk puts a remembered answer and a receipt there in plain, with a row that says
+    that this is all right: nobody is answered so, nothing is printed, and it is never sealed as if it were ours.
+    """
+    path = tmp_path / "store.db"
+    await sold(path, 1, 3)
+    planted = b'{"ok": true, "planted": true}'
+    with closing(sqlite3.connect(path)) as db:
+        (epoch,) = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+        db.execute("INSERT INTO seal_keys VALUES (?, ?, 1, '', ?)", (epoch, PLAIN, b"{}"))
+        db.execute("INSERT INTO requests VALUES ('1', 'r1', 'print', x'00', '', ?, 0)", (planted,))
+        db.execute(
+            "INSERT INTO print_jobs(lane, job, device, state, ended, proven, reason, digest, content, replaced, token,"
+            " attempts, created_at, boot, expires_ms) VALUES ('1', 'j1', 'printer-1', 'queued', 0, 0, '', x'00', ?, '',"
+            " x'21212121', 0, '', ?, 999999999999)",
+            (planted, Clock().now().boot),
+        )
+        db.commit()
+    store = await opened(path)
+    assert store.salvaged is None
+    _, remembered = SEALED
+    for _ in range(2):
+        with pytest.raises(Unsealable, match="put there"):
+            store.plain(remembered, ("1", "r1"), planted)
+        (job,) = await PrintLedger(store).unended()
+        assert (job.content, job.boot) == (b"", ""), "as of an earlier boot: it is not printed"
+        assert await store.reseal(SEALED, pause_s=0) == 0
+    assert await store.fetch_all("SELECT content FROM print_jobs") == [(planted,)]
     await store.close()
