@@ -131,7 +131,7 @@ async def test_attack_forged_confirmation_with_a_key_of_its_own(
     cloud: Mosquitto,
     configure: Configure,
 ) -> None:
-    """It signs with a key of its own, also with a newer statement that the key is HQ's: neither is believed."""
+    """The broker signs with a key of its own, also with a newer statement that the key is HQ's: neither is believed."""
     own = Ed25519PrivateKey.generate()
     async with store_that_knows(hq, hq_file, cloud, configure) as (edge, mallory):
         serial = json.loads(mallory.said(CONFIRMED)[-1])["serial"]
@@ -155,7 +155,7 @@ async def test_attack_older_keys_of_the_receivers_brought_back(
     cloud: Mosquitto,
     configure: Configure,
 ) -> None:
-    """It has stolen a receiver's former key and kept its statement, and sends both under a number as of a newer one:
+    """The broker has a receiver's former key and kept its statement, and sends both under a number as of a newer one:
     the number that HQ signed counts, and what was replaced stays replaced.
     """
     stolen, then = Ed25519PrivateKey.generate(), 1_600_000_000_000
@@ -180,7 +180,7 @@ async def test_attack_messages_swapped_between_stores(
     cloud: Mosquitto,
     configure: Configure,
 ) -> None:
-    """It hands a store what HQ truly said to another store, or of another matter: both stand in what is signed."""
+    """The broker hands a store what HQ said to another store, or of another matter: both stand in what is signed."""
     async with store_that_knows(hq, hq_file, cloud, configure) as (edge, mallory):
         serial = json.loads(mallory.said(CONFIRMED)[-1])["serial"]
         says = everything(edge.store.epoch, 7)
@@ -196,7 +196,7 @@ async def test_attack_an_old_confirmation_kept_and_sent_again(
     cloud: Mosquitto,
     configure: Configure,
 ) -> None:
-    """It keeps a true word of HQ's (from before HQ lost its database, say) and sends it days later: too old."""
+    """The broker keeps a true word of HQ's (from before HQ lost its database, say) and sends it days on: too old."""
     async with store_that_knows(hq, hq_file, cloud, configure) as (edge, mallory):
         last = json.loads(mallory.said(CONFIRMED)[-1])
         at_ms = json.loads(last["text"])["at_ms"] - 3 * 24 * 3600 * 1000
@@ -211,8 +211,8 @@ async def test_attack_forged_offer(
     cloud: Mosquitto,
     configure: Configure,
 ) -> None:
-    """It answers a store's question with an offer that skips a million messages, so that no price would ever come
-    again: unsigned, it moves no position.
+    """The broker answers a store's question with an offer that skips a million messages, so that no price would come
+    any more: unsigned, it moves no position.
     """
     async with store_that_knows(hq, hq_file, cloud, configure) as (edge, mallory):
         asked = len(mallory.said("tg/v1/s1/up/need"))
@@ -241,7 +241,7 @@ async def test_attack_unsigned_before_hq_was_ever_heard(
     cloud: Mosquitto,
     configure: Configure,
 ) -> None:
-    """It is there from a store's first minute: with ``confirm_proof = "always"`` nothing unsigned is ever believed."""
+    """The broker lies from a store's first minute: with `confirm_proof = "always"` nothing unsigned is believed."""
     config = configure(cloud.port, hq.lines + 'confirm_proof = "always"\n')
     async with Edge(config).running() as edge, attacker(cloud.port) as mallory, a_bridge(config):
         await edge.journal(FactClass.TRANSACTION, 3)

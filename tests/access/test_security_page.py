@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from edge.access.certificates import BEGINNING
 from edge.access.roles import ROLES, Role
 from edge.bus import enrolment
 from edge.bus.broker import BrokerSettings
+from edge.bus.messages.links import HQ_WARNINGS
 from edge.config import Bus, Enrolment, Limits
 from edge.config_hq import LEAST_RETENTION_DAYS
 from tests.access import attack_table
-from tests.access.attack_table import ASKED, PAGE, attacks
+from tests.access.attack_table import ASKED, PAGE, ROOT, attacks
 
 TEXT = PAGE.read_text(encoding="utf-8")
 LIMITS = enrolment_listener.Limits()
@@ -37,6 +39,20 @@ def test_what_everybody_asks_for_is_there_row_by_row() -> None:
     rows = re.findall(r"^\| \*\*(.+?)\*\* \| .+ \| .+ \| \[`(.+?)`\]", TEXT, re.MULTILINE)
     assert [row for row in rows if row[0] in ASKED] == list(ASKED.items())
     assert len(set(ASKED.values())) == len(ASKED) == 21
+
+
+def test_every_warning_there_is_stands_in_the_technicians_page() -> None:
+    codes = set(HQ_WARNINGS)
+    for file in (ROOT / "edge").rglob("*.py"):
+        for code in re.findall(
+            r'(?:warnings\.set|self\._tell)\(\s*f?("[^"]+"|[A-Z_]+)', file.read_text(encoding="utf-8")
+        ):
+            if not code.startswith('"'):
+                code = getattr(importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts)), code)
+            codes.add(re.sub(r"\{.*\}", "N", code.strip('"')))
+    section = (ROOT / "docs" / "link.md").read_text(encoding="utf-8").split("## Warnings")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    assert {code for row in rows for code in re.findall(r"`(.+?)`", row)} == codes
 
 
 def test_every_link_leads_somewhere() -> None:
