@@ -2,6 +2,10 @@
 
 Twenty lanes, each a real client of the store's broker, in one process beside the gateway's: the load generator shares
 the machine. Beside it the same gateway with one commit and one fsync per fact instead of group commit.
+
+And beside the plain port on loopback the same gateway by TLS: its tills enrolled and connected by mutual TLS, in rounds
+that take turns with plain ones. Flat out, the tills' end of TLS (Python's) is paid by the same two cores, which twenty
+real tills would pay themselves.
 """
 
 from __future__ import annotations
@@ -16,13 +20,16 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from bench.gateway import EDGE, EDGE_COMMITTING_EACH, Gateway, gateway, lanes_toml
-from bench.report import Goal, Report, finish, median, parser, percentile
+from bench.backlog import progress
+from bench.gateway import EDGE, EDGE_COMMITTING_EACH, gateway, lanes_toml
+from bench.report import Figures, Goal, Report, finish, goals_of_tls, median, parser, percentile, ratios_of_tls
 from edge.bus import envelope, topics
+from edge.bus.address import Address
 from edge.bus.client import Client, Message
 
 LANES = 20
 RATE_PER_LANE = 3.0
+ROUNDS = 3
 WINDOW = 64
 """Facts of one lane on their way at once when flat out."""
 
@@ -82,13 +89,13 @@ class Lane:
             self.on_answer()
 
 
-async def lanes_of(stack: AsyncExitStack, at: Gateway) -> list[Lane]:
-    """The lanes' clients, connected."""
+async def lanes_of(stack: AsyncExitStack, where: Callable[[str], Address], sequence: int = 0) -> list[Lane]:
+    """The lanes' clients, connected as `where` says; they go on behind fact number `sequence`."""
     lanes = []
     for number in range(1, LANES + 1):
         name = str(number)
-        client = Client(at.address, client_id=f"bench-{name}", username=name, clean_start=True)
-        lane = Lane(client, name)
+        client = Client(where(name), client_id=f"bench-{name}", username=name, clean_start=True)
+        lane = Lane(client, name, sequence)
         client.on_message(topics.lane_replies(name), lane.answered)
         await stack.enter_async_context(client)
         await client.wait_connected()
@@ -151,33 +158,56 @@ def drained(lanes: Sequence[Lane]) -> list[float]:
     return found
 
 
-async def measure(edge: Sequence[str], seconds: float) -> dict[str, float | int | str]:
-    """All figures of one kind of gateway."""
-    async with gateway(LIMITS + lanes_toml(LANES), edge=edge) as at, AsyncExitStack() as stack:
-        lanes = await lanes_of(stack, at)
-        await paced(lanes, 1.0)
-        latencies = await paced(lanes, seconds)
-        await flat_out(lanes, 1.0)
-        rates = [await flat_out(lanes, seconds / 3) for _ in range(3)]
-        return {
-            "at_3_per_s_each_p50_ms": median(latencies),
-            "at_3_per_s_each_p99_ms": percentile(latencies, 0.99),
-            "at_3_per_s_each_max_ms": max(latencies),
-            "at_3_per_s_each_facts": len(latencies),
-            "flat_out_facts_per_s": median(rates),
-            "flat_out_worst_of_3_facts_per_s": min(rates),
+Way = tuple[str, Callable[[str], Address]]
+"""What its figures are called by, and where its lanes connect."""
+
+
+async def measure(edge: Sequence[str], seconds: float, *, tls: bool) -> Figures:
+    """All figures of one kind of gateway, `seconds` of each; with `tls` also by TLS, in turns."""
+    latencies: dict[str, list[float]] = {}
+    rates: dict[str, list[float]] = {}
+    sequence = 0
+    async with gateway(LIMITS + lanes_toml(LANES), edge=edge, tls=tls) as at:
+        ways: list[Way] = [("", at.plain)]
+        if tls:
+            ways.append(("tls_", await at.enrolled(LANES)))
+        for number in range(ROUNDS):
+            for way, where in ways if number % 2 == 0 else ways[::-1]:
+                async with AsyncExitStack() as stack:
+                    lanes = await lanes_of(stack, where, sequence)
+                    await paced(lanes, 1.0)
+                    latencies.setdefault(way, []).extend(await paced(lanes, seconds / ROUNDS))
+                    await flat_out(lanes, 1.0)
+                    rates.setdefault(way, []).append(await flat_out(lanes, seconds / ROUNDS))
+                    sequence = max(lane.sequence for lane in lanes)
+                progress(f"accept: round {number + 1} of {ROUNDS}, {'TLS' if way else 'plain'}")
+    figures: Figures = {}
+    for way, _ in ways:
+        figures |= {
+            f"{way}at_3_per_s_each_p50_ms": median(latencies[way]),
+            f"{way}at_3_per_s_each_p99_ms": percentile(latencies[way], 0.99),
+            f"{way}at_3_per_s_each_max_ms": max(latencies[way]),
+            f"{way}at_3_per_s_each_facts": len(latencies[way]),
+            f"{way}flat_out_facts_per_s": median(rates[way]),
+            f"{way}flat_out_worst_of_{ROUNDS}_facts_per_s": min(rates[way]),
         }
+    if tls:
+        figures |= ratios_of_tls("at_3_per_s_each_", latencies["tls_"], latencies[""])
+        figures["flat_out_plain_to_tls_ratio"] = median(rates[""]) / median(rates["tls_"])
+    return figures
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     options = parser(__doc__ or "")
-    options.add_argument("--seconds", type=float, default=15.0, help="length of each measurement (default 15)")
+    options.add_argument(
+        "--seconds", type=float, default=15.0, help="length of each measurement, in all rounds (default 15)"
+    )
     chosen = options.parse_args(arguments)
     report = Report("accept")
-    report.figures = {"lanes": LANES, **asyncio.run(measure(EDGE, chosen.seconds))}
-    report.peers["one commit with fsync per fact"] = asyncio.run(measure(EDGE_COMMITTING_EACH, chosen.seconds))
-    peer = report.peers["one commit with fsync per fact"]
+    report.figures = {"lanes": LANES, **asyncio.run(measure(EDGE, chosen.seconds, tls=True))}
+    peer = asyncio.run(measure(EDGE_COMMITTING_EACH, chosen.seconds, tls=False))
+    report.peers["one commit with fsync per fact"] = peer
     ours = report.figures
     report.figures["flat_out_ratio_to_one_commit_each"] = float(ours["flat_out_facts_per_s"]) / float(
         peer["flat_out_facts_per_s"]
@@ -185,6 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
     report.goals = [
         Goal("p99 at 3/s each, ms", float(ours["at_3_per_s_each_p99_ms"]), 50.0),
         Goal("flat out, facts/s", float(ours["flat_out_facts_per_s"]), 3000.0, "at least"),
+        *goals_of_tls("at_3_per_s_each_", "at 3/s each", ours),
+        Goal("flat out, facts/s, plain as times TLS", float(ours["flat_out_plain_to_tls_ratio"]), 1.5),
     ]
     return finish(report, as_json=chosen.json)
 

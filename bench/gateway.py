@@ -1,4 +1,8 @@
-"""A gateway of its own for a benchmark: real broker and edge processes in a temporary folder, on free ports."""
+"""A gateway of its own for a benchmark: real broker and edge processes in a temporary folder, on free ports.
+
+With ``tls`` it has both listeners: the plain one on loopback, and mutual TLS by a store authority of its own, where
+tills come in that have enrolled as any till does. So the two are compared on one gateway, in turns.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,25 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from edge.access.broker_identity import ensure_broker_identity
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.broker import prepare
 from edge.bus.client import Client, Message
 from edge.children import DIE_WITH_PARENT, broker_settings
+from edge.commands.desk import ask
 from edge.config import StoreConfig, load
+from edge.till import enrol
 
 EDGE = (sys.executable, "-m", "edge.daemon")
 BRIDGE = (sys.executable, "-m", "cloud_bridge.daemon")
+ENROLLED_WITHIN_S = 30.0
 _COMMITTING_EACH = """
 import sys
 from edge.journal import store
@@ -34,12 +44,36 @@ EDGE_COMMITTING_EACH = (sys.executable, "-c", _COMMITTING_EACH)
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A running gateway. `address` is where tills connect; `processes` by name."""
+    """A running gateway. `address` is where tills connect without TLS; `processes` by name."""
 
     config: StoreConfig
     address: Address
     processes: dict[str, asyncio.subprocess.Process]
     log: Path
+
+    def plain(self, lane: str) -> Address:
+        """Where the till of `lane` connects without TLS."""
+        return self.address
+
+    async def enrolled(self, count: int) -> Callable[[str], Address]:
+        """Enrol the tills of lanes 1 to `count`, as any till: who asks gets where a lane connects, with its files."""
+        addresses = {}
+        for lane in map(str, range(1, count + 1)):
+            made = await ask(self.config, "lanes.invite", {"lane": lane}, ENROLLED_WITHIN_S)
+            folder = self.log.parent / "tills" / lane
+            identity = await enrol(made["text"], folder, lane=lane, host="127.0.0.1", port=self.config.enrolment.port)
+            addresses[lane] = identity.bus()
+        return addresses.__getitem__
+
+    async def restart_broker(self) -> float:
+        """Kill the broker and start it again; returns when it was started, in seconds of `time.perf_counter`."""
+        broker = self.processes["broker"]
+        broker.kill()
+        await broker.wait()
+        with self.log.open("ab") as out:
+            at = time.perf_counter()
+            self.processes["broker"] = await start(prepare(broker_settings(self.config)), out)
+        return at
 
 
 def free_port() -> int:
@@ -56,19 +90,28 @@ def lanes_toml(count: int) -> str:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    tables: str, *, edge: Sequence[str] = EDGE, folder: Path | None = None, bridge: bool = False
+    tables: str,
+    *,
+    edge: Sequence[str] = EDGE,
+    folder: Path | None = None,
+    bridge: bool = False,
+    tls: bool = False,
 ) -> AsyncIterator[Gateway]:
     """A broker, an edge and with `bridge` a bridge, with these TOML `tables` besides store and bus; stopped at the end.
 
-    Without `folder` it has one of its own, removed at the end. With the same `folder` again it goes on from there.
+    With `tls` also a TLS listener on loopback, and one for enrolment. Without `folder` it has one of its own, removed
+    at the end. With the same `folder` again it goes on from there.
     """
     with contextlib.ExitStack() as stack:
         root = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tillgate-bench-")))
         file, bus_port = root / "store.toml", free_port()
-        file.write_text(
-            f'state_dir = "state"\n[store]\nid = "BENCH"\n[bus]\nport = 0\nplain_port = {bus_port}\n{tables}'
-        )
+        ports = f"port = {free_port()}\n[enrolment]\nport = {free_port()}" if tls else "port = 0"
+        bus = f'[bus]\nhost = "127.0.0.1"\nadvertise = false\nplain_port = {bus_port}\n{ports}\n'
+        file.write_text(f'state_dir = "state"\n[store]\nid = "BENCH"\n{bus}{tables}')
         config = load(file)
+        config.state_dir.mkdir(exist_ok=True)
+        if tls and (fault := ensure_broker_identity(config).fault):
+            raise RuntimeError(f"the broker has no certificate: {fault}")
         log = root / "log.txt"
         out = stack.enter_context(log.open("ab"))
         processes: dict[str, asyncio.subprocess.Process] = {}
@@ -77,9 +120,7 @@ async def gateway(
             commands["bridge"] = [*BRIDGE, "--config", str(file)]
         try:
             for name, command in commands.items():
-                processes[name] = await asyncio.create_subprocess_exec(
-                    *DIE_WITH_PARENT, *command, stdout=out, stderr=out, start_new_session=True
-                )
+                processes[name] = await start(command, out)
             await _serving(config, processes, log)
             yield Gateway(config, Address(host="127.0.0.1", port=bus_port), processes, log)
         finally:
@@ -87,6 +128,13 @@ async def gateway(
                 if process.returncode is None:
                     process.send_signal(signal.SIGTERM)
                     await process.wait()
+
+
+async def start(command: Sequence[str], out: IO[bytes]) -> asyncio.subprocess.Process:
+    """One of the gateway's processes, in a session of its own as systemd would; it ends with us."""
+    return await asyncio.create_subprocess_exec(
+        *DIE_WITH_PARENT, *command, stdout=out, stderr=out, start_new_session=True
+    )
 
 
 async def _serving(config: StoreConfig, processes: dict[str, asyncio.subprocess.Process], log: Path) -> None:

@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+Figures = dict[str, float | int | str]
+"""What was measured, each with its unit in its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -39,8 +42,8 @@ class Report:
     """What one benchmark measured. Figures are printed in the order they were put in."""
 
     name: str
-    figures: dict[str, float | int | str] = field(default_factory=dict)
-    peers: dict[str, dict[str, float | int | str]] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
+    peers: dict[str, Figures] = field(default_factory=dict)
     goals: list[Goal] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -117,6 +120,22 @@ def percentile(values: Sequence[float], share: float) -> float:
 def median(values: Sequence[float]) -> float:
     """The middle value."""
     return statistics.median(values)
+
+
+def ratios_of_tls(prefix: str, tls: Sequence[float], plain: Sequence[float]) -> Figures:
+    """How many times as long it takes by TLS as on the plain port, in the middle and at the 99th percentile."""
+    return {
+        f"{prefix}tls_to_plain_p50_ratio": median(tls) / median(plain),
+        f"{prefix}tls_to_plain_p99_ratio": percentile(tls, 0.99) / percentile(plain, 0.99),
+    }
+
+
+def goals_of_tls(prefix: str, what: str, figures: Figures) -> list[Goal]:
+    """What TLS may cost, of `ratios_of_tls`."""
+    return [
+        Goal(f"median by TLS, times plain, {what}", float(figures[f"{prefix}tls_to_plain_p50_ratio"]), 1.5),
+        Goal(f"p99 by TLS, times plain, {what}", float(figures[f"{prefix}tls_to_plain_p99_ratio"]), 2.0),
+    ]
 
 
 def parser(description: str) -> argparse.ArgumentParser:

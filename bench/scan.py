@@ -3,6 +3,10 @@
 Beside it the direct path: the same client library publishes the same message straight to the same till's client through
 the same broker. Both take turns in one run, so that they share whatever else the machine is doing.
 
+Beside both the same with TLS: the same gateway, its tills enrolled and connected by mutual TLS, in rounds that take
+turns with rounds of plain connections on loopback. TLS is between till and broker only, and both ends of it share this
+machine: what is compared is one record encrypted by the broker and decrypted by the till's Python, not a network.
+
 With ``--during drain``: the same with 20 lanes, first idle, then while the bridge drains a backlog flat out. HQ's end,
 which is elsewhere in reality, shares this machine here: it and the WAN emulator only get what the store leaves of the
 processors (Linux's policy SCHED_IDLE, in sessions of the least weight); broker, edge and bridge are left as they are.
@@ -23,14 +27,17 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.backlog import progress
 from bench.gateway import Gateway, gateway, lanes_toml
-from bench.report import Goal, Report, finish, median, parser, percentile
+from bench.report import Figures, Goal, Report, finish, goals_of_tls, median, parser, percentile, ratios_of_tls
 from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client, Message
 
 CODE = b"4006381333931\r"
 SCANS_PER_S_AND_LANE = 3.0
+ROUNDS = 4
+"""Of plain connections and of TLS each."""
 WITHIN_S = 5.0
 LAST = 'test ! -w /proc/self/autogroup || echo 19 > /proc/self/autogroup; exec chrt --idle 0 "$@"'
 HQ_PREFIX = ("sh", "-c", LAST, "sh")
@@ -108,29 +115,45 @@ def scanners(count: int) -> Iterator[tuple[list[tuple[int, int]], str]]:
                 os.close(end)
 
 
-async def measure(count: int, scans: int) -> dict[str, float | int | str]:
-    """All figures with `count` lanes."""
+async def measure(count: int, scans: int, rounds: int) -> tuple[Figures, Figures]:
+    """All figures with `count` lanes: through the gateway, and directly. `scans` a lane, plain and by TLS each."""
+    through: dict[str, list[float]] = {"": [], "tls_": []}
+    direct: dict[str, list[float]] = {"": [], "tls_": []}
     with scanners(count) as (lines, tables):
-        async with gateway(tables) as at, AsyncExitStack() as stack:
-            lanes = [await opened(stack, at, number, *line) for number, line in enumerate(lines, start=1)]
-            for lane in lanes:
-                await first(lane)
-            await asyncio.gather(*(lane.shop(scans) for lane in lanes))
-    through = [value for lane in lanes for value in lane.through_ms]
-    direct = [value for lane in lanes for value in lane.direct_ms]
-    return {
-        f"lanes_{count}_scans": len(through),
-        f"lanes_{count}_through_p50_ms": median(through),
-        f"lanes_{count}_through_p99_ms": percentile(through, 0.99),
-        f"lanes_{count}_direct_p50_ms": median(direct),
-        f"lanes_{count}_direct_p99_ms": percentile(direct, 0.99),
-        f"lanes_{count}_median_ratio": median(through) / median(direct),
-    }
+        async with gateway(tables, tls=True) as at:
+            ways = [("", at.plain), ("tls_", await at.enrolled(count))]
+            for number in range(rounds):
+                for way, where in ways if number % 2 == 0 else ways[::-1]:
+                    async with AsyncExitStack() as stack:
+                        lanes = [
+                            await opened(stack, at, lane, *line, where) for lane, line in enumerate(lines, start=1)
+                        ]
+                        for lane in lanes:
+                            await first(lane)
+                        await asyncio.gather(*(lane.shop(max(1, scans // rounds)) for lane in lanes))
+                    through[way] += [value for lane in lanes for value in lane.through_ms]
+                    direct[way] += [value for lane in lanes for value in lane.direct_ms]
+                    progress(f"scan: {count} lanes, round {number + 1} of {rounds}, {'TLS' if way else 'plain'}")
+    ours: Figures = {}
+    peer: Figures = {}
+    for way in ("", "tls_"):
+        ours |= {
+            f"lanes_{count}_{way}scans": len(through[way]),
+            f"lanes_{count}_{way}through_p50_ms": median(through[way]),
+            f"lanes_{count}_{way}through_p99_ms": percentile(through[way], 0.99),
+            f"lanes_{count}_{way}median_ratio": median(through[way]) / median(direct[way]),
+        }
+        peer |= {
+            f"lanes_{count}_{way}direct_p50_ms": median(direct[way]),
+            f"lanes_{count}_{way}direct_p99_ms": percentile(direct[way], 0.99),
+        }
+    ours |= ratios_of_tls(f"lanes_{count}_", through["tls_"], through[""])
+    return ours, peer
 
 
-async def measure_drain(facts: int, rounds: int, scans: int) -> dict[str, float | int | str]:
+async def measure_drain(facts: int, rounds: int, scans: int) -> Figures:
     """Scans at 20 lanes, idle and during a drain, and how fast the drain was meanwhile."""
-    from bench.backlog import make, progress
+    from bench.backlog import make
     from bench.drain import draining
     from bench.wan import LINES
 
@@ -146,7 +169,8 @@ async def measure_drain(facts: int, rounds: int, scans: int) -> dict[str, float 
                     draining(journal, facts, LINES[0], hq_prefix=HQ_PREFIX, tables=tables) as run,
                     AsyncExitStack() as stack,
                 ):
-                    lanes = [await opened(stack, run.store, at, *line) for at, line in enumerate(lines, start=1)]
+                    where = run.store.plain
+                    lanes = [await opened(stack, run.store, at, *line, where) for at, line in enumerate(lines, start=1)]
                     for lane in lanes:
                         await first(lane)
                     await asyncio.gather(*(lane.shop(scans) for lane in lanes))
@@ -174,10 +198,12 @@ async def measure_drain(facts: int, rounds: int, scans: int) -> dict[str, float 
     }
 
 
-async def opened(stack: AsyncExitStack, at: Gateway, number: int, line: int, slave: int) -> Lane:
-    """One lane with both clients connected."""
+async def opened(
+    stack: AsyncExitStack, at: Gateway, number: int, line: int, slave: int, where: Callable[[str], Address]
+) -> Lane:
+    """One lane with both clients connected, the till `where` says."""
     name = str(number)
-    till = Client(at.address, client_id=f"bench-{name}", username=name, clean_start=True)
+    till = Client(where(name), client_id=f"bench-{name}", username=name, clean_start=True)
     direct = Client(Address(socket=at.config.broker_socket), client_id=f"bench-direct-{name}", clean_start=True)
     lane = Lane(name, line, os.ttyname(slave), till, direct)
     till.on_message(topics.lane_scans(name), lane.heard)
@@ -202,7 +228,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     options = parser(__doc__ or "")
     options.add_argument(
-        "--scans", type=int, default=40, help="codes per lane with 20 lanes; four times as many with 2 (default 40)"
+        "--scans",
+        type=int,
+        default=40,
+        help="codes per lane and way with 20 lanes; four times as many with 2 (default 40)",
     )
     options.add_argument("--during", choices=["drain"], help="compare idle with a drain of the bridge")
     options.add_argument("--facts", type=int, default=200_000, help="the backlog to drain (default 200,000)")
@@ -214,16 +243,15 @@ def main(arguments: list[str] | None = None) -> int:
         report.goals = [Goal("p99 while draining, times idle", float(report.figures["p99_ratio"]), 2.0)]
         return finish(report, as_json=chosen.json)
     report = Report("scan")
-    two = asyncio.run(measure(2, chosen.scans * 4))
-    twenty = asyncio.run(measure(20, chosen.scans))
-    for found in (two, twenty):
-        report.figures.update({name: value for name, value in found.items() if "direct" not in name})
-    report.peers["the same client publishing directly"] = {
-        name: value for found in (two, twenty) for name, value in found.items() if "direct" in name
-    }
+    two, two_direct = asyncio.run(measure(2, chosen.scans * 4, ROUNDS))
+    twenty, twenty_direct = asyncio.run(measure(20, chosen.scans, ROUNDS))
+    report.figures = two | twenty
+    report.peers["the same client publishing directly"] = two_direct | twenty_direct
     report.goals = [
         Goal("median ratio with 2 lanes", float(two["lanes_2_median_ratio"]), 2.0),
         Goal("median ratio with 20 lanes", float(twenty["lanes_20_median_ratio"]), 2.0),
+        *goals_of_tls("lanes_2_", "2 lanes", two),
+        *goals_of_tls("lanes_20_", "20 lanes", twenty),
     ]
     return finish(report, as_json=chosen.json)
 
