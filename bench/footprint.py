@@ -3,7 +3,8 @@
 A whole store is started as `tillgate run` starts it, with a serial scanner on a pty, a receipt printer with a drawer,
 and a cloud broker with an HQ receiver behind it. 20 lanes send an hour's sales (180 each), HQ confirms them, and then
 nothing happens for a minute. `start_to_first_scan_cpu_s` is the processors' time that the four processes had used by
-then: unlike the time that passed, it hardly depends on what else the machine does. Beside it an empty Python process and one with paho-mqtt alone, to tell what is ours.
+then: unlike the time that passed, it hardly depends on what else the machine does. Beside it an empty Python process
+and one with paho-mqtt alone, to tell what is ours.
 """
 
 from __future__ import annotations

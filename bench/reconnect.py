@@ -5,8 +5,9 @@ moment the new broker is started: when half of the tills and when the last one h
 gateway serves all lanes, and when half of the lanes and the last have a scan. Rounds of plain connections on loopback
 take turns with rounds of mutual TLS; a new broker knows no session ticket, so each is a whole handshake with both
 certificates checked. All tills are in one process on the gateway's own processors, which then pay both ends of twenty
-handshakes. A connection is kept for 6 s before, so that all pauses begin anew. The tills try again quickly here (within 0.1 s), so that handshakes are measured and not the pauses, of up
-to 10 s, in which real tills keep out of each other's way; edge's pauses are as in the field.
+handshakes. A connection is kept for 6 s before, so that all pauses begin anew. The tills try again quickly here (within
+0.1 s), so that handshakes are measured and not the pauses, of up to 10 s, in which real tills keep out of each other's
+way; edge's pauses are as in the field.
 """
 
 from __future__ import annotations

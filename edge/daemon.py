@@ -47,6 +47,7 @@ from edge.bus.messages.facts import (
 from edge.bus.messages.notices import NOTICES_STREAM
 from edge.bus.messages.prices import PRICES_STREAM
 from edge.bus.messages.replies import Code
+from edge.bus.terms import NEARBY
 from edge.config import StoreConfig
 from edge.devices.attending import Attending
 from edge.devices.calibrating import Calibrating
@@ -145,6 +146,7 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
         Address(socket=config.broker_socket),
         client_id=await _client_id(store),
         will=Will(topics.GATEWAY_STATUS, stopped(), retain=True),
+        backoff=NEARBY,
     )
     publish = client.publish_soon
     lanes = frozenset(lane.id for lane in config.lanes)

@@ -22,6 +22,7 @@ from edge.bus import topics
 from edge.bus.address import Address
 from edge.bus.client import Client
 from edge.bus.message import Handler, Message
+from edge.bus.terms import NEARBY
 
 HOLD_S = 0.05
 """How long a lane above its budget is not read. Short, so that one that calms down is served again at once."""
@@ -72,7 +73,13 @@ class LaneLinks:
         self.on_change: list[Callable[[], None]] = []
         self._links = [
             _LaneLink(
-                Client(address, client_id=f"{client_id}.{lane}", keepalive_s=KEEPALIVE_S, receive_maximum=IN_FLIGHT),
+                Client(
+                    address,
+                    client_id=f"{client_id}.{lane}",
+                    keepalive_s=KEEPALIVE_S,
+                    receive_maximum=IN_FLIGHT,
+                    backoff=NEARBY,
+                ),
                 lane,
                 takers,
                 budget,

@@ -234,6 +234,9 @@ class Link(asyncio.BufferedProtocol):
 NO_ANCHOR = (2, 18, 19, 20, 21)
 """X509_verify_cert_error_string(3): the chain ends at nothing that is trusted."""
 
+QUEUE_FULL_S = 0.005
+"""Before a unix socket is tried again whose queue was full; mosquitto takes in ten within a millisecond."""
+
 UNPINNED = "no authority whose key is pinned stands behind the broker's certificate"
 
 
@@ -259,7 +262,7 @@ async def open_link(
     where = str(address)
     try:
         if address.socket is not None:
-            _, link = await loop.create_unix_connection(make, str(address.socket))
+            _, link = await loop.create_unix_connection(make, sock=await _unix(str(address.socket)))
             return link
         context = None if address.tls is None else _context(address)
         server_name = (address.tls.server_name or address.host) if address.tls else None
@@ -293,6 +296,25 @@ async def open_link(
         raise Disconnected("timeout", f"{where}: no answer") from error
     except OSError as error:
         raise Disconnected("unreachable", f"{where}: {error.strerror or error}") from error
+
+
+async def _unix(path: str) -> socket.socket:
+    """A connected unix socket. While the other end's queue of new ones is full, the kernel says "again" (connect(2):
+    EAGAIN), which asyncio takes for a connection that is on its way; a gateway of many lanes fills mosquitto's ten.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        while True:
+            try:
+                made.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(QUEUE_FULL_S)
+            else:
+                return made
+    except BaseException:
+        made.close()
+        raise
 
 
 def _websocket(address: Address) -> WebSocket | None:

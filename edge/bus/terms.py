@@ -30,6 +30,10 @@ class Backoff:
         return max(0.0, self.gap_s - since_last_s) + jitter_s
 
 
+NEARBY = Backoff(0.05, 1.0)
+"""For the broker on this machine: nobody is in the way there, and every lane waits until the last link is back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Will:
     """What the broker publishes when this client goes without a good-bye. `delay_s` needs MQTT 5."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import signal
 import socket
@@ -34,6 +35,27 @@ from tests.edge.bus_rig import QUICK, WITHIN_S, Broker, Proxy, connected, peer, 
 def make(address: Address, client_id: str, **more: object) -> Client:
     settings: dict[str, object] = {"backoff": QUICK, "clean_start": True} | more
     return Client(address, client_id=client_id, **settings)  # type: ignore[arg-type]
+
+
+async def test_more_clients_at_once_than_the_brokers_queue_holds_all_come_in_at_the_first_try(broker: Broker) -> None:
+    broker.signal(signal.SIGSTOP)
+    lost: list[Disconnected] = []
+    clients = [make(broker.own, f"lane-{number}") for number in range(30)]
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            for client in clients:
+                client.on_disconnect.append(lost.append)
+                await stack.enter_async_context(client)
+            await asyncio.sleep(0)  # each has begun
+            waiting = asyncio.gather(*(client.wait_connected() for client in clients))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):  # the broker takes nobody in meanwhile
+                    await asyncio.shield(waiting)
+        finally:
+            broker.signal(signal.SIGCONT)
+        async with asyncio.timeout(WITHIN_S):
+            await waiting
+    assert not lost
 
 
 @pytest.mark.parametrize("protocol", [5, 4])
