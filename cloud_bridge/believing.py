@@ -9,7 +9,9 @@ nothing: facts stay, and are sent again. Which proof is asked for is `[cloud] co
     never    everything is believed, as where there is no price_key
 
 Not promised: that a word is fresh beyond `OLD_MS`. Of two true words of one receiver the older says less, and saying
-less only has facts sent again.
+less only has facts sent again. When the newest one was said is kept, so that an old one does not pass after a restart;
+not when it lies ahead of this store's clock: a receiver whose clock was wrong must not be the last one believed. A new
+statement begins anew with it.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 OLD_MS = 10 * 60 * 1000
 """A word that is so much older than the newest one is somebody's who kept it. Receivers' clocks may differ as much."""
+
+HEARD_EVERY_MS = 60 * 1000
+"""When the newest word was said is written down so often at most."""
 
 Proof = Literal["learn", "always", "never"]
 
@@ -71,12 +76,13 @@ class Believing:
         self._on_change = on_change
         self._known: ConfirmKeys | None = None
         self._learnt = False
-        self._newest_ms = 0
+        self._newest_ms = self._kept_ms = 0
         self._asked_serial = 0
         self._keeping = Background(sqlite3.Error)
 
     async def load(self) -> None:
-        """Read the statement that was kept."""
+        """Read the statement that was kept, and when HQ was heard last."""
+        self._newest_ms = self._kept_ms = await self._cursors.heard_ms()
         kept = await self._cursors.statement()
         self._learnt = kept is not None  # also where HQ's main key is another since, and it counts no more
         if kept is not None:
@@ -121,7 +127,14 @@ class Believing:
             if said.at_ms < self._newest_ms - OLD_MS:
                 raise Unbelieved("an old word of HQ's came again: somebody at the cloud broker?")
             self._newest_ms = max(self._newest_ms, said.at_ms)
+            self._keep_heard(said.at_ms)
         return orjson.dumps(said.says)
+
+    def _keep_heard(self, at_ms: int) -> None:
+        ahead = at_ms > self._wall_now().timestamp() * 1000 + OLD_MS
+        if at_ms >= self._kept_ms + HEARD_EVERY_MS and not ahead:
+            self._kept_ms = at_ms
+            self._keeping.start(self._cursors.keep_heard(at_ms), "keep when HQ was heard")
 
     def _introduced(self, spoken: Spoken) -> None:
         """Take the statement that came along, if it is newer than ours."""
@@ -131,6 +144,7 @@ class Believing:
         if stated.serial != spoken.serial:  # or an older statement, sent again under a high number, would replace ours
             raise Unbelieved("a statement of confirm keys came under another number than HQ signed")
         self._known, self._learnt = stated, True
+        self._newest_ms = self._kept_ms = 0  # nothing that former keys have signed is believed any more
         log.info("HQ's receivers speak with %d keys until %s", len(self._known.keys), self._known.not_after)
         self._keeping.start(self._cursors.keep_statement(spoken.statement.model_dump_json()), "keep HQ's statement")
 

@@ -57,6 +57,10 @@ CREATE TABLE IF NOT EXISTS statement (   -- of the keys that HQ's receivers spea
     one INTEGER PRIMARY KEY CHECK (one = 1),
     signed TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS heard (       -- about when the newest word of HQ's that was believed was said
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    at_ms INTEGER NOT NULL
+) STRICT;
 """
 
 
@@ -132,6 +136,16 @@ class Cursors:
     async def keep_statement(self, signed: str) -> None:
         """Remember it."""
         await self._db.execute("INSERT OR REPLACE INTO statement VALUES (1, ?)", (signed,))
+        await self._db.commit()
+
+    async def heard_ms(self) -> int:
+        """About when the newest word that was believed was said, by HQ's clock; 0: none was."""
+        rows = list(await self._db.execute_fetchall("SELECT at_ms FROM heard"))
+        return int(rows[0][0]) if rows else 0
+
+    async def keep_heard(self, at_ms: int) -> None:
+        """Remember it."""
+        await self._db.execute("INSERT OR REPLACE INTO heard VALUES (1, ?)", (at_ms,))
         await self._db.commit()
 
     async def positions(self) -> dict[str, tuple[str, int]]:

@@ -22,10 +22,13 @@ Misuse-Resistance", CRYPTO 2015 (STREAM); NIST SP 800-38D; sqlite.org/backup.htm
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import sqlite3
 import struct
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -47,6 +50,9 @@ PURPOSE = "snapshot"
 CHUNK_BYTES = 64 * 1024
 SALT_BYTES = 32
 TAG_BYTES = 16
+LEFT_OVER_S = 60.0
+"""A folder of a snapshot that is younger may just be beginning."""
+_PREFIX = ".snapshot-"
 PAGES_AT_ONCE = 256
 """So many pages are copied at a time; edge's commits go in between."""
 _MAX_HEADER_BYTES = 64 * 1024
@@ -72,7 +78,8 @@ def take(store_db: Path, target: Path, keyring: Keyring, *, at_ms: int) -> Heade
 
     The plain copy stands in the folder of `store_db`, where all of it is sealed row by row anyhow, while this runs.
     """
-    with tempfile.TemporaryDirectory(prefix=".snapshot-", dir=store_db.parent) as folder:
+    _clear_left_overs(store_db.parent)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=store_db.parent) as folder, _in_use(Path(folder)):
         copy = Path(folder) / "store.db"
         _copy(store_db, copy)
         header = _header_of(copy, keyring, at_ms)
@@ -88,6 +95,26 @@ def take(store_db: Path, target: Path, keyring: Keyring, *, at_ms: int) -> Heade
             draft.unlink(missing_ok=True)
             raise
     return header
+
+
+@contextlib.contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Held while a copy stands in `folder`; whoever is killed holds nothing."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear_left_overs(directory: Path) -> None:
+    """Take away the copies of those that were killed while they made a snapshot."""
+    for folder in directory.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > LEFT_OVER_S:
+                with _in_use(folder):
+                    shutil.rmtree(folder)
 
 
 def read_header(snapshot: Path) -> Header:

@@ -272,6 +272,29 @@ async def test_what_was_learnt_holds_after_a_restart(
             await refused(edge, "came unsigned")
 
 
+async def test_attack_an_old_confirmation_sent_after_a_restart(
+    hq: Hq,
+    hq_file: Engine,
+    cloud: Mosquitto,
+    configure: Configure,
+) -> None:
+    """It waits until the bridge was started again and sends a true word of days ago before HQ speaks: too old."""
+    config = configure(cloud.port, hq.lines)
+    async with Edge(config).running() as edge, attacker(cloud.port) as mallory:
+        await edge.journal(FactClass.TRANSACTION, 5)
+        async with a_bridge(config), a_receiver(hq_file, cloud.port, voice=hq.voice):
+            await until(lambda: edge.confirmed() == 5)
+            last = json.loads(mallory.said(CONFIRMED)[-1])
+        await edge.journal(FactClass.TRANSACTION, 2)
+        edge.statuses.clear()
+        at_ms = json.loads(last["text"])["at_ms"] - 3 * 24 * 3600 * 1000
+        old = signed(hq.confirm, word(everything(edge.store.epoch, 7), at_ms=at_ms))
+        async with a_bridge(config):
+            await until(lambda: edge.status and edge.status.link == "online")
+            await mallory.says(CONFIRMED, {**old, "serial": last["serial"]})
+            await refused(edge, "an old word of HQ's came again")
+
+
 @pytest.mark.parametrize("lines", ["", 'confirm_proof = "never"\n', "learn"])
 async def test_receivers_without_a_confirm_key_are_believed_where_nothing_else_was_asked_for(
     lines: str,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
+import os
 import shutil
 from pathlib import Path
 
@@ -194,3 +196,21 @@ def _tillgate(*arguments: str) -> int:
     add_commands(parser.add_subparsers(required=True))
     chosen = parser.parse_args(["journal", *arguments])
     return int(chosen.run(chosen))
+
+
+async def test_what_a_killed_snapshot_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "store.db")
+    await sold(store, 1, 3)
+    left, used = tmp_path / ".snapshot-left", tmp_path / ".snapshot-used"
+    for folder in (left, used):
+        folder.mkdir()
+        (folder / "store.db").write_bytes(b"half of it")
+        os.utime(folder, (1, 1))
+    another = os.open(used, os.O_RDONLY)
+    try:
+        fcntl.flock(another, fcntl.LOCK_EX)  # as one that runs beside holds its own
+        await asyncio.to_thread(take, store.path, tmp_path / "a.snapshot", store.keyring, at_ms=AT_MS)
+    finally:
+        os.close(another)
+    await store.close()
+    assert [one.name for one in tmp_path.glob(".snapshot-*")] == [used.name]
