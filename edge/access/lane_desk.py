@@ -120,7 +120,9 @@ class LaneDesk:
 
     async def _list(self, asked: Asked, parameters: NoParameters) -> dict[str, Any]:
         await asyncio.to_thread(self._authority.refresh)
-        return {"lanes": [self._row(lane.id, lane.name) for lane in self._config.lanes]}
+        rows = [self._row(lane.id, lane.name) for lane in self._config.lanes]
+        gone = sorted(lane for lane in self._authority.following() if lane not in self._lanes)
+        return {"lanes": rows + [self._row(lane, "not in store.toml: revoke it") for lane in gone]}
 
     def _row(self, lane: str, name: str) -> dict[str, Any]:
         """One lane; `state`: valid, expired, revoked, or none (no till has ever enrolled)."""
@@ -131,6 +133,8 @@ class LaneDesk:
         return row | {"state": held.state, "days_left": held.left.days, "not_after": utc(held.not_after)}
 
     async def _revoke(self, asked: Asked, parameters: OneLane) -> dict[str, Any]:
-        lane = self._checked(parameters.lane)
+        lane = parameters.lane
+        if lane not in self._authority.lanes():  # one that was taken out of store.toml may have a till all the same
+            self._checked(lane)
         await self._enrolment.withdraw(lane)
         return {"lane": lane, "revoked": await self._revoke_lane(lane, "revoked by a technician")}

@@ -48,9 +48,9 @@ ASKED: Mapping[str, str] = {
 }
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "The bus, and certificates": ("attacks_bus", "attacks_malformed", "gate", "attacks_authority"),
+    "The bus, and certificates": ("attacks_bus", "gate", "attacks_authority"),
     "Enrolment and discovery": ("attacks_enrolment", "strangers", "till_identity"),
-    "What lies on the disk": ("attacks_at_rest", "sealed_ledger", "snapshot"),
+    "What lies on the disk": ("attacks_at_rest", "sealed_store", "sealed_ledger", "snapshot"),
     "Customers, card numbers": (
         "personal_parts", "privacy_erasing", "hq_privacy", "card_numbers_doors", "card_numbers_beyond",
     ),
@@ -58,6 +58,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "attacks_cloud", "attacks_confirming", "attacks_configuration", "cloud_tls", "cloud_renewal",
     ),
     "People and audit": ("attacks_people", "people", "passkeys", "audit", "audit_command"),
+    "Rubbish, at every door": ("attacks_live", "attacks_malformed"),
 }  # fmt: skip
 """Heading -> test modules, without ``test_``, whose attacks stand there; a module that is in none stands at the end."""
 FURTHER = "Further"

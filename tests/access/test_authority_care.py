@@ -10,7 +10,7 @@ import pytest
 
 from edge import cli
 from edge.access.broker_identity import BrokerIdentity
-from edge.commands.desk import ask
+from edge.commands.desk import Refused, ask
 from tests.access.keys import csr, lane_key, text_of, verified
 from tests.access.store_rig import entered, greeted, tls_store
 from tests.faults.store_rig import until
@@ -128,6 +128,19 @@ async def test_a_lane_that_is_revoked_is_out_at_once_and_may_enrol_again(tmp_pat
                 await asyncio.sleep(0.1)
         async with entered(again) as client:
             assert (await again.ask(client, "help", {}))["ok"]
+
+
+async def test_a_till_of_a_lane_that_was_taken_out_of_the_store_is_seen_and_revoked(tmp_path: Path) -> None:
+    async with tls_store(tmp_path) as store:
+        config, gone = store.running.config, store.till("express")
+        listed = (await ask(config, "lanes.list", {}, 20))["lanes"]
+        assert {row["lane"]: row["name"] for row in listed}["express"] == "not in store.toml: revoke it"
+        assert gone.reaches() == "let in"
+        assert (await ask(config, "lanes.revoke", {"lane": "express"}, 20)) == {"lane": "express", "revoked": 1}
+        await until(lambda: gone.reaches() != "let in", "its certificate counts no more")
+        assert "express" not in {row["lane"] for row in (await ask(config, "lanes.list", {}, 20))["lanes"]}
+        with pytest.raises(Refused, match="there is no lane 'nobody'"):
+            await ask(config, "lanes.revoke", {"lane": "nobody"}, 20)
 
 
 async def test_a_technician_sees_and_replaces_the_authority_from_the_command_line(

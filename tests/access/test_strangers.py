@@ -186,6 +186,30 @@ async def test_attack_rogue_mdns_gains_nothing_from_a_till(tmp_path: Path, monke
         assert (found["seen_by"], found["lane"], found["port"]) == ("lane", "lane-1", evil_port)
 
 
+async def test_attack_rogue_mdns_that_offers_a_till_no_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rogue answers mDNS with a broker that speaks no TLS: an enrolled till opens no connection and reports him."""
+    monkeypatch.setattr(Client, "default_backoff", QUICK)
+    store, port = f"s{uuid.uuid4().hex[:8]}", free_port()
+    async with gateway(tmp_path / "g", store_id=store, bus_port=port) as at:
+        identity = await enrol((await at.enrolment.invite("lane-1")).code, tmp_path / "t", **at.at)
+        ca = at.authority.fingerprint
+        came: list[object] = []
+        rogue = await asyncio.start_server(lambda reader, writer: came.append(writer), "127.0.0.1", 0)
+        evil_port = rogue.sockets[0].getsockname()[1]
+        with bus(at.folder, port):
+            async with (
+                rogue,
+                advertise(store, evil_port, tls=False, host="127.0.0.1", ca=ca, interfaces=LOOPBACK),
+                Till(identity=identity, ledger_path=tmp_path / "till.db", interfaces=LOOPBACK) as till,
+            ):
+                await until(lambda: till.strangers)
+                async with advertise(store, port, tls=True, host="127.0.0.1", ca=ca, interfaces=LOOPBACK):
+                    await until(lambda: till.connected)
+                (stranger,) = till.strangers
+                assert (stranger.port, stranger.why) == (evil_port, "speaks no TLS")
+        assert came == []
+
+
 async def test_attack_rogue_mdns_at_enrolment(tmp_path: Path) -> None:
     """A rogue answers mDNS with this store's name and authority when a till enrols: asked, not believed, passed by."""
     store = f"s{uuid.uuid4().hex[:8]}"
