@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +27,7 @@ from edge.access.audit import Audit
 from edge.access.authority import OVERLAP_H, RENEW_LEFT, Authority, AuthorityFault, Revoked
 from edge.access.broker_identity import BrokerIdentity
 from edge.access.configured import AUTHORITY, runs_with
+from edge.access.renewal_pace import RenewalPace
 from edge.bus import topics
 from edge.bus.messages.authority import RenewedCertificate, StoreAuthority
 from edge.bus.messages.facts import AuditAction
@@ -46,8 +46,7 @@ HOUR_S = 3600.0
 FOLLOWED_FOR_H = 1
 """So long a former authority is believed although every lane has followed: invitations may name it."""
 RENEWALS = 6
-RENEWALS_IN_S = 24 * HOUR_S
-"""A lane is given so many certificates in this time on its own request: each is kept for good."""
+"""A lane is given so many certificates a day on the bus: each is kept for good."""
 ENDING_LEFT = timedelta(days=7)
 """A certificate that its till should have renewed three weeks ago: a person is told."""
 
@@ -92,7 +91,7 @@ class AuthorityCare:
         self._said: bytes | None = None
         self._shut: frozenset[str] = frozenset()
         self._broker_files: object = None
-        self._renewals: dict[str, deque[float]] = {}
+        self._pace = RenewalPace(RENEWALS)
         self._hour_began = self._loop.time()
         authority.on_change.append(self._changed_somewhere)
         self._changed()
@@ -114,10 +113,7 @@ class AuthorityCare:
         lane = asked.lane
         if self.authority.newest(lane) is None and await asyncio.to_thread(self._still_none, lane):
             raise ProblemError(Code.NOT_YOURS, f"lane {lane} has no certificate that could be renewed: enrol the till")
-        recent = self._renewals.setdefault(lane, deque(maxlen=RENEWALS))
-        now = self._loop.time()
-        if len(recent) == RENEWALS and now - recent[0] < RENEWALS_IN_S:
-            wait_ms = int((recent[0] + RENEWALS_IN_S - now) * 1000)
+        if wait_ms := self._pace.wait_ms(lane):
             raise ProblemError(Code.TOO_FAST, f"{RENEWALS} certificates a day are enough", retry_after_ms=wait_ms)
         try:
             issued = await asyncio.to_thread(self.authority.issue_lane, lane, parameters.csr.encode())
@@ -127,7 +123,7 @@ class AuthorityCare:
             raise ProblemError(Code.NOT_YOURS, str(error)) from None
         except (AuthorityFault, OSError) as error:
             raise _not_done(error) from None
-        recent.append(now)
+        self._pace.gave(lane)
         log.info("lane %s has a new certificate, until %s", lane, issued.not_after.date())
         result = RenewedCertificate(
             certificate=issued.pem, trusted=self.authority.trusted(), not_after=_utc(issued.not_after)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -51,7 +51,7 @@ class Made:
     """A new authority: `certificate` and `key` in PEM (PKCS #8, plain), SHA-256 of its DER in lower hex."""
 
     certificate: str
-    key: bytes
+    key: bytes = field(repr=False)
     fingerprint: str
 
 
@@ -101,7 +101,7 @@ class Signer:
     """An authority with its key (PEM, plain), ready to sign."""
 
     certificate: str
-    key: bytes
+    key: bytes = field(repr=False)
 
     def lane(
         self, store: str, lane: str, key: ec.EllipticCurvePublicKey, serial: int, not_after: datetime.datetime

@@ -32,6 +32,7 @@ from edge.access.authority import AuthorityFault, Issued, NotProven, Revoked
 from edge.access.broker_identity import server_name
 from edge.access.enrolment_http import TITLES, No, Request, answer
 from edge.access.invitations import MAX_FAILURES, Invitations, Invited, Kept
+from edge.access.renewal_pace import RenewalPace
 from edge.bus import enrolment
 from edge.bus.enrolment import AuthorityShown, Enrolled, EnrolRequest, Refusal, Renewed, RenewRequest, prove, proves
 from edge.bus.messages.facts import AuditAction, first_error
@@ -49,6 +50,10 @@ log = guarded(__name__)
 GUESSES = 10
 GUESSES_WITHIN_S = 60.0
 """So many unknown codes in so long are somebody guessing: people mistype, and their typing errors never come here."""
+RENEWALS = 24
+"""A lane is given so many certificates a day here: more than on the bus, for a till whose answers are lost on the way
+has no other door; and not any number, for each is kept for good.
+"""
 WARN_FOR_S = 24 * 3600
 WARNING = "enrolment_attacked"
 
@@ -80,6 +85,7 @@ class Enrolment:
         self._waiting: set[asyncio.Event] = set()
         self._guesses: deque[float] = deque(maxlen=GUESSES)
         self._calm: asyncio.TimerHandle | None = None
+        self._pace = RenewalPace(RENEWALS)
         self.on_enrolled: list[Callable[[str], None]] = []
         """Called with the lane after a till has enrolled or renewed here."""
 
@@ -200,7 +206,7 @@ class Enrolment:
         return answer(body)
 
     async def _renew(self, request: RenewRequest, server: str, address: str) -> bytes:
-        from edge.access.certificates import BadCertificate, BadRequest
+        from edge.access.certificates import BadCertificate, BadRequest, lane_certificate
 
         certificate, csr = request.certificate.encode(), request.csr.encode()
         message, signature = enrolment.renewal_transcript(request, server), _bytes_of(request.signature)
@@ -208,7 +214,11 @@ class Enrolment:
         try:
             try:
                 async with self._turn:
+                    claimed = lane_certificate(certificate, self._authority.trusted()).lane
+                    if wait_ms := self._pace.wait_ms(claimed):
+                        raise No(Refusal.TOO_FAST, f"{RENEWALS} certificates a day are enough", retry_after_ms=wait_ms)
                     issued = await asyncio.to_thread(renew, certificate, csr)
+                    self._pace.gave(issued.lane)
             except BadCertificate as error:
                 raise No(Refusal.UNKNOWN_CERTIFICATE, str(error)) from None
             except NotProven as error:

@@ -50,6 +50,7 @@ class Limits:
     connections: int = 32
     connections_of_address: int = 6
     opened: tuple[float, int] = (5.0, 60)
+    opened_by_address: tuple[float, int] = (0.5, 20)
     asked: tuple[float, int] = (0.5, 20)
     addresses_known: int = 1_024
 
@@ -118,6 +119,7 @@ class Listener:
         self._limits = limits
         self._open: Counter[str] = Counter()
         self._opened = Budget(*limits.opened, 1)
+        self._opened_by = Budget(*limits.opened_by_address, limits.addresses_known)
         self._asked = Budget(*limits.asked, limits.addresses_known)
         self._connections = Background(OSError)
 
@@ -187,6 +189,7 @@ class Listener:
         return (
             self._open.total() < limits.connections
             and self._open[key] < limits.connections_of_address
+            and not self._opened_by.wait_ms(key)  # before what is everybody's: one address cannot use that up
             and not self._opened.wait_ms("")
         )
 

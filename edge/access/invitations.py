@@ -9,7 +9,7 @@ names ends it, too: the name is known only to who has the code, or has seen it o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge.bus.enrolment import Keys, Refusal, keys_of
@@ -46,7 +46,7 @@ class Invited:
 
     name: str
     lane: str
-    code: str
+    code: str = field(repr=False)
     expires_s: int
 
 

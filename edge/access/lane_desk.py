@@ -136,5 +136,8 @@ class LaneDesk:
         lane = parameters.lane
         if lane not in self._authority.lanes():  # one that was taken out of store.toml may have a till all the same
             self._checked(lane)
-        await self._enrolment.withdraw(lane)
-        return {"lane": lane, "revoked": await self._revoke_lane(lane, "revoked by a technician")}
+        try:
+            await self._enrolment.withdraw(lane)
+        finally:  # also on a full disk: a stolen till is shut out now, and its open invitation is over in minutes
+            revoked = await self._revoke_lane(lane, "revoked by a technician")
+        return {"lane": lane, "revoked": revoked}

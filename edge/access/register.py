@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from edge.access.audit import Audit
 from edge.access.roles import ROLES, Person, Right, Role
 from edge.bus.messages.base import Message
-from edge.bus.messages.facts import AuditAction
+from edge.bus.messages.facts import AuditAction, first_error
 from edge.bus.messages.replies import Code, ProblemError
 from edge.journal.store import NotStored, Statement, Store
 from edge.seal import Seal, Unsealable, sealed_by
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS people (
 class App(Message):
     """An authenticator app: its secret in base64, and the step of the last code that was used."""
 
-    secret: str
+    secret: str = Field(repr=False)
     last_step: int = 0
 
 
@@ -55,7 +55,7 @@ class Kept(Message):
     name: str = Field(min_length=1, max_length=100)
     role: Role = Field(strict=False)
     active: bool = True
-    password: str
+    password: str = Field(repr=False)
     app: App | None = None
     recovery_salt: str | None = None
     recovery_hashes: tuple[str, ...] = Field(default=(), strict=False)
@@ -81,7 +81,9 @@ class Register:
             try:
                 self._kept[id_] = Kept.model_validate_json(self._seal.open(sealed, _context(id_)))
             except (Unsealable, ValidationError) as error:
-                log.error("what is kept of person %s cannot be read: %s", id_, error)
+                # A ValidationError's own text shows what was found: hashes and secrets.
+                why = first_error(error, shown=False) if isinstance(error, ValidationError) else error
+                log.error("what is kept of person %s cannot be read: %s", id_, why)
                 unreadable.append(id_)
                 continue
             if sealed_by(sealed) != self._seal.key_id:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -134,8 +134,8 @@ class Keys:
     """What both ends derive from a code. `invitation` names it in public; `till` and `gateway` key their proofs."""
 
     invitation: str
-    till: bytes
-    gateway: bytes
+    till: bytes = field(repr=False)
+    gateway: bytes = field(repr=False)
 
 
 def keys_of(code: str) -> Keys:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlencode
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -47,7 +47,7 @@ class Invitation:
     certificate (DER) in lower-case hex.
     """
 
-    code: str
+    code: str = field(repr=False)
     store: str | None = None
     lane: str | None = None
     hosts: tuple[str, ...] = ()

@@ -34,7 +34,13 @@ from tests.edge.bus_rig import Broker
 LANES = ("lane-1", "lane-3")
 BUS_PORT = 18_883
 WITHIN_S = 30.0
-ROOMY = Limits(opened=(1_000.0, 10_000), asked=(1_000.0, 10_000), connections=64, connections_of_address=64)
+ROOMY = Limits(
+    opened=(1_000.0, 10_000),
+    opened_by_address=(1_000.0, 10_000),
+    asked=(1_000.0, 10_000),
+    connections=64,
+    connections_of_address=64,
+)
 """A test asks more often than any till."""
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from edge.access.enrolment import GUESSES, WARNING
 from edge.access.enrolment_listener import Limits
-from edge.bus.enrolment import keys_of, sha256
+from edge.bus.enrolment import RenewRequest, keys_of, renewal_transcript, sha256
 from edge.bus.invitation import new_code
 from edge.till import keypair
 from edge.till.enrolling import NotEnrolled, enrol
+from edge.till.https import asking
 from tests.access.enrolment_rig import Between, a_request, anybody, gateway, own_server
 from tests.access.test_enrolment import a_question
 from tests.edge.bus_rig import until
@@ -221,7 +222,50 @@ async def test_attack_renewal_with_somebody_elses_certificate(tmp_path: Path) ->
         assert len(at.authority.certificates()) == 1
 
 
-FLOODED = Limits(handshake_s=0.6, whole_s=1.2, connections=6, connections_of_address=6, opened=(1_000.0, 10_000))
+async def test_attack_a_till_that_renews_without_end(tmp_path: Path) -> None:
+    """A till that was taken over asks for a certificate after the other, each kept for good: refused after a few."""
+    async with gateway(tmp_path / "g") as at:
+        made = await at.enrolment.invite("lane-1")
+        identity = await enrol(made.code, tmp_path / "till", **at.at)
+        old = keypair.read_key(identity.pem)
+
+        async def renewed() -> str:
+            _, csr = a_request()
+            request = RenewRequest(
+                v=1, certificate=keypair.certificate_of(identity.pem), csr=csr, nonce="00" * 32, signature="x" * 8
+            )
+            async with asking("127.0.0.1", at.listener.port, anybody(), server_name=None, within_s=20.0) as there:
+                signature = keypair.sign(old, renewal_transcript(request, there.server))
+                body = request.model_copy(update={"signature": signature}).model_dump_json().encode()
+                answer = await there.post("/v1/renew", body, "gateway")
+            return str(answer.table.get("code", "renewed"))
+
+        said = [await renewed() for _ in range(30)]
+        assert said == ["renewed"] * 24 + ["too_fast"] * 6
+        assert len(at.authority.certificates()) == 25
+
+
+async def test_attack_one_address_opens_connections_without_end(tmp_path: Path) -> None:
+    """It uses up what its own address may open, not what everybody may: other machines' tills get in."""
+    limits = Limits(opened=(0.001, 30), opened_by_address=(0.001, 10))
+    async with gateway(tmp_path / "g", limits=limits) as at:
+        for _ in range(40):
+            _, writer = await asyncio.open_connection("127.0.0.1", at.listener.port)
+            writer.transport.abort()
+        await until(lambda: at.listener.counts.closed_at_once == 30)
+        _, writer = await asyncio.open_connection("127.0.0.1", at.listener.port, local_addr=("127.0.0.7", 0))
+        await until(lambda: at.listener.counts.taken == 11)
+        writer.transport.abort()
+
+
+FLOODED = Limits(
+    handshake_s=0.6,
+    whole_s=1.2,
+    connections=6,
+    connections_of_address=6,
+    opened=(1_000.0, 10_000),
+    opened_by_address=(1_000.0, 10_000),
+)
 
 
 async def test_attack_slow_strangers_at_the_listener(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
@@ -14,7 +15,7 @@ from edge.access.register import Kept
 from edge.access.roles import ROLES, Right, Role
 from edge.bus.messages.facts import AuditAction
 from edge.bus.messages.replies import Code, ProblemError
-from edge.seal import Keyring
+from edge.seal import Keyring, Seal
 from tests.access.people_rig import PASSWORDS, Shop, app_code
 
 
@@ -218,6 +219,23 @@ async def test_attack_owner_written_onto_the_disk(shop: Shop) -> None:
             assert people.register.unreadable == ("eve", "olga")
             await refused(Code.LOG_IN_REFUSED, people.log_in("eve", PASSWORDS["anna"], None, BOX))
             await refused(Code.LOG_IN_REFUSED, people.log_in("olga", PASSWORDS["anna"], None, BOX))
+
+
+async def test_a_row_that_cannot_be_read_puts_none_of_its_secrets_into_the_log(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A later version has written a field that this one does not know."""
+    async with shop.opened() as people:
+        await shop.add("olga")
+        kept = people.register.there("olga")
+        row = orjson.dumps({**orjson.loads(kept.model_dump_json()), "password": [kept.password], "more": kept.password})
+        sealed = Seal(shop.keyring, "people").seal(row, b"people|sealed|olga")
+        await shop.store.write([("UPDATE people SET sealed = ? WHERE id = 'olga'", (sealed,))])
+        assert kept.password not in repr(kept)
+    async with shop.opened() as people:
+        assert people.register.unreadable == ("olga",)
+    assert "cannot be read" in caplog.text
+    assert "$argon2id" not in caplog.text
 
 
 async def test_rows_are_sealed_anew_under_a_new_key(shop: Shop) -> None:
