@@ -76,7 +76,7 @@ class Cursors:
 
         A disk that is full or fails says nothing about the content: `sqlite3.Error` then, to be tried again.
         """
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             return cls(await _opened(file))
         except aiosqlite.DatabaseError as error:

@@ -110,7 +110,8 @@ async def run(config: StoreConfig, log_dir: Path | None) -> None:
     """Run broker, edge and bridge until SIGINT or SIGTERM. Raises BrokerFailed when there is no mosquitto."""
     settings, config_file = broker_settings(config), config.file.resolve()
     run_dir = config.state_dir / "run"
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (config.state_dir, run_dir):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if log_dir:
         log_dir.mkdir(parents=True, exist_ok=True)
     stop = asyncio.Event()

@@ -16,11 +16,13 @@ examples:
   tillgate hq authority init /srv/authority --chain Example
   tillgate hq authority issue /srv/authority --store S0042 --out s0042/     key and certificate for provisioning
   tillgate hq authority issue /srv/authority --store S0042 --csr s0042.csr  the store keeps its key
+  tillgate hq authority issue /srv/authority --store hq-1 --out hq-1/       a receiver's, or whoever publishes
+  tillgate hq authority broker /srv/authority --name mqtt.hq.example --out broker/    the cloud broker's own
   tillgate hq authority answer /srv/authority --url postgresql+psycopg://hq@db/hq    what stores have asked for
   tillgate hq authority revoke /srv/authority --store S0042                 a stolen gateway
 
 The cloud broker gets authority.pem (mosquitto: cafile) and revoked.crl (crlfile), and takes the common name for
-the client's name (use_identity_as_username).
+the client's name (use_identity_as_username); docs/hq.md has a whole mosquitto.conf.
 Run `answer` now and then (a timer, once a day) on the machine that has authority.key; receivers never need it.
 """
 
@@ -36,6 +38,7 @@ def add(parts: SubParsers) -> None:
     for name, help_, run in (
         ("init", "make the authority", _init),
         ("issue", "sign one store's certificate", _issue),
+        ("broker", "make the cloud broker's own certificate, where it has none of another authority", _broker),
         ("answer", "sign what stores have asked for through the link", _answer),
         ("revoke", "revoke all certificates of a store", _revoke),
         ("list", "what was signed", _list),
@@ -48,7 +51,11 @@ def add(parts: SubParsers) -> None:
         made[name].add_argument("--store", required=True, metavar="ID")
     made["issue"].add_argument("--csr", type=Path, metavar="FILE", help="the store's request (PEM)")
     made["issue"].add_argument("--out", type=Path, metavar="DIR", help="where it goes (default: the terminal)")
-    for name in ("issue", "answer"):
+    made["broker"].add_argument(
+        "--name", required=True, action="append", metavar="HOST", help="host name or address of the broker (repeatable)"
+    )
+    made["broker"].add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
+    for name in ("issue", "broker", "answer"):
         made[name].add_argument("--days", type=float, default=365, help="how long it is good (default 365)")
     database_arguments(made["answer"])
 
@@ -90,6 +97,21 @@ def _issue(arguments: argparse.Namespace) -> int:
     except (BadAuthority, BadRequest, OSError, ValueError) as error:
         return complain(str(error))
     print(arguments.out / "store.pem")
+    return 0
+
+
+def _broker(arguments: argparse.Namespace) -> int:
+    from cloud_bridge.hq.authority import BadAuthority, StoresAuthority
+    from edge.seal import write_secret
+
+    try:
+        certificate, key = StoresAuthority(arguments.folder).issue_broker(arguments.name, arguments.days)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        write_secret(arguments.out / "broker.key", key.encode())
+        (arguments.out / "broker.pem").write_text(certificate, encoding="ascii")
+    except (BadAuthority, OSError, ValueError) as error:
+        return complain(str(error))
+    print(arguments.out / "broker.pem")
     return 0
 
 

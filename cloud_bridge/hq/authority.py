@@ -84,6 +84,15 @@ class StoresAuthority:
             book["issued"].append(entry)
         return made, _utc(now + timedelta(days=days) * 2 / 3)
 
+    def issue_broker(self, names: list[str], days: float = DAYS) -> tuple[str, str]:
+        """A certificate for the cloud broker at these host names or addresses, and its key (PEM). ValueError."""
+        from cryptography import x509
+
+        key, private = certificates.new_key()
+        until = datetime.now(UTC) + timedelta(days=days)
+        serial = x509.random_serial_number()
+        return self._signer.server(self._chain, names, key, serial, until, "Tillgate cloud broker"), private
+
     def check(self, store: str, request: CertificateRequest) -> None:
         """BadRequest unless `store` itself asks: proved with a certificate of ours that is not revoked."""
         try:

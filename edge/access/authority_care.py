@@ -90,6 +90,8 @@ class AuthorityCare:
         self._look = asyncio.Event()
         self._said: bytes | None = None
         self._shut: frozenset[str] = frozenset()
+        self._out: dict[str, str | None] = {}
+        """Lanes that a person wants out: the certificate each had, until that is revoked or another is given."""
         self._broker_files: object = None
         self._pace = RenewalPace(RENEWALS)
         self._hour_began = self._loop.time()
@@ -140,14 +142,17 @@ class AuthorityCare:
         What the lane sends is refused and its connection cut, whatever the disk does; that it is refused on connecting
         too is on disk when this returns.
         """
-        self._shut |= {lane}  # looked at again with the next change: one that had no certificate is not shut for good
-        self._hands.shut(self._shut)
+        had = self.authority.newest(lane)
+        self._out[lane] = had.serial if had else None
+        self._see_to_shut()
         self._hands.cut(lane, why)
         try:
             gone = await asyncio.to_thread(self.authority.revoke_lane, lane, why)
         except (AuthorityFault, OSError) as error:
             self._audit.record(AuditAction.LANE_REVOKED, "failed", lane=lane, person=person, detail=str(error))
             raise _not_done(error) from None
+        self._out.pop(lane, None)  # what is revoked says so itself; a lane that had nothing may be enrolled
+        self._see_to_shut()
         self._reload("a lane was revoked")
         self._hands.cut(lane, why)
         self._loop.call_later(RELOADED_S, self._cut_again, lane, why)
@@ -256,7 +261,14 @@ class AuthorityCare:
         self._look.set()
 
     def _see_to_shut(self) -> None:
-        shut = frozenset(lane for lane, held in self.authority.lanes().items() if held.state == "revoked")
+        revoked = {lane for lane, held in self.authority.lanes().items() if held.state == "revoked"}
+        for lane, serial in list(self._out.items()):
+            held = self.authority.newest(lane)
+            if (held.serial if held else None) == serial:
+                revoked.add(lane)
+            else:
+                del self._out[lane]
+        shut = frozenset(revoked)
         if shut != self._shut:
             self._shut = shut
             self._hands.shut(shut)

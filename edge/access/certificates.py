@@ -123,12 +123,13 @@ class Signer:
         key: ec.EllipticCurvePublicKey,
         serial: int,
         not_after: datetime.datetime,
+        common_name: str = "Tillgate gateway",
     ) -> str:
         """A server's certificate, good for these host names and addresses; for TLS servers only."""
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, store),
-                x509.NameAttribute(NameOID.COMMON_NAME, "Tillgate gateway"),
+                x509.NameAttribute(NameOID.COMMON_NAME, common_name),
             ]
         )
         return self._leaf(subject, key, serial, not_after, ExtendedKeyUsageOID.SERVER_AUTH, map(_general_name, names))

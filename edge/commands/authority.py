@@ -97,7 +97,8 @@ def _shown(result: dict[str, Any]) -> int:
     for one in result["authorities"]:
         left = "" if one["left_h"] is None else f", believed for {-(-one['left_h'] // 24)} more days"
         print(f"{one['role']:<10} {_short(one['fingerprint'])}  since {one['since'][:10]}{left}")
-        print(f"{'':<10} {one['revoked']} certificates revoked; it has no end: replace it by rotating")
+        revoked = "1 certificate" if one["revoked"] == 1 else f"{one['revoked']} certificates"
+        print(f"{'':<10} {revoked} revoked; it has no end: replace it by rotating")
     broker = result["broker"]
     if broker is not None:
         print(f"broker     {broker['days_left']} days left, signed by the {broker['authority']} authority")

@@ -251,7 +251,7 @@ def _revoke(chosen: argparse.Namespace) -> int:
         done = await there.ask("lanes.revoke", {"lane": chosen.lane}, ASK_S)
         count = done["revoked"]
         if not count:
-            print(f"lane {chosen.lane} had no certificate; nothing changes")
+            print(f"lane {chosen.lane} had no certificate that counts; an open invitation of it is over.")
             return 0
         print(f"lane {chosen.lane} is shut out: {count} certificate{'s' if count > 1 else ''} revoked.")
         print(f"For a new till: tillgate lanes invite {chosen.lane}")

@@ -155,7 +155,7 @@ class Store:
         the file. Raises StoreBusy, WrongStore, NoKey, or sqlite3.Error and OSError when the disk does not let us; with
         `unreadable_is_damage` a file that alone cannot be read is set aside instead.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         measure = free_bytes or partial(_free_bytes, path.parent)

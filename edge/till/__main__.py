@@ -8,7 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
-from edge.bus.invitation import BadCode
+from edge.bus.invitation import BadCode, read
 from edge.till.enrolling import NotEnrolled, enrol
 from edge.till.identity import Identity, NoIdentity
 from edge.till.ledger import WrongLedger
@@ -69,11 +69,25 @@ def _complain(what: str, status: int) -> int:
 
 
 async def _enrol(chosen: argparse.Namespace) -> int:
-    if sys.stdin.isatty():
-        print("the code of the invitation: ", end="", flush=True)
-    identity = await enrol(sys.stdin.readline(), chosen.identity, host=chosen.host, port=chosen.port)
+    identity = await enrol(_code(), chosen.identity, host=chosen.host, port=chosen.port)
     print(f"this is lane {identity.lane} of store {identity.store} now; key and certificate are in {identity.folder}")
     return await _show(identity, chosen.count)
+
+
+def _code() -> str:
+    """What is typed, read from a file or scanned; who types is asked again after a typing error. Raises BadCode."""
+    while True:
+        if sys.stdin.isatty():
+            print("the code of the invitation: ", end="", flush=True)
+        given = sys.stdin.readline()
+        try:
+            read(given)
+        except BadCode as error:
+            if not given.strip() or not sys.stdin.isatty():
+                raise
+            print(error, file=sys.stderr)
+        else:
+            return given
 
 
 async def _scans(chosen: argparse.Namespace) -> int:

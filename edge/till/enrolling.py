@@ -74,11 +74,12 @@ async def enrol(
     key = keypair.new_key()
     csr = keypair.request(key, lane or "till")
     worst = NotEnrolled("unreachable", "no gateway of this invitation answers; give its address by hand")
+    failed: list[tuple[str, NotEnrolled]] = []
     async for place in _places(given, store, host, port, interfaces):
         try:
             answer = await _ask(place, keys, given, store or "", lane or "", csr)
         except NotEnrolled as error:
-            log.warning("not enrolled at %s: %s", place.host, error)
+            failed.append((place.host, error))
             if worst.code in ("unreachable", *_MILD):
                 worst = error
             continue
@@ -89,8 +90,16 @@ async def enrol(
         )  # fmt: skip
         identity.save(keypair.pem(key), answer.certificate, answer.trusted)
         log.info("enrolled as lane %s of store %s", answer.lane, answer.store)
+        _tell(failed)
         return identity
+    _tell([one for one in failed if one[1] is not worst])
     raise worst
+
+
+def _tell(failed: list[tuple[str, NotEnrolled]]) -> None:
+    """Who has not let us in, beside what the caller hears."""
+    for host, error in failed:
+        log.warning("not enrolled at %s: %s", host, error)
 
 
 _MILD = ("unknown_invitation", "other_store")
@@ -142,8 +151,7 @@ async def _ask(place: _Place, keys: Keys, given: Invitation, store: str, lane: s
         raise NotEnrolled("unreachable", str(error)) from None
     if told.status != 200:
         code = told.said("code") or "faulted"
-        text = f"{told.said('title')} {told.said('detail')}".strip()
-        raise NotEnrolled(code, f"{code}: {text}" if text else code)
+        raise NotEnrolled(code, told.refusal() or code)
     try:
         answer = Enrolled.model_validate(told.table)
     except ValidationError:

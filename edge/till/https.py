@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ READ_BYTES = 16_384
 SAID_LENGTH = 300
 CERTIFICATE_TIMES = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl/x509_vfy.h)."""
+
+
+SEE = "Does the gateway run there, and is that its enrolment port (8884, or what the invitation says)?"
 
 
 class Unreachable(Exception):
@@ -46,6 +50,12 @@ class Answer:
         """A text of a refusal, fit for people: whoever answers may be a stranger. Empty where there is none."""
         text = self.table.get(part)
         return "".join(one for one in text[:SAID_LENGTH] if one.isprintable()) if isinstance(text, str) else ""
+
+    def refusal(self) -> str:
+        """What a refusal says, for a person: code, title, and what of it the gateway names."""
+        code, title, detail = (self.said(part) for part in ("code", "title", "detail"))
+        said = f"{title.removesuffix('.')} ({detail})" if title and detail else title or detail
+        return ": ".join(part for part in (code, said) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ class Asked:
         except h11.RemoteProtocolError as error:
             raise Unreachable(f"what came is no answer of a gateway: {error}") from None
         except OSError as error:
-            raise Unreachable(f"it hung up: {error}") from None
+            raise Unreachable(f"it hung up ({_why(error)}). {SEE}") from None
         return Answer(status, _table(bytes(got)), self.server)
 
 
@@ -106,14 +116,19 @@ async def asking(
             except ssl.SSLError as error:
                 raise NotBelieved(f"{where}: {error.reason or error}") from None
             except OSError as error:
-                raise Unreachable(f"{where}: {error.strerror or error}") from None
+                raise Unreachable(f"{where}: {_why(error)}. {SEE}") from None
             try:
                 shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
                 yield Asked(sha256(shown), reader, writer)
             finally:
                 writer.transport.abort()
     except TimeoutError:
-        raise Unreachable(f"{where}: no answer within {within_s:g} s") from None
+        raise Unreachable(f"{where}: no answer within {within_s:g} s. {SEE}") from None
+
+
+def _why(error: OSError) -> str:
+    """In the system's words: asyncio puts its own, with Python in them, around a connection that failed."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def _table(body: bytes) -> dict[str, object]:

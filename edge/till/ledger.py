@@ -297,7 +297,7 @@ def _keyring(path: Path) -> Keyring:
 
 def _claim(path: Path) -> int:
     """Make the file this program's own until the descriptor is closed, which the kernel does when it dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

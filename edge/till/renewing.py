@@ -184,7 +184,7 @@ class Renewing:
             request = draft.model_copy(update={"signature": signature})
             told = await there.post(enrolment.RENEW, request.model_dump_json().encode(), host)
         if told.status != 200:
-            raise NotRenewed(" ".join(told.said(part) for part in ("code", "title", "detail")).strip())
+            raise NotRenewed(told.refusal())
         try:
             answer = Renewed.model_validate(told.table)
         except ValidationError:

@@ -143,6 +143,14 @@ async def test_a_till_of_a_lane_that_was_taken_out_of_the_store_is_seen_and_revo
             await ask(config, "lanes.revoke", {"lane": "nobody"}, 20)
 
 
+async def test_a_lane_that_was_shut_out_before_it_ever_had_a_till_takes_its_first_one(tmp_path: Path) -> None:
+    async with tls_store(tmp_path) as store:
+        assert (await ask(store.running.config, "lanes.revoke", {"lane": "1"}, 20)) == {"lane": "1", "revoked": 0}
+        first = store.till("1")
+        async with entered(first) as client:
+            assert (await first.ask(client, "help", {}))["ok"]
+
+
 async def test_a_technician_sees_and_replaces_the_authority_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
