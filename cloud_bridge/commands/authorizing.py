@@ -102,6 +102,7 @@ def _issue(arguments: argparse.Namespace) -> int:
 
 def _broker(arguments: argparse.Namespace) -> int:
     from cloud_bridge.hq.authority import BadAuthority, StoresAuthority
+    from edge.access.certificates import BadRequest
     from edge.seal import write_secret
 
     try:
@@ -109,7 +110,7 @@ def _broker(arguments: argparse.Namespace) -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_secret(arguments.out / "broker.key", key.encode())
         (arguments.out / "broker.pem").write_text(certificate, encoding="ascii")
-    except (BadAuthority, OSError, ValueError) as error:
+    except (BadAuthority, BadRequest, OSError, ValueError) as error:
         return complain(str(error))
     print(arguments.out / "broker.pem")
     return 0
@@ -143,7 +144,10 @@ def _revoke(arguments: argparse.Namespace) -> int:
         count = StoresAuthority(arguments.folder).revoke(arguments.store)
     except BadAuthority as error:
         return complain(str(error))
-    print(f"{count} certificates revoked; bring {arguments.folder / 'revoked.crl'} to the cloud broker now")
+    revoked = "1 certificate" if count == 1 else f"{count} certificates"
+    print(
+        f"{revoked} revoked; bring {arguments.folder / 'revoked.crl'} to the cloud broker now, and let it read the list again"
+    )
     return 0
 
 

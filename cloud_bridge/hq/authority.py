@@ -85,9 +85,12 @@ class StoresAuthority:
         return made, _utc(now + timedelta(days=days) * 2 / 3)
 
     def issue_broker(self, names: list[str], days: float = DAYS) -> tuple[str, str]:
-        """A certificate for the cloud broker at these host names or addresses, and its key (PEM). ValueError."""
+        """A certificate for the cloud broker at these host names or addresses, and its key (PEM). BadRequest."""
         from cryptography import x509
 
+        for name in names:
+            if not name or not name.isascii():
+                raise BadRequest(f"{name!r} is no host name: write it in ASCII, as the DNS has it (xn--...)")
         key, private = certificates.new_key()
         until = datetime.now(UTC) + timedelta(days=days)
         serial = x509.random_serial_number()

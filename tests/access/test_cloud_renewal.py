@@ -21,7 +21,6 @@ from edge.bus.messages.facts import FactClass
 from edge.bus.messages.renewal import CertificateRequest
 from edge.cli import main
 from edge.config import StoreConfig
-from tests.access.maker import Authority
 from tests.cloud_bridge.conftest import Configure
 from tests.cloud_bridge.rig import Edge, Mosquitto, a_bridge, a_receiver, until
 
@@ -39,9 +38,11 @@ class Hq:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.authority = StoresAuthority.make(folder / "authority", "Example")
-        self.served = Authority(folder / "ca").issue("cloud", days=(-1, 300))
+        out = folder / "broker"
+        names = ["--name", "localhost", "--name", "127.0.0.1"]
+        assert main(["hq", "authority", "broker", str(folder / "authority"), *names, "--out", str(out)]) == 0
         self.port = Mosquitto(folder / "unused").port
-        files = f"certfile {self.served.certificate}\nkeyfile {self.served.key}\n"
+        files = f"certfile {out / 'broker.pem'}\nkeyfile {out / 'broker.key'}\n"
         trusted = f"cafile {folder / 'authority' / 'authority.pem'}\ncrlfile {folder / 'authority' / 'revoked.crl'}\n"
         more = f"listener {self.port} 127.0.0.1\n{files}{trusted}require_certificate true\n"
         self.broker = Mosquitto(folder / "cloud", more=f"{more}use_identity_as_username true\n")
@@ -59,7 +60,7 @@ class Hq:
         out = self.folder / "s1"
         command = ["hq", "authority", "issue", str(self.folder / "authority"), "--store", "s1", "--out", str(out)]
         assert main([*command, f"--days={days}"]) == 0
-        lines = f'ca = "{self.served.ca}"\ncertificate = "{out / "store.pem"}"\nkey = "{out / "store.key"}"\n'
+        lines = f'ca = "{out / "cloud-ca.pem"}"\ncertificate = "{out / "store.pem"}"\nkey = "{out / "store.key"}"\n'
         return configure(self.port, f"[cloud.tls]\n{lines}")
 
     def make_due(self) -> None:
