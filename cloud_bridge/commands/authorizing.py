@@ -145,9 +145,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     except BadAuthority as error:
         return complain(str(error))
     revoked = "1 certificate" if count == 1 else f"{count} certificates"
-    print(
-        f"{revoked} revoked; bring {arguments.folder / 'revoked.crl'} to the cloud broker now, and let it read the list again"
-    )
+    print(f"{revoked} revoked; bring {arguments.folder / 'revoked.crl'} to the cloud broker now, and have it read it")
     return 0
 
 
