@@ -48,7 +48,7 @@ ASKED: Mapping[str, str] = {
 }
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "The bus, and certificates": ("attacks_bus", "gate", "attacks_authority"),
+    "The bus, and certificates": ("attacks_bus", "gate", "attacks_authority", "stolen_gateway"),
     "Enrolment and discovery": ("attacks_enrolment", "strangers", "till_identity"),
     "What lies on the disk": ("attacks_at_rest", "sealed_store", "sealed_ledger", "snapshot"),
     "Customers, card numbers": (
