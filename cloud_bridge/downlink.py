@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 RECEIVE_MAXIMUM = 32
 """How many downlink messages the cloud may send ahead of our acknowledgements."""
 
+MAX_STREAMS = 64
+"""Of every group together; HQ has a handful. What else comes is not HQ's, and would be remembered for ever."""
+
 AGAIN_AFTER_S = 5.0
 AGAIN_TO_S = 60.0
 """Edge has not answered: hand over again after this, doubling up to that."""
@@ -172,6 +175,10 @@ class Downlink:
             message.ack()
             return
         stream = self.streams.get(header.key)
+        if stream is None and len(self.streams) >= MAX_STREAMS:
+            log.error("more than %d streams come down; %s is dropped", MAX_STREAMS, header.key)
+            message.ack()
+            return
         if stream is None or header.epoch > stream.epoch:
             if stream is not None:
                 self._ask_soon()  # only HQ's own word settles which epoch it is
@@ -233,6 +240,9 @@ class Downlink:
                 log.error("HQ offers something for group %r, which this store is not in", group)
                 continue
             stream = self.streams.get(key)
+            if stream is None and len(self.streams) >= MAX_STREAMS:
+                log.error("HQ offers more than %d streams; %s is passed by", MAX_STREAMS, key)
+                continue
             if stream is None or stream.epoch != offered.epoch:
                 stream = self._begin(key, name, offered.epoch)
             if self._told(key, stream, offered):

@@ -32,7 +32,17 @@ def complain(what: str) -> int:
 
 def start_logging() -> None:
     """Log lines, without card numbers, to stderr, where systemd's journal (or a file) takes them with its own time."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     guard_process()
+
+
+class _OneLine(logging.Formatter):
+    """Shows control characters escaped: what a till says can neither forge a line nor move a terminal's cursor."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if not record.message.isprintable():
+            shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in record.message)
+            record.message = "".join(shown)
+        return super().formatMessage(record)

@@ -26,7 +26,11 @@ class Warnings:
         self._now: dict[str, GatewayWarning] = {}
 
     def set(self, code: str, text: str) -> None:
-        """From now on this is wrong: what, and what a person should do."""
+        """From now on this is wrong: what, and what a person should do.
+
+        Control characters in it are replaced: it may quote a stranger, and is read on a terminal.
+        """
+        text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
         before = self._now.get(code)
         if before is not None and before.text == text:
             return

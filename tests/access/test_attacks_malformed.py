@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_bridge.cursors import Cursors
+from cloud_bridge.downlink import MAX_STREAMS, Downlink
+from edge.bus import frame
+from edge.bus.client import Message
 from edge.bus.messages.requests import OPERATIONS
 from edge.services import requests
+from edge.services.warnings import Warnings
+from tests.edge.bus_rig import until
 from tests.fuzz.door import close_all
 from tests.fuzz.mqtt import publish
 from tests.fuzz.runner import Fuzzer
@@ -86,3 +96,53 @@ def test_attack_invitation_with_an_impossible_port() -> None:
     code = "K7QF2M9D3XHT8BWNBSPB"
     (event,) = given("invitation", f"tillgate:enrol?v=1&port=0265535&ca={'5e' * 32}&code={code}".encode())
     assert "port" in event.reason
+
+
+def test_attack_forged_log_line() -> None:
+    """A till gives a reason with a line feed and a terminal's commands in it: the gateway's log has one line of it, and
+    nothing in it moves a cursor.
+    """
+    said = "till 2 hangs\n2026-05-04 09:30:00,000 CRITICAL edge: all is lost\x1b[2J"
+    program = (
+        "import logging; from edge.startup import start_logging; start_logging();"
+        f"logging.getLogger('edge').warning('lane %s took %s over: %s', '1', 'printer-1', {said!r})"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert len(ran.stderr.splitlines()) == 1
+    assert "\x1b" not in ran.stderr
+    assert r"till 2 hangs\n2026" in ran.stderr
+
+
+def test_attack_warning_with_a_terminals_commands() -> None:
+    """A till reports a stranger whose name holds a terminal's commands: `tillgate status` shows it without them."""
+    warnings = Warnings()
+    warnings.set("stranger_seen", "something at \x1b]0;pwned\x07\x1b[2J10.0.0.1 answers")
+    (shown,) = warnings.shown()
+    assert shown.text.isprintable()
+    assert shown.text.endswith("10.0.0.1 answers")
+
+
+async def test_attack_streams_without_end(tmp_path: Path) -> None:
+    """A cloud broker sends messages of ever more streams: the bridge remembers some dozens and drops the rest, and what
+    it knew before goes on.
+    """
+    cursors = await Cursors.open(tmp_path / "bridge.db")
+    handed: list[str] = []
+    line = Downlink(
+        store="s1", groups=(), cursors=cursors, forward=lambda stream, _: handed.append(stream), ask=lambda _: None
+    )
+    running = asyncio.create_task(line.run())
+    try:
+        for number in range(MAX_STREAMS + 300):
+            header = {"stream": f"x{number}", "epoch": "e-1", "seq": 1}
+            line.on_down(Message("tg/v1/s1/down/x", frame.pack(header, b""), 1, False, 1, None))
+        line.on_down(
+            Message("tg/v1/s1/down/x", frame.pack({**header, "stream": "x0", "seq": 2}, b""), 1, False, 1, None)
+        )
+        await until(lambda: handed[-1:] == ["x0"])
+        assert len(line.streams) == MAX_STREAMS
+        assert handed == [*(f"x{number}" for number in range(MAX_STREAMS)), "x0"]
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await cursors.close()

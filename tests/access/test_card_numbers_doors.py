@@ -163,9 +163,10 @@ async def test_attack_card_number_through_every_door(tmp_path: Path) -> None:
         watch.on_message(topics.LANE_PRESENCE_ANY, lambda message: (message.ack(), late.append(message.payload)))
         async with watch:
             await watch.wait_connected()
-            await watch.publish(topics.lane_presence("2"), b"last")  # whatever is retained comes before
-            await until(lambda: b"last" in late, "the last presence")
-        assert late == [b"last"]
+            last = b'{"online":false}'
+            await watch.publish(topics.lane_presence("2"), last)  # whatever is retained comes before
+            await until(lambda: last in late, "the last presence")
+        assert late == [last]
 
         def count(where: str) -> int:
             return int(rows(running, f"SELECT coalesce(sum(count), 0) FROM quarantine WHERE {where}")[0][0])

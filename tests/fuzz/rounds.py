@@ -48,8 +48,8 @@ def _stretch(kind: str, seconds: float, guided: bool, seed: int) -> tuple[Tally,
     return _fuzzers[kind].stretch(seconds, guided=guided), time.perf_counter() - began
 
 
-def run(kinds: list[str], seconds: float, seed: int, workers: int) -> dict[str, Sum]:
-    """Fuzz `kinds` for `seconds` in all; whatever is found ends that parser's turn."""
+def run(kinds: list[str], seconds: float, seed: int, workers: int, inputs: int | None = None) -> dict[str, Sum]:
+    """Fuzz `kinds` for `seconds` in all; so many `inputs`, or whatever is found, ends that parser's turn."""
     sums = {kind: Sum() for kind in kinds}
     guided = dict.fromkeys(kinds, workers * GUIDED_SHARE * seconds)
     for kind in guided:
@@ -60,7 +60,7 @@ def run(kinds: list[str], seconds: float, seed: int, workers: int) -> dict[str, 
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         running: dict[Future[tuple[Tally, float]], tuple[str, bool]] = {}
         while True:
-            open_ = [kind for kind in kinds if not sums[kind].findings]
+            open_ = [kind for kind in kinds if not sums[kind].findings and sums[kind].inputs < (inputs or 10**18)]
             while open_ and len(running) < workers and time.monotonic() < end:
                 busy = Counter(kind for kind, _ in running.values())
                 kind = min(open_, key=lambda one: (guided[one] <= 0, busy[one], sums[one].inputs))
@@ -72,7 +72,10 @@ def run(kinds: list[str], seconds: float, seed: int, workers: int) -> dict[str, 
                 return sums
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 kind, _ = running.pop(future)
-                sums[kind].add(*future.result())
+                tally, took_s = future.result()
+                sums[kind].add(tally, took_s)
+                for finding in tally.findings:
+                    print(f"fuzz: {finding}", file=sys.stderr, flush=True)
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 least = min(sums.values(), key=lambda one: one.inputs).inputs
