@@ -239,17 +239,25 @@ def _carry_lanes(old: sqlite3.Connection, db: sqlite3.Connection, stamp: Stamp) 
 
 
 def _carry_people(old: sqlite3.Connection, db: sqlite3.Connection) -> None:
-    """The keys of the people that the facts are about, and who was erased."""
-    tables = {name for (name,) in _try(old, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+    """The keys of the customers that the facts are about, and who was erased; who works here, and what was guessed.
+
+    Without the latter a damaged file would be a way around every password: a store without people asks for none.
+    """
+    tables, here = (
+        {name for (name,) in _try(one, "SELECT name FROM sqlite_master WHERE type = 'table'")} for one in (old, db)
+    )
     with transaction(db):
         for table, columns in (
             ("subjects", "row, lookup, pseudonym, since, sealed"),
             ("subjects_erased", "lookup, at"),
             ("subjects_secret", "one, sealed"),
+            ("people", "id, sealed"),
+            ("wrong_tries", "person, place, failures"),
         ):
-            rows = _try(old, f"SELECT {columns} FROM {table}") if table in tables else []  # noqa: S608
+            rows = _try(old, f"SELECT {columns} FROM {table}") if table in tables & here else []  # noqa: S608
             marks = ", ".join("?" * len(columns.split(", ")))
-            db.executemany(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
+            if rows:
+                db.executemany(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
 
 
 def readable_rows(db: sqlite3.Connection, columns: str, lost: list[int]) -> Iterator[tuple[Any, ...]]:

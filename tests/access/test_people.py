@@ -238,6 +238,30 @@ async def test_a_row_that_cannot_be_read_puts_none_of_its_secrets_into_the_log(
     assert "$argon2id" not in caplog.text
 
 
+async def test_attack_journal_damaged_to_be_rid_of_people(shop: Shop) -> None:
+    """Somebody damages the journal, so that it is set aside: who may log in and approve is carried into the new one,
+    and so are the pauses after wrong tries.
+    """
+    async with shop.opened() as people:
+        await shop.add("olga", "anna")
+        for _ in range(5):
+            await wrong(people, shop, "olga")
+        epoch = shop.store.epoch
+    with (shop.path / "store.db").open("r+b") as file:
+        file.write(b"damaged, says he")
+    async with shop.opened() as people:
+        assert shop.store.epoch != epoch
+        assert [one["person"] for one in people.all()] == ["anna", "olga"]
+        await refused(Code.TOO_FAST, people.log_in("olga", "wrong", None, "3"))
+        await people.log_in("anna", PASSWORDS["anna"], None, "3")
+
+
+async def wrong(people: People, shop: Shop, id_: str) -> None:
+    """One wrong try at lane 3, after whatever pause."""
+    shop.pass_s(60)
+    await refused(Code.LOG_IN_REFUSED, people.log_in(id_, "wrong", None, "3"))
+
+
 async def test_rows_are_sealed_anew_under_a_new_key(shop: Shop) -> None:
     async with shop.opened():
         await shop.add("olga")
