@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import NoReturn
 
-from edge.access.authority import Authority, AuthorityFault
+from edge.access.authority import Authority
+from edge.access.authority_keys import AuthorityFault
 from edge.access.strangers import Strangers
 from edge.bus.discovery import Found, advertise, own_addresses
 from edge.config import StoreConfig

@@ -8,8 +8,8 @@ mosquitto and for people:
 - ``trusted.pem``: those that are believed: the current one and, in an overlap, the one before it
 - ``revoked.crl``: one list of revoked certificates for each of them, always present
 
-A private key leaves its seal only inside a method that signs. Without the seal's key everything that exists goes on:
-tills connect, lists stay; only nothing new can be signed, and `fault` says so in words for a person.
+A private key leaves its seal only inside a method that signs (`authority_keys.py`). Without the seal's key everything
+that exists goes on: tills connect, lists stay; only nothing new can be signed, and `fault` says so in plain words.
 
 A rotation makes a new authority, signed by itself and, crosswise, by the old one; what the new one signs carries that
 cross certificate along until the old one is dropped. So a till that knows only the old one believes the broker, and a
@@ -22,7 +22,6 @@ Source: design page "In the field" (store authority); RFC 5280.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import secrets
@@ -31,14 +30,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edge.access import authority_book
 from edge.access.authority_book import Book, Entry, Generation, Server, at
-from edge.seal import Seal, Unsealable, sealed_by, write_if_changed
+from edge.access.authority_keys import AuthorityFault, AuthorityKeys
+from edge.access.lane_standings import LaneStanding, standings
+from edge.seal import Seal, write_if_changed
 
 if TYPE_CHECKING:
-    from edge.access.certificates import Made, Signer
+    from edge.access.certificates import Made
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +59,6 @@ STAND_IN = "# Nobody is believed: there was no authority yet when the broker had
 """The first line of a ``trusted.pem`` that is no authority's."""
 
 
-class AuthorityFault(Exception):
-    """Nothing can be signed; the text says why and what a person should do."""
-
-
 class Revoked(Exception):
     """The certificate or its key has been revoked: its holder must be enrolled anew."""
 
@@ -72,24 +69,6 @@ class NotProven(Exception):
 
 class RotationOn(Exception):
     """A rotation is on already; the text says for how long."""
-
-
-LaneState = Literal["valid", "expired", "revoked"]
-
-
-@dataclass(frozen=True, slots=True)
-class LaneStanding:
-    """What a lane has: of its newest certificate, or that all of them are revoked. `left` is below 0 once expired."""
-
-    state: LaneState
-    left: timedelta
-    not_after: datetime
-    follows: bool
-    """Whether the current authority has signed it."""
-
-    @property
-    def days_left(self) -> int:
-        return max(0, self.left.days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +88,7 @@ class Authority:
         """Not for callers: `open` does what must be done before."""
         self.folder = folder
         self.store = store
-        self._seal = seal
+        self._keys = AuthorityKeys(seal)
         self._book: Book | None = None
         self._stamp: tuple[int, int] | None = None
         self.now = now
@@ -179,20 +158,7 @@ class Authority:
 
     def lanes(self) -> dict[str, LaneStanding]:
         """How each lane stands that was ever given a certificate."""
-        book = self._book
-        if book is None:
-            return {}
-        now = self.now()
-        standings: dict[str, LaneStanding] = {}
-        for entry in book.entries:
-            if entry.revoked_at is not None and entry.lane in standings:
-                continue  # what it has beside
-            left, follows = entry.not_after - now, entry.authority == book.current.fingerprint
-            state: LaneState = "valid" if left > timedelta() else "expired"
-            if entry.revoked_at is not None:
-                state = "revoked"
-            standings[entry.lane] = LaneStanding(state, left, entry.not_after, follows)
-        return standings
+        return standings(self._book, self.now()) if self._book is not None else {}
 
     def following(self) -> dict[str, bool]:
         """Of each lane that has a certificate: whether its newest is by the current authority."""
@@ -242,7 +208,7 @@ class Authority:
                 if fresh and entry.certificate is not None:
                     return Issued(lane, entry.certificate, entry.serial, entry.not_after)
             serial, until = secrets.randbits(127) + 1, at(now + LIFE)
-            signer = self._signer(book.current)
+            signer = self._keys.signer(book.current)
             pem = signer.lane(self.store, lane, key, serial, until) + (book.current.cross or "")
             entry = Entry(
                 serial=f"{serial:x}",
@@ -329,7 +295,7 @@ class Authority:
             moment = now if synced or book.server is None else max(now, book.server.issued_at)
             until = at(moment + LIFE)
             key, key_pem = certificates.new_key()
-            signer = self._signer(book.current)
+            signer = self._keys.signer(book.current)
             chain = signer.server(self.store, names, key, secrets.randbits(127) + 1, until) + (book.current.cross or "")
             text = key_pem + chain
             write_if_changed(file, text.encode())
@@ -359,7 +325,7 @@ class Authority:
                     f"a rotation is on for {days} more days: wait until every lane has followed, or drop the former one"
                     " now (tillgate access authority drop)"
                 )
-            old = self._signer(book.current)
+            old = self._keys.signer(book.current)
             made = certificates.make_authority(self.store)
             cross = certificates.cross_sign(made.certificate, old.certificate, old.key)
             current = self._generation(made, cross, at(self.now()))
@@ -441,7 +407,7 @@ class Authority:
             self._book = None
         else:
             try:
-                self._opened(self._book.current)
+                self._keys.opened(self._book.current)
             except AuthorityFault as error:
                 self.fault = str(error)
 
@@ -469,7 +435,7 @@ class Authority:
         return Generation(
             fingerprint=made.fingerprint,
             certificate=made.certificate,
-            key=self._sealed(made.key, made.fingerprint),
+            key=self._keys.sealed(made.key, made.fingerprint),
             cross=cross,
             since=now,
             crl=certificates.Signer(made.certificate, made.key).revoked((), 1),
@@ -486,36 +452,10 @@ class Authority:
             ]
             if len(serials) != generation.listed:
                 number = generation.crl_number + 1
-                crl = self._signer(generation).revoked(serials, number)
+                crl = self._keys.signer(generation).revoked(serials, number)
                 fresh = {"crl": crl, "crl_number": number, "listed": len(serials)}
                 book = book.with_generation(generation.model_copy(update=fresh))
         return book
-
-    def _signer(self, generation: Generation) -> Signer:
-        from edge.access import certificates
-
-        return certificates.Signer(generation.certificate, self._opened(generation))
-
-    def _opened(self, generation: Generation) -> bytes:
-        """The private key (PEM). Raises AuthorityFault."""
-        if self._seal is None:
-            raise AuthorityFault(
-                "the store's key is missing, so the authority cannot sign: put it back (tillgate access key show)"
-            )
-        try:
-            return self._seal.open(base64.b64decode(generation.key), _context(generation.fingerprint))
-        except (Unsealable, ValueError) as error:
-            raise AuthorityFault(
-                f"the store authority's key cannot be opened ({error}): put the store's key back (tillgate access key"
-                " show), or make a new authority and enrol every till anew (tillgate access authority rotate --anew)"
-            ) from None
-
-    def _sealed(self, key: bytes, fingerprint: str) -> str:
-        if self._seal is None:
-            raise AuthorityFault(
-                "the store's key is missing, so no authority can be made: put it back (tillgate access key show)"
-            )
-        return base64.b64encode(self._seal.seal(key, _context(fingerprint))).decode()
 
     @contextmanager
     def _changing(self) -> Iterator[Book]:
@@ -543,11 +483,10 @@ class Authority:
     def _mend(self) -> None:
         """After a crash between book and files, and after the seal has got a new key, or its old one back."""
         book = self._known()
-        if self._seal is not None and self.fault is None:
+        if self._keys.present and self.fault is None:
             for generation in book.generations:
-                if sealed_by(base64.b64decode(generation.key)) != self._seal.key_id:
-                    key = self._sealed(self._opened(generation), generation.fingerprint)
-                    book = book.with_generation(generation.model_copy(update={"key": key}))
+                if (anew := self._keys.sealed_anew(generation)) is not generation:
+                    book = book.with_generation(anew)
             book = self._listed(book)
         if book is not self._book:
             self._write(book)
@@ -555,7 +494,3 @@ class Authority:
             authority_book.write(self.folder, book)  # of its two copies one may be spoilt
             self._stamp = authority_book.stamp(self.folder)
         self._derive(book)
-
-
-def _context(fingerprint: str) -> bytes:
-    return f"authority|{fingerprint}".encode()

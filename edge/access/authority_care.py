@@ -24,7 +24,8 @@ from typing import Any, NoReturn
 
 from edge.access import broker_identity
 from edge.access.audit import Audit
-from edge.access.authority import OVERLAP_H, RENEW_LEFT, Authority, AuthorityFault, Revoked
+from edge.access.authority import OVERLAP_H, RENEW_LEFT, Authority, Revoked
+from edge.access.authority_keys import AuthorityFault
 from edge.access.broker_identity import BrokerIdentity
 from edge.access.configured import AUTHORITY, runs_with
 from edge.access.renewal_pace import RenewalPace
@@ -270,8 +271,10 @@ class AuthorityCare:
                 del self._out[lane]
         shut = frozenset(revoked)
         if shut != self._shut:
-            self._shut = shut
+            new, self._shut = shut - self._shut, shut
             self._hands.shut(shut)
+            for lane in new:  # revoked beside edge, or before it was started: its connection may stand
+                self._hands.cut(lane, "revoked")
 
     def _say(self) -> None:
         book = self.authority.book

@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from edge.access.authority import AuthorityFault, RotationOn
+from edge.access.authority import RotationOn
 from edge.access.authority_care import AuthorityCare
+from edge.access.authority_keys import AuthorityFault
 from edge.bus.messages.base import Message
 from edge.bus.messages.replies import Code, ProblemError
 from edge.services.requests import Asked

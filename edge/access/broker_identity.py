@@ -25,7 +25,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.access.authority import RENEW_LEFT, STAND_IN, Authority, AuthorityFault
+from edge.access.authority import RENEW_LEFT, STAND_IN, Authority
+from edge.access.authority_keys import AuthorityFault
 from edge.bus.broker import ServerFiles
 from edge.config import StoreConfig
 from edge.seal import Keyring, NoKey, Seal, write_if_changed

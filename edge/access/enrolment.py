@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from edge.access.authority import AuthorityFault, Issued, NotProven, Revoked
+from edge.access.authority import Issued, NotProven, Revoked
+from edge.access.authority_keys import AuthorityFault
 from edge.access.broker_identity import server_name
 from edge.access.enrolment_http import TITLES, No, Request, answer
 from edge.access.invitations import MAX_FAILURES, Invitations, Invited, Kept

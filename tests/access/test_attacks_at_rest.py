@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.access.authority import AuthorityFault
+from edge.access.authority_keys import AuthorityFault
 from edge.access.broker_identity import ensure_broker_identity, open_authority
 from edge.bus.messages.facts import FactClass
 from edge.config import load

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from edge.access import authority_book
-from edge.access.authority import LIFE, Authority, AuthorityFault, RotationOn
+from edge.access.authority import LIFE, Authority, RotationOn
+from edge.access.authority_keys import AuthorityFault
 from edge.access.broker_identity import (
     MAX_NAMES,
     BrokerIdentity,
