@@ -56,6 +56,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "The way to HQ": (
         "attacks_cloud", "attacks_confirming", "attacks_configuration", "cloud_tls", "cloud_renewal",
+        "attacks_at_the_cloud_broker",
     ),
     "People and audit": ("attacks_people", "people", "passkeys", "audit", "audit_command"),
     "Rubbish, at every door": ("attacks_live", "attacks_malformed"),
