@@ -1,10 +1,14 @@
-"""A price as the gateway answered it, and how sure one can be of it."""
+"""Prices as the gateway answered them, remembered for when it is away, and how sure one can be of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from edge.bus.envelope import now_utc
+from edge.bus.messages.replies import Code, ProblemError
+from edge.till.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,35 @@ def read_price(item: Mapping[str, Any], as_of: str, confidence: Literal["confirm
         as_of=as_of,
         confidence=confidence,
     )
+
+
+class Prices:
+    """Asks for prices with `ask` (`Till.request`) and remembers them in the ledger."""
+
+    def __init__(self, ledger: Ledger, ask: Callable[..., Awaitable[dict[str, Any]]]) -> None:
+        self._ledger = ledger
+        self._ask = ask
+        self._known: dict[str, dict[str, Any]] = {}
+
+    async def find(self, code: str, *, online: bool, deadline_ms: int) -> Price:
+        """The price of `code`; `online`: the gateway can be asked. Raises ProblemError, as `Till.price` says."""
+        unanswered = ProblemError(Code.TIMED_OUT, f"the gateway is away and {code!r} was not sold here before")
+        if online:
+            try:
+                item = await self._ask("price.lookup", {"code": code}, deadline_ms=deadline_ms)
+            except ProblemError as problem:
+                if problem.code is Code.NOT_FOUND:
+                    self._known.pop(code, None)
+                    await self._ledger.forget_price(code)
+                if problem.code not in (Code.TIMED_OUT, Code.TOO_FAST, Code.FAULTED):
+                    raise
+                unanswered = problem
+            else:
+                if self._known.get(code) != item:  # unchanged: spare the disk
+                    await self._ledger.remember_price(code, item)
+                    self._known[code] = item
+                return read_price(item, now_utc(), "confirmed")
+        remembered = await self._ledger.recall_price(code)
+        if remembered is None:
+            raise unanswered
+        return read_price(*remembered, "local")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,10 +20,8 @@ import orjson
 
 from edge.bus import topics
 from edge.bus.client import Address, BusError, Client, Disconnected, Message, TlsFiles, Will
-from edge.bus.envelope import now_utc
 from edge.bus.messages.base import Recorded
 from edge.bus.messages.facts import FACTS, TYPE_OF
-from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DEFAULT_DEADLINE_MS
 from edge.bus.messages.statuses import Presence
 from edge.card_guard import guarded
@@ -35,7 +32,8 @@ from edge.till.finding import Stranger
 from edge.till.identity import Identity
 from edge.till.ledger import Ledger
 from edge.till.outbox import Outbox, Pending, Refused
-from edge.till.prices import Price, read_price
+from edge.till.prices import Price, Prices
+from edge.till.reading import GatewayView, problem_of, table_of
 from edge.till.scans import Rejection, Scan, ScanInbox
 from edge.till.trust import Trust
 
@@ -50,16 +48,6 @@ MAX_FACT_BYTES = 262_144
 PUBLISH_S = 5.0
 PRICE_DEADLINE_MS = 2_000
 FAREWELL_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayView:
-    """What the gateway last said of itself; `state` is ``unknown`` until it has."""
-
-    state: str = "unknown"
-    link: str = "unknown"
-    price_version: str | None = None
-    table: dict[str, Any] | None = None
 
 
 class Till:
@@ -118,11 +106,11 @@ class Till:
         self._was_online = False
         self._closing = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
-        self._prices: dict[str, dict[str, Any]] = {}
 
     async def __aenter__(self) -> Self:
         self.ledger = await Ledger.open(self._ledger_path, self.store, self.lane, self._seal_key)
         self._outbox = Outbox(self.ledger, self._send_fact, self._on_refused)
+        self._prices = Prices(self.ledger, self.request)
         self._tasks = [
             asyncio.create_task(self._outbox.run(), name=f"till outbox {self.lane}"),
             asyncio.create_task(self._stay_linked(), name=f"till link {self.lane}"),
@@ -198,26 +186,7 @@ class Till:
         ProblemError ``not_found`` when the store does not sell it, ``timed_out`` when the gateway is away and this
         till has never asked for it before.
         """
-        unanswered = ProblemError(Code.TIMED_OUT, f"the gateway is away and {code!r} was not sold here before")
-        if self.gateway_online:
-            try:
-                item = await self.request("price.lookup", {"code": code}, deadline_ms=deadline_ms)
-            except ProblemError as problem:
-                if problem.code is Code.NOT_FOUND:
-                    self._prices.pop(code, None)
-                    await self.ledger.forget_price(code)
-                if problem.code not in (Code.TIMED_OUT, Code.TOO_FAST, Code.FAULTED):
-                    raise
-                unanswered = problem
-            else:
-                if self._prices.get(code) != item:  # unchanged: spare the disk
-                    await self.ledger.remember_price(code, item)
-                    self._prices[code] = item
-                return read_price(item, now_utc(), "confirmed")
-        remembered = await self.ledger.recall_price(code)
-        if remembered is None:
-            raise unanswered
-        return read_price(*remembered, "local")
+        return await self._prices.find(code, online=self.gateway_online, deadline_ms=deadline_ms)
 
     # -- scans ---------------------------------------------------------------------------------------------------------
 
@@ -360,30 +329,24 @@ class Till:
 
     def _weight_came(self, message: Message) -> None:
         if self._on_weight is not None:
-            self._on_weight(_table(message))
+            self._on_weight(table_of(message))
 
     def _reply_came(self, message: Message) -> None:
         message.ack()
-        table = _table(message)
+        table = table_of(message)
         to, problem = table.get("to"), table.get("problem")
         if not isinstance(to, str):
             if problem:
                 log.error("lane %s: the gateway could not read a message: %s", self.lane, problem)
             return
-        error = _problem(problem) if table.get("ok") is not True else None
+        error = problem_of(problem) if table.get("ok") is not True else None
         result = table.get("result")
         if not self._outbox.on_reply(to, result, error):
             self._asking.on_reply(to, result, error)
 
     def _status_came(self, message: Message) -> None:
         message.ack()
-        table = _table(message)
-        self.gateway = GatewayView(
-            state=str(table.get("state", "unknown")),
-            link=str(table.get("link", "unknown")),
-            price_version=table.get("price_version"),
-            table=table,
-        )
+        self.gateway = GatewayView.of(table_of(message))
         self._changed()
 
     def _store_came(self, message: Message) -> None:
@@ -439,23 +402,3 @@ def _same(what: str, given: str | None, enrolled: str | None) -> str:
     if found is None:
         raise ValueError(f"give the till its {what}, or an identity")
     return found
-
-
-def _table(message: Message) -> dict[str, Any]:
-    """The JSON object of a message, {} when it holds none: a message that we cannot read must not stop a till."""
-    try:
-        table = orjson.loads(message.payload)
-    except orjson.JSONDecodeError:
-        log.warning("a message on %s is not JSON", message.topic)
-        return {}
-    return table if isinstance(table, dict) else {}
-
-
-def _problem(table: Any) -> ProblemError:
-    """The reply's problem; a code from a newer gateway than this till counts as ``faulted`` with that code named."""
-    fields: dict[str, Any] = table if isinstance(table, dict) else {}
-    detail, code = str(fields.get("detail", "")), fields.get("code")
-    retry_after_ms = fields.get("retry_after_ms")
-    if code not in list(Code):
-        return ProblemError(Code.FAULTED, f"unknown problem {code!r}: {detail}", retry_after_ms=retry_after_ms)
-    return ProblemError(Code(code), detail, retry_after_ms=retry_after_ms)
