@@ -105,6 +105,14 @@ def extended(known: str, offered: str) -> str:
     return known if len(believed) == len(_all(known)) else "".join(_pem(one) for one in believed)
 
 
+def followed(known: str, offered: str, *, by: str) -> str:
+    """The authorities to believe when the gateway now names `offered`: those of them that are `known`, or vouched for
+    by one of these; `by` is the chain that came with a certificate, where such a signature stands in an overlap.
+    """
+    wanted = [one.public_key() for one in _all(offered)]
+    return "".join(_pem(one) for one in _all(extended(known, offered + by)) if one.public_key() in wanted)
+
+
 def issuer_of(pem_: bytes, trusted: str) -> str | None:
     """The fingerprint of the authority that signed an identity's certificate, None when it is none of these."""
     from cryptography import x509

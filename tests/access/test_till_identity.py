@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edge.access.enrolment import utc
+from edge.access.enrolment_http import Request
+from edge.access.enrolment_http import answer as http_answer
+from edge.access.enrolment_listener import Listener, Shown
 from edge.bus.address import Address
 from edge.bus.client import Client, Message
+from edge.bus.enrolment import Renewed, RenewRequest
 from edge.till import keypair, renewing
 from edge.till.enrolling import enrol
 from edge.till.identity import Identity
@@ -130,6 +137,44 @@ async def test_attack_gateway_impersonated_on_the_bus(tmp_path: Path, port: int)
                 await until(lambda: till.strangers)
                 assert not till.connected
             assert "lane-1" not in evil.log
+
+
+async def test_attack_gateways_stolen_key_brings_an_authority_of_its_own(tmp_path: Path) -> None:
+    """With the broker's key, copied from a disk, somebody plays the gateway and renews a till under an authority of
+    his own: the till keeps its certificate and believes whom it believed.
+    """
+    async with gateway(tmp_path / "g") as at:
+        identity = await enrolled(at, tmp_path / "t")
+    kept = (identity.pem, identity.trusted)
+    async with gateway(tmp_path / "evil") as evil:
+
+        async def answer(request: Request, server: str, address: str) -> bytes:
+            asked = RenewRequest.model_validate_json(request.body)
+            issued = evil.authority.issue_lane("lane-1", asked.csr.encode())
+            told = Renewed(
+                store="S1", lane="lane-1", certificate=issued.pem, trusted=evil.authority.trusted(),
+                not_after=utc(issued.not_after), server_name=identity.server_name, bus_port=1,
+            )  # fmt: skip
+            return http_answer(told.model_dump_json().encode())
+
+        async def ask(operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
+            raise AssertionError("there is no bus")
+
+        listener = Listener("127.0.0.1", 0, Shown(tmp_path / "g" / "run" / "broker.pem"), answer)
+        serving = asyncio.create_task(listener.run())
+        await listener.listening.wait()
+        there = replace(identity, enrol_port=listener.port)
+        renewed: list[Identity] = []
+        one = renewing.Renewing(there, ask, lambda: "127.0.0.1", renewed.append)
+        one.kept_out()
+        trying = asyncio.create_task(one.run())
+        await until(lambda: one.problem or renewed)
+        for task in (trying, serving):
+            task.cancel()
+        await asyncio.gather(trying, serving, return_exceptions=True)
+        assert "not signed by an authority that this till believes" in one.problem
+        assert renewed == []
+    assert (identity.pem, identity.trusted) == kept
 
 
 async def test_a_new_authority_is_believed_when_the_old_one_has_signed_it(tmp_path: Path) -> None:
