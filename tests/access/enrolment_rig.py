@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from edge.access.audit import Audit
 from edge.access.authority import Authority
 from edge.access.broker_identity import BrokerIdentity, server_name
@@ -20,15 +18,14 @@ from edge.access.enrolment import Enrolment
 from edge.access.enrolment_listener import Limits, Listener, Shown
 from edge.access.invitations import INVITATIONS_SCHEMA, Invitations
 from edge.bus.broker import BrokerSettings, ServerFiles, TlsListener
-from edge.bus.messages.facts import FactClass
 from edge.journal.clock import Clock
-from edge.journal.reader import Reader
 from edge.journal.store import Store
 from edge.seal import Keyring, Seal
 from edge.services.facts import Reporter
 from edge.services.warnings import Warnings
 from edge.till import keypair
 from edge.till.https import Answer, asking
+from tests.access.recorded import recorded
 from tests.edge.bus_rig import Broker
 
 LANES = ("lane-1", "lane-3")
@@ -65,14 +62,7 @@ class Gateway:
 
     async def audited(self, action: str) -> list[dict[str, Any]]:
         """The audit's entries of an action, oldest first."""
-        await self.store.write([])
-        reader = await Reader.open(self.store.path)
-        try:
-            rows = await reader.tail(FactClass.OPERATION, 0, 10_000)
-        finally:
-            await reader.close()
-        found = [orjson.loads(row.body)["data"] for row in rows if row.type == "tillgate.audit.recorded.v1"]
-        return [entry for entry in found if entry["action"] == action]
+        return [entry for entry in await recorded(self.store) if entry["action"] == action]
 
     async def ask(self, path: str, body: bytes, *, port: int | None = None) -> Answer:
         """Post `body` as anybody can."""

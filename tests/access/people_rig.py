@@ -7,17 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from edge.access.audit import Audit
 from edge.access.people import PEOPLE_SCHEMA, People
 from edge.access.roles import Role
-from edge.bus.messages.facts import FactClass
 from edge.journal.clock import Clock
-from edge.journal.reader import Reader
 from edge.journal.store import Store
 from edge.seal import Keyring, Seal
 from edge.services.facts import Reporter
+from tests.access.recorded import recorded
 
 START_MS = 1_780_000_000_000
 PASSWORDS = {
@@ -87,14 +84,7 @@ class Shop:
 
     async def audited(self, action: str | None = None) -> list[dict[str, Any]]:
         """What was recorded, all that was on its way included."""
-        await self.store.write([])
-        reader = await Reader.open(self.store.path)
-        try:
-            rows = await reader.tail(FactClass.OPERATION, 0, 100_000)
-        finally:
-            await reader.close()
-        found = [orjson.loads(row.body)["data"] for row in rows if row.type == "tillgate.audit.recorded.v1"]
-        return [entry for entry in found if action in (None, entry["action"])]
+        return [entry for entry in await recorded(self.store) if action in (None, entry["action"])]
 
 
 def app_code(uri: str, now_s: float) -> str:

@@ -10,21 +10,19 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import orjson
 import pytest
 
 from edge.access.broker_identity import BrokerIdentity, server_name
 from edge.access.strangers import WARNING, Strangers
 from edge.bus.client import Client
 from edge.bus.discovery import Found, advertise
-from edge.bus.messages.facts import FactClass
 from edge.bus.messages.requests import StrangerReport
-from edge.journal.reader import Reader
 from edge.services.facts import Reporter
 from edge.services.requests import Asked
 from edge.till.enrolling import enrol
 from edge.till.till import Till
 from tests.access.enrolment_rig import Gateway, bus, gateway, own_server
+from tests.access.recorded import recorded
 from tests.edge.bus_rig import QUICK, until
 
 LOOPBACK = ("127.0.0.1",)
@@ -80,13 +78,7 @@ async def judging(strangers: Strangers) -> AsyncIterator[None]:
 
 
 async def facts(at: Gateway) -> list[dict[str, object]]:
-    await at.store.write([])
-    reader = await Reader.open(at.store.path)
-    try:
-        rows = await reader.tail(FactClass.OPERATION, 0, 10_000)
-    finally:
-        await reader.close()
-    return [orjson.loads(row.body)["data"] for row in rows if row.type == "tillgate.discovery.stranger_seen.v1"]
+    return await recorded(at.store, "tillgate.discovery.stranger_seen.v1")
 
 
 async def test_attack_rogue_mdns_is_noticed_by_the_gateway(tmp_path: Path) -> None:
