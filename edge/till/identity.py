@@ -17,7 +17,10 @@ from pathlib import Path
 import orjson
 
 from edge.bus.address import Address, TlsFiles
+from edge.card_guard import guarded
 from edge.seal import write_secret
+
+log = guarded(__name__)
 
 PEM, TRUSTED, FACTS = "identity.pem", "trusted.pem", "identity.json"
 LONGEST_LEAD = timedelta(days=30)
@@ -44,11 +47,12 @@ class Identity:
 
     @classmethod
     def load(cls, folder: Path) -> Identity:
-        """Read it. Raises NoIdentity."""
+        """Read it; rights that are too wide are narrowed, and said: they must not stop a sale. Raises NoIdentity."""
         try:
             fields = orjson.loads((folder / FACTS).read_bytes())
             identity = cls(folder=folder, **fields)
-            wide = [name for name in (PEM, FACTS) if (folder / name).stat().st_mode & 0o077]
+            for name in (PEM, FACTS):
+                _narrowed(folder / name)
             if not (folder / TRUSTED).exists():
                 raise FileNotFoundError(2, f"{TRUSTED} is missing")
         except FileNotFoundError as error:
@@ -58,8 +62,6 @@ class Identity:
             ) from None
         except (OSError, ValueError, TypeError) as error:
             raise NoIdentity(f"{folder} cannot be read as a till's identity ({error}): enrol again") from None
-        if wide:
-            raise NoIdentity(f"others may read {', '.join(wide)} in {folder}: enrol again, and chmod 0600")
         return identity
 
     def save(self, key_pem: bytes, certificate: str, trusted: str) -> None:
@@ -103,6 +105,19 @@ class Identity:
         """When a third of the certificate's life is left, by this till's clock."""
         ends, began = _moment(self.not_after), _moment(self.issued_at)
         return ends - min(LONGEST_LEAD, max(SHORTEST_LEAD, (ends - began) / 3))
+
+
+def _narrowed(file: Path) -> None:
+    """Raises OSError."""
+    mode = file.stat().st_mode & 0o777
+    if mode & 0o077:
+        file.chmod(0o600)
+        log.error(
+            "%s could be read by others (its rights were %04o) and is 0600 again: whoever copied it can be this lane"
+            " until it is revoked (tillgate lanes revoke) and this till has enrolled anew",
+            file,
+            mode,
+        )
 
 
 def _moment(text: str) -> datetime:

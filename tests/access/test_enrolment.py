@@ -171,12 +171,15 @@ async def test_every_refusal_has_its_code(tmp_path: Path, path: str, body: bytes
         assert answer.table["title"]
 
 
-async def test_an_identity_that_is_not_there_or_readable_by_others_is_no_identity(tmp_path: Path) -> None:
+async def test_an_identity_that_others_could_read_is_told_and_stops_no_sale(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(NoIdentity, match="ask for an invitation"):
         Identity.load(tmp_path)
     async with gateway(tmp_path / "g") as at:
         made = await at.enrolment.invite("lane-1")
         await enrol(made.code, tmp_path / "t", **at.at)
     (tmp_path / "t" / "identity.pem").chmod(0o644)
-    with pytest.raises(NoIdentity, match=r"others may read identity\.pem"):
-        Identity.load(tmp_path / "t")
+    assert Identity.load(tmp_path / "t").lane == "lane-1"
+    assert (tmp_path / "t" / "identity.pem").stat().st_mode & 0o777 == 0o600
+    assert "until it is revoked" in caplog.text
