@@ -152,7 +152,7 @@ class Gate:
             self._work.clear()
             while self._to_cut:
                 lane, why = self._to_cut.popitem()  # before the cut: it may come again meanwhile
-                if self.lets(lane) and not self.paused_s(lane):
+                if lane in self._lanes - self._shut and not self.paused_s(lane):
                     continue  # it has been let in again: a revoked lane that has enrolled anew
                 try:
                     await self.cut(lane, why)

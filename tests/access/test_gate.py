@@ -88,13 +88,19 @@ async def test_attack_revoked_till_that_is_connected(rig: Rig, version: int) -> 
     await other.ping()
 
 
-async def test_a_shut_lane_is_not_listened_to_and_cut_when_it_speaks(rig: Rig) -> None:
+async def test_a_shut_lane_is_not_listened_to_and_cut_when_it_speaks(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     till, other = await rig.till("1"), await rig.till("2")
     rig.gate.shut(["1"])
     assert (rig.gate.lets("1"), rig.gate.lets("2"), rig.gate.lets("3")) == (False, True, False)
     await till.gone()
     assert {entry.action for entry in rig.recorded} == {"lane.refused"}
-    await other.ping()
+    for _ in range(100):
+        await other.ping()
+    assert [one.getMessage() for one in caplog.records if "is cut off" in one.getMessage()] == [
+        "lane 1 is cut off: this lane is shut"
+    ], "cut once for each time that it speaks"
 
 
 async def test_pauses_grow_and_a_lane_is_let_in_again_after_them(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
