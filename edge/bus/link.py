@@ -194,7 +194,7 @@ class Link(asyncio.BufferedProtocol):
         a stopped or starved process does not blame the peer for its own pause: bytes that wait are read before the
         next check runs.
         """
-        if keepalive_s > 0:
+        if keepalive_s > 0 and self._transport is not None:  # gone already: its checks would never end
             every_s = keepalive_s / CHECKS_PER_KEEPALIVE
             self._check = self._loop.call_later(every_s, self._check_alive, every_s)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from cloud_bridge.cursors import Cursors
 from cloud_bridge.downlink import MAX_STREAMS, Downlink
 from edge.bus import frame
 from edge.bus.client import Message
+from edge.bus.link import Link
 from edge.bus.messages.requests import OPERATIONS
 from edge.services import requests
 from edge.services.warnings import Warnings
@@ -146,3 +148,10 @@ async def test_attack_streams_without_end(tmp_path: Path) -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await cursors.close()
+
+
+def test_attack_hanging_up_behind_the_greeting() -> None:
+    """A cloud broker greets and at once breaks the connection, again and again: nothing of them is left behind."""
+    assert Fuzzer(targets()["cloud-broker"], 3).stretch(60, inputs=600).findings == []
+    gc.collect()
+    assert len([one for one in gc.get_objects() if isinstance(one, Link)]) <= 3

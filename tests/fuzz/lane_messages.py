@@ -225,10 +225,12 @@ class Lanes(World):
         await store.write([])
         reader = await Reader.open(store.path)
         try:
-            kept = [*(row.payload + row.reason.encode() + row.origin.encode() for row in await reader.quarantine(500))]
+            kept = list[bytes]()
+            for row in await reader.quarantine(500):
+                kept += [row.payload, row.reason.encode(), row.origin.encode()]
             for of in FactClass:
                 head = (await reader.heads()).get(of, 0)
-                kept += [row.body for row in await reader.tail(of, max(0, head - 500), 500)]
+                kept += [fact.body for fact in await reader.tail(of, max(0, head - 500), 500)]
         finally:
             await reader.close()
         if found := [one for one in kept if _leaks(one)]:
@@ -254,8 +256,8 @@ def _leaks(text: bytes) -> bool:
     return _CARD.search(text) is not None or (PASSWORD.encode() in text and _NAMED.search(text) is not None)
 
 
-_CARD = re.compile(rf"(?<![0-9.]){CARD}(?![0-9])".encode())
-"""Alone: in the midst of other digits it is no card's number."""
+_CARD = re.compile(rf"(?<![0-9A-Za-z.]){CARD}(?![0-9A-Za-z])".encode())
+"""Alone: in the midst of other digits, or of an identifier, it is no card's number."""
 _NAMED = re.compile(rf"(?<![a-z])({'|'.join(SECRET_FIELDS)})(?![a-z])".encode(), re.IGNORECASE)
 
 

@@ -52,7 +52,7 @@ def twisted(value: Any, random: Random) -> Any:
             return [*value[:at], twisted(value[at], random), *value[at + 1 :]]
         if choice < 0.8:
             return [*value[:at], *value[at + 1 :]]
-        return value * random.choice((2, 3, 200))
+        return (value * random.choice((2, 3, 200)))[:2_000]
     return odd(value, random)
 
 
