@@ -87,7 +87,7 @@ from edge.services.status import StatusBoard, stopped
 from edge.services.technician import TechnicianDesk
 from edge.services.warnings import Warnings
 from edge.startup import complain, loaded, start_logging
-from edge.supervisor import keep_running
+from edge.supervisor import caught, keep_running
 
 if TYPE_CHECKING:
     from edge.metrics_of_edge import EdgeMetrics
@@ -249,11 +249,14 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     authority_care = AuthorityCare(authority, config, publish, clock, warnings, audit, hands)
     admission = Admission(config, store, clock, authority_care, report, audit, warnings)
     presences.watchers.append(admission.seen)
-    await admission.open()
-
-    await people.open()
-    await configured.note(store, audit, config)
-    await configured.note_trust(store, audit, authority.book.current.fingerprint if authority.book else None)
+    fingerprint = authority.book.current.fingerprint if authority.book else None
+    for what, opening in (
+        ("enrolment", admission.open()),
+        ("people", people.open()),
+        ("the configuration's history", configured.note(store, audit, config)),
+        ("the authority's history", configured.note_trust(store, audit, fingerprint)),
+    ):
+        await caught(f"opening {what}", opening)  # whatever is wrong with it, tills sell
     at_lanes.look()
     await cards.open()
     await printing.open()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import ssl
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,14 @@ async def test_a_technician_sees_and_replaces_the_authority_from_the_command_lin
             )
         ]
         assert len(actions) >= 3, "rotated, dropped, made anew: each is recorded"
+
+
+async def test_tables_of_trust_that_are_gone_keep_no_till_from_selling(tmp_path: Path) -> None:
+    """People, invitations and what is noted for the audit cannot be read: edge starts, and tills are served."""
+    async with tls_store(tmp_path) as store:
+        till, path = store.till("1"), store.running.config.store_db
+    with closing(sqlite3.connect(path)) as db:
+        for table in ("people", "sessions", "wrong_tries", "lanes_seen", "invitations", "configured"):
+            db.execute(f"DROP TABLE {table}")
+    async with tls_store(tmp_path), entered(till) as client:
+        assert (await till.ask(client, "help", {}))["ok"]
