@@ -315,7 +315,6 @@ def _connect(path: Path, store: str, lane: str) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         # What lay in plain before there were seals is overwritten as it is sealed.
         database.execute("PRAGMA secure_delete = ON")
-        database.execute("PRAGMA secure_delete = ON")  # a masked fact leaves nothing between the rows
         database.executescript(files("edge.till").joinpath("ledger.sql").read_text(encoding="utf-8"))
         for key, mine in (("store", store), ("lane", lane)):
             database.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, mine))
