@@ -81,9 +81,7 @@ def test_a_till_that_has_enrolled_never_speaks_plainly(tmp_path: Path) -> None:
         Till(ledger_path=tmp_path / "l.db")
 
 
-async def test_a_till_that_slept_for_months_renews_at_the_listener_by_itself(
-    tmp_path: Path, port: int, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_till_that_slept_for_months_renews_at_the_listener_by_itself(tmp_path: Path, port: int) -> None:
     async with gateway(tmp_path / "g", signed_at=LONG_AGO) as at:
         identity = await enrolled(at, tmp_path / "t")
     assert datetime.fromisoformat(identity.not_after) < datetime.now(UTC)
@@ -93,7 +91,6 @@ async def test_a_till_that_slept_for_months_renews_at_the_listener_by_itself(
         with bus(tmp_path / "g", port):
             async with till_of(at_listener, tmp_path) as till:
                 await until(lambda: till.connected)
-        assert "CERTIFICATE_EXPIRED" in caplog.text, "the bus itself had not let it in"
         assert [e["lane"] for e in await at.audited("lane.renewed")] == ["lane-1"]
         assert len(at.authority.certificates()) == 2
     fresh = Identity.load(tmp_path / "t")

@@ -62,7 +62,10 @@ async def test_facts_of_an_older_copy_never_count_as_confirmed_by_what_hq_has_of
             await edge.journal(C, 5)
             await until(lambda: edge.confirmed(C) == 10)
             assert edge.confirmed() <= 30
-        assert [row for row in at_hq(hq_file) if row[0] == T.value] == first_life
+        now = [row for row in at_hq(hq_file) if row[0] == T.value]
+        assert now[: len(first_life)] == first_life
+        if len(now) > len(first_life):  # sent before HQ had spoken: kept behind a hole, and never confirmed
+            assert now[len(first_life)][1] > first_life[-1][1] + 1
         assert [row for row in at_hq(hq_file) if row[0] == C.value] == [
             row for row in await in_journal(edge.store) if row[0] == C.value
         ]

@@ -91,10 +91,9 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the steps touch and the tests need."""
     tree = tmp_path_factory.mktemp("tree")
     kept = shutil.ignore_patterns("__pycache__", "golden_paper", Path(__file__).name)
-    for folder in ("drivers", "tests/drivers", "tests/fuzz", "tests/captures"):
+    for folder in ("drivers", "demo", "tests"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=kept)
-    for file in ("pyproject.toml", "tests/conftest.py"):
-        shutil.copy(ROOT / file, tree / file)
+    shutil.copy(ROOT / "pyproject.toml", tree)
     return tree
 
 
