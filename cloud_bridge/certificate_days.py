@@ -102,14 +102,14 @@ class CertificateDays:
     def _ending(self, ends: datetime, what: str) -> str:
         days = self.days(ends) or 0
         if self._now() >= ends:
-            return f"{what} was good until {_day(ends)}: {self._clock_too()}"
+            return f"{what} was good until {_day(ends)}{self._clock_too()}"
         return f"{what} is good until {_day(ends)}, {days} days from now" if days < WARN_DAYS else ""
 
     def _clock_too(self) -> str:
         now = self._clock.now()
         if now.trust is ClockTrust.SYNCED:
-            return f"it is {now.wall[:10]}, and this clock is synchronised"
-        return f"or this box's clock is wrong: it says {now.wall[:16]} and nobody sets it. Compare it with a watch"
+            return f": it is {now.wall[:10]}, and this clock is synchronised"
+        return f", or this box's clock is wrong: it says {now.wall[:16]} and nobody sets it. Compare it with a watch"
 
     def _now(self) -> datetime:
         return datetime.fromisoformat(self._clock.now().wall)

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,18 @@ def _check(chosen: argparse.Namespace) -> int:
             print(f"{chosen.file}: warning: {wrong}")
     if config.from_hq.version is not None:
         left_out = f", left out: {config.from_hq.unfit}" if config.from_hq.unfit else ""
-        print(f"{chosen.file}: HQ has set version {config.from_hq.version}: {config.from_hq.settings}{left_out}")
+        print(f"{chosen.file}: HQ has set version {config.from_hq.version}: {_settings(config.from_hq.settings)}{left_out}")
     print(f"{chosen.file}: good. Store {config.store.id}: {counts}, {cloud}.")
     return 0
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """What HQ has set, a key at a time."""
+    return "; ".join(
+        f"{table}.{key} = {json.dumps(value, ensure_ascii=False)}"
+        for table, values in settings.items()
+        for key, value in values.items()
+    )
 
 
 def _add_status(commands: SubParsers) -> None:

@@ -125,7 +125,7 @@ class AuthorityCare:
         except Revoked as error:
             raise ProblemError(Code.NOT_YOURS, str(error)) from None
         except (AuthorityFault, OSError) as error:
-            raise _not_done(error) from None
+            raise not_done(error) from None
         self._pace.gave(lane)
         log.info("lane %s has a new certificate, until %s", lane, issued.not_after.date())
         result = RenewedCertificate(
@@ -151,7 +151,7 @@ class AuthorityCare:
             gone = await asyncio.to_thread(self.authority.revoke_lane, lane, why)
         except (AuthorityFault, OSError) as error:
             self._audit.record(AuditAction.LANE_REVOKED, "failed", lane=lane, person=person, detail=str(error))
-            raise _not_done(error) from None
+            raise not_done(error) from None
         self._out.pop(lane, None)  # what is revoked says so itself; a lane that had nothing may be enrolled
         self._see_to_shut()
         self._reload("a lane was revoked")
@@ -336,9 +336,10 @@ class AuthorityCare:
             self._warnings.clear(code)
 
 
-def _not_done(error: AuthorityFault | OSError) -> ProblemError:
+def not_done(error: AuthorityFault | OSError) -> ProblemError:
+    """What whoever asked for it hears."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ProblemError(Code.STORAGE_FULL, "the gateway's disk is full", retry_after_ms=int(HOUR_S * 1000))
+        return ProblemError(Code.STORAGE_FULL, "the gateway's disk is full: free some space, then again", retry_after_ms=int(HOUR_S * 1000))
     return ProblemError(Code.FAULTED, str(error), retry_after_ms=int(HOUR_S * 1000))
 
 

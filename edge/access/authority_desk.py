@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge.access.authority import RotationOn
-from edge.access.authority_care import AuthorityCare
+from edge.access.authority_care import AuthorityCare, not_done
 from edge.access.authority_keys import AuthorityFault
 from edge.bus.messages.base import Message
 from edge.bus.messages.replies import Code, ProblemError
@@ -89,7 +89,7 @@ class AuthorityDesk:
         except RotationOn as error:
             raise ProblemError(Code.CONFLICT, str(error)) from None
         except (AuthorityFault, OSError) as error:
-            raise ProblemError(Code.FAULTED, str(error)) from None
+            raise not_done(error) from None
         return {"fingerprint": made}
 
     async def _drop(self, asked: Asked, parameters: NoParameters) -> dict[str, Any]:
@@ -97,5 +97,5 @@ class AuthorityDesk:
             behind = [lane for lane, follows in self._care.authority.following().items() if not follows]
             dropped = await self._care.drop_former()
         except (AuthorityFault, OSError) as error:
-            raise ProblemError(Code.FAULTED, str(error)) from None
+            raise not_done(error) from None
         return {"fingerprint": dropped, "lanes": behind if dropped else []}

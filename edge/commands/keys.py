@@ -110,8 +110,10 @@ def _rotate(chosen: argparse.Namespace) -> int:
             _say(_ROTATE_CREDENTIAL)
             return 1
         keyring = change_file(config.state_dir, Keyring.with_new_key)
-    except (NoKey, OSError) as error:
+    except NoKey as error:
         return complain(str(error))
+    except OSError as error:
+        return complain(f"nothing is changed: {config.state_dir}: {error.strerror or error}")
     _say(
         f"{keyring.current.id} is the new key, in use from edge's next start: systemctl restart tillgate-edge"
         f" (tills sell on meanwhile). What {keyring.keys[1].id} sealed is sealed anew after that;"

@@ -337,8 +337,14 @@ class Store:
     async def _fold(self) -> bool:
         """Have nothing in the write-ahead log; False when somebody has been reading it for too long."""
         for _ in range(FOLD_TRIES):
-            if await self._on_thread(partial(erasing.fold, self._writer.db)):
-                return True
+            try:
+                if await self._on_thread(partial(erasing.fold, self._writer.db)):
+                    return True
+            except sqlite3.OperationalError as error:
+                if not is_full(error):
+                    raise
+                log.error("%s: its log still holds what was overwritten: %s", self.path, error)
+                return False
             await asyncio.sleep(FOLD_AGAIN_S)
         log.error("somebody has been reading %s for too long: its log still holds what was overwritten", self.path)
         return False
