@@ -127,7 +127,8 @@ def _check(chosen: argparse.Namespace) -> int:
             print(f"{chosen.file}: warning: {wrong}")
     if config.from_hq.version is not None:
         left_out = f", left out: {config.from_hq.unfit}" if config.from_hq.unfit else ""
-        print(f"{chosen.file}: HQ has set version {config.from_hq.version}: {_settings(config.from_hq.settings)}{left_out}")
+        settings = _settings(config.from_hq.settings)
+        print(f"{chosen.file}: HQ has set version {config.from_hq.version}: {settings}{left_out}")
     print(f"{chosen.file}: good. Store {config.store.id}: {counts}, {cloud}.")
     return 0
 

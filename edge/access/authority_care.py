@@ -339,7 +339,11 @@ class AuthorityCare:
 def not_done(error: AuthorityFault | OSError) -> ProblemError:
     """What whoever asked for it hears."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ProblemError(Code.STORAGE_FULL, "the gateway's disk is full: free some space, then again", retry_after_ms=int(HOUR_S * 1000))
+        return ProblemError(
+            Code.STORAGE_FULL,
+            "the gateway's disk is full: free some space, then again",
+            retry_after_ms=int(HOUR_S * 1000),
+        )
     return ProblemError(Code.FAULTED, str(error), retry_after_ms=int(HOUR_S * 1000))
 
 

@@ -111,7 +111,7 @@ def _erase(chosen: argparse.Namespace) -> int:
             f"! {result['closed']} keys of customers cannot be opened now: when the master key is back, run this again."
         )
     if not result["folded"]:
-        print("! the write-ahead log still holds traces, because somebody reads the journal or the disk is full: run this again.")
+        print("! the write-ahead log still holds traces (a reader of the journal, or a full disk): run this again.")
     print(REMAINS, end="")
     return 0 if result["whole"] else NOT_ALL
 

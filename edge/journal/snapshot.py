@@ -133,6 +133,7 @@ def restore(snapshot: Path, target: Path, keyring: Keyring) -> Header:
     """
     if target.exists():
         raise FileExistsError(f"{target} is there already: nothing is written over a journal")
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
