@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
-from edge.access import configured
+from edge.access import configured, key_desk
 from edge.access.admission import ADMISSION_SCHEMAS, Admission
+from edge.access.at_box import AtBox
 from edge.access.at_lanes import AtLanes
 from edge.access.audit import Audit
 from edge.access.authority_care import AuthorityCare, Hands
@@ -280,12 +281,13 @@ async def _serve(config: StoreConfig, store: Store, clock: Clock, stop: asyncio.
     router.guard(at_lanes.guards())
     for part in (printing, drawers):
         router.recover(part.recoveries())
-    desk = TechnicianDesk(publish)
+    desk = TechnicianDesk(publish, AtBox(people, audit).permit)
     attending = Attending(registry, router.handlers)
     desk.serve(attending.services())
     desk.serve(PeopleDesk(people, config.store.id, at_lanes.look).services())
     desk.serve(Calibrating(drawers, clock).services())
     desk.serve(AuthorityDesk(authority_care).services())
+    desk.serve(key_desk.services())
     desk.serve(admission.services())
     privacy = Privacy(store, audit, printing.forget)
     desk.serve(privacy.services())

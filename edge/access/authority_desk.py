@@ -10,6 +10,7 @@ from typing import Any
 from edge.access.authority import RotationOn
 from edge.access.authority_care import AuthorityCare, not_done
 from edge.access.authority_keys import AuthorityFault
+from edge.access.roles import Right
 from edge.bus.messages.base import Message
 from edge.bus.messages.replies import Code, ProblemError
 from edge.services.requests import Asked
@@ -36,8 +37,8 @@ class AuthorityDesk:
         """What the technician's desk serves."""
         return {
             "authority.show": Service(NoParameters, self._show),
-            "authority.rotate": Service(Rotate, self._rotate),
-            "authority.drop": Service(NoParameters, self._drop),
+            "authority.rotate": Service(Rotate, self._rotate, Right.KEYS),
+            "authority.drop": Service(NoParameters, self._drop, Right.KEYS),
         }
 
     async def _show(self, asked: Asked, parameters: NoParameters) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class AuthorityDesk:
 
     async def _rotate(self, asked: Asked, parameters: Rotate) -> dict[str, Any]:
         try:
-            made = await self._care.rotate(anew=parameters.anew)
+            made = await self._care.rotate(anew=parameters.anew, person=asked.by)
         except RotationOn as error:
             raise ProblemError(Code.CONFLICT, str(error)) from None
         except (AuthorityFault, OSError) as error:
@@ -95,7 +96,7 @@ class AuthorityDesk:
     async def _drop(self, asked: Asked, parameters: NoParameters) -> dict[str, Any]:
         try:
             behind = [lane for lane, follows in self._care.authority.following().items() if not follows]
-            dropped = await self._care.drop_former()
+            dropped = await self._care.drop_former(person=asked.by)
         except (AuthorityFault, OSError) as error:
             raise not_done(error) from None
         return {"fingerprint": dropped, "lanes": behind if dropped else []}

@@ -92,20 +92,20 @@ class Enrolment:
 
     # -- the technician ------------------------------------------------------------------------------------------------
 
-    async def invite(self, lane: str) -> Invited:
+    async def invite(self, lane: str, *, person: str | None = None) -> Invited:
         """A new invitation for `lane`; its former ones are over. Raises NotStored, AuthorityFault."""
         async with self._turn:
             made = await self._invitations.invite(lane, self._authority.advertised)
         self._look_again()
-        await self._audit.record(AuditAction.LANE_INVITED, lane=lane)
+        await self._audit.record(AuditAction.LANE_INVITED, lane=lane, person=person)
         return made
 
-    async def withdraw(self, lane: str) -> None:
+    async def withdraw(self, lane: str, *, person: str | None = None) -> None:
         """End what is open for a lane."""
         async with self._turn:
             await self._invitations.withdraw(lane)
         self._look_again()
-        await self._audit.record(AuditAction.LANE_INVITATION_WITHDRAWN, lane=lane)
+        await self._audit.record(AuditAction.LANE_INVITATION_WITHDRAWN, lane=lane, person=person)
 
     async def outcome(self, name: str, until_s: float) -> Kept | None:
         """The invitation as soon as it is over, or as it is at `until_s` of the loop's clock; None: withdrawn."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from edge.access.enrolment import Enrolment, utc
+from edge.access.roles import Right
 from edge.bus.discovery import own_addresses
 from edge.bus.invitation import Invitation
 from edge.bus.messages.base import Id, Message
@@ -54,7 +55,7 @@ class LaneDesk:
         enrolment: Enrolment,
         listener: Listener | None,
         authority: Authority,
-        revoke: Callable[[str, str], Awaitable[int]],
+        revoke: Callable[..., Awaitable[int]],
         last_seen: Callable[[], Mapping[str, str]],
     ) -> None:
         self._config = config
@@ -68,11 +69,11 @@ class LaneDesk:
     def services(self) -> Mapping[str, Service]:
         """What the desk serves."""
         return {
-            "lanes.invite": Service(OneLane, self._invite),
-            "lanes.withdraw": Service(OneLane, self._withdraw),
+            "lanes.invite": Service(OneLane, self._invite, Right.LANES),
+            "lanes.withdraw": Service(OneLane, self._withdraw, Right.LANES),
             "lanes.invited": Service(OneInvitation, self._invited),
             "lanes.list": Service(NoParameters, self._list),
-            "lanes.revoke": Service(OneLane, self._revoke),
+            "lanes.revoke": Service(OneLane, self._revoke, Right.LANES),
         }
 
     def _checked(self, lane: str) -> str:
@@ -91,7 +92,7 @@ class LaneDesk:
             raise ProblemError(
                 Code.NOT_READY, f"port {self._listener.port} is not open: tillgate status says why"
             ) from None
-        made = await self._enrolment.invite(lane)
+        made = await self._enrolment.invite(lane, person=asked.by)
         hosts = tuple(own_addresses(self._config.bus.host, self._config.bus.interfaces))
         whole = Invitation(
             made.code, self._config.store.id, lane, hosts, self._listener.port, self._authority.advertised
@@ -108,7 +109,7 @@ class LaneDesk:
         }
 
     async def _withdraw(self, asked: Asked, parameters: OneLane) -> dict[str, Any]:
-        await self._enrolment.withdraw(self._checked(parameters.lane))
+        await self._enrolment.withdraw(self._checked(parameters.lane), person=asked.by)
         return {"lane": parameters.lane}
 
     async def _invited(self, asked: Asked, parameters: OneInvitation) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class LaneDesk:
         if lane not in self._authority.lanes():  # one that was taken out of store.toml may have a till all the same
             self._checked(lane)
         try:
-            await self._enrolment.withdraw(lane)
+            await self._enrolment.withdraw(lane, person=asked.by)
         finally:  # also on a full disk: a stolen till is shut out now, and its open invitation is over in minutes
-            revoked = await self._revoke_lane(lane, "revoked by a technician")
+            revoked = await self._revoke_lane(lane, "revoked by a technician", person=asked.by)
         return {"lane": lane, "revoked": revoked}

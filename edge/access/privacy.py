@@ -20,6 +20,7 @@ import orjson
 from pydantic import Field
 
 from edge.access.audit import Audit
+from edge.access.roles import Right
 from edge.bus.envelope import now_utc
 from edge.bus.messages.base import Message
 from edge.bus.messages.commands import OneSubject
@@ -80,22 +81,22 @@ class Privacy:
     def services(self) -> Mapping[str, Service]:
         """What the technician's desk serves."""
         return {
-            "privacy.erase": Service(OneMember, self.erase),
-            "privacy.readmit": Service(OneMember, self.readmit),
-            "privacy.export": Service(Export, self.export),
+            "privacy.erase": Service(OneMember, self.erase, Right.PRIVACY),
+            "privacy.readmit": Service(OneMember, self.readmit, Right.PRIVACY),
+            "privacy.export": Service(Export, self.export, Right.PRIVACY),
         }
 
     # -- erasing -------------------------------------------------------------------------------------------------------
 
     async def erase(self, asked: Asked, parameters: OneMember) -> dict[str, Any]:
         """As `Erasure`, with ``printed``: receipts that were dropped, and ``whole``: nothing is left to be done."""
-        return await self._erased(Person("member", parameters.member), None)
+        return await self._erased(Person("member", parameters.member), asked.by)
 
     async def readmit(self, asked: Asked, parameters: OneMember) -> dict[str, Any]:
         """``{}``; not_found when they were not erased."""
         if not await self._store.readmit(Person("member", parameters.member)):
             raise ProblemError(Code.NOT_FOUND, "nobody with this number was erased here")
-        await self._audit.record(AuditAction.SUBJECT_READMITTED)
+        await self._audit.record(AuditAction.SUBJECT_READMITTED, person=asked.by)
         return {}
 
     async def erase_for_hq(self, command: str, parameters: OneSubject) -> dict[str, Any]:
@@ -133,7 +134,8 @@ class Privacy:
         found = await self._store.subjects(Person("member", parameters.member))
         pseudonyms = [one.pseudonym for one in found]
         if parameters.export is None:
-            await self._audit.record(AuditAction.SUBJECT_EXPORTED, subject=" ".join(pseudonyms) or None)
+            subject = " ".join(pseudonyms) or None
+            await self._audit.record(AuditAction.SUBJECT_EXPORTED, person=asked.by, subject=subject)
             id_ = secrets.token_hex(8)
             begun = _Begun(parameters.member, self._pages(Person("member", parameters.member)), time.monotonic())
         else:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from edge.commands.desk import log_in_argument
 from edge.startup import complain, loaded
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
     commands = authority.add_subparsers(title="commands", metavar="COMMAND", required=True)
     show = commands.add_parser("show", help="how it is, and how each lane stands")
     config_argument(show)
-    show.set_defaults(run=_show)
+    show.set_defaults(run=_show, without_log_in=False)
     rotate = commands.add_parser(
         "rotate",
         help="put a new authority in its place",
@@ -45,6 +46,7 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
         "--anew", action="store_true", help="without the old key, which is lost: enrol every till again"
     )
     rotate.add_argument("--yes", action="store_true", help="with --anew: do not ask")
+    log_in_argument(rotate)
     config_argument(rotate)
     rotate.set_defaults(run=_rotate)
     drop = commands.add_parser(
@@ -53,6 +55,7 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
         description="Ends the time in which both authorities are believed. A till that has not followed must be "
         "enrolled again; it goes on selling and keeps its facts meanwhile.",
     )
+    log_in_argument(drop)
     config_argument(drop)
     drop.set_defaults(run=_drop)
 
@@ -132,7 +135,7 @@ def _asked(
     if config is None:
         return 2
     try:
-        result = asyncio.run(ask(config, operation, parameters, WITHIN_S))
+        result = asyncio.run(ask(config, operation, parameters, WITHIN_S, without_log_in=chosen.without_log_in))
     except NoGateway as error:
         return complain(str(error))
     except Refused as error:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.commands.desk import log_in_argument
 from edge.startup import complain, loaded
 
 if TYPE_CHECKING:
@@ -202,19 +203,21 @@ def _add_calibrate(commands: Subparsers) -> argparse.ArgumentParser:
         "meanwhile is remembered. The opening is recorded like any other.",
     )
     parser.add_argument("name", metavar="NAME", help="the drawer's id")
-    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _calibrate(config, chosen.name)))
+    log_in_argument(parser)
+    parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _calibrate(config, chosen)))
     return parser
 
 
-async def _calibrate(config: StoreConfig, name: str) -> int:
+async def _calibrate(config: StoreConfig, chosen: argparse.Namespace) -> int:
     from edge.commands.desk import ask
 
+    name: str = chosen.name
     device = _configured(config, name)
     if device is None:
         return 2
     step: dict[str, Any] = {"device": name, "step": "begin"}
     while True:
-        result = await ask(config, "device.calibrate", step, 30)
+        result = await ask(config, "device.calibrate", step, 30, without_log_in=chosen.without_log_in)
         if result.get("done"):
             print(result["text"])
             return 0
@@ -244,6 +247,7 @@ def _add_record(commands: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help="the device's id")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     parser.add_argument("--seconds", type=float, default=30, metavar="N", help="how long to listen (30, at most 110)")
+    log_in_argument(parser)
     parser.set_defaults(run=lambda chosen: _asking(chosen, lambda config: _record(config, chosen)))
     return parser
 
@@ -255,7 +259,9 @@ async def _record(config: StoreConfig, chosen: argparse.Namespace) -> int:
     if device is None:
         return 2
     print(f"listening to {device.id} for {chosen.seconds:.0f} s: use it now", flush=True)
-    return await recording.record(config, device, chosen.folder, min(110.0, chosen.seconds))
+    return await recording.record(
+        config, device, chosen.folder, min(110.0, chosen.seconds), without_log_in=chosen.without_log_in
+    )
 
 
 def _add_replay(commands: Subparsers) -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.commands.desk import Desk, NoGateway, Refused, desk
+from edge.commands.desk import Desk, NoGateway, Refused, desk, log_in_argument
 from edge.seal import write_secret
 from edge.startup import complain, loaded
 
@@ -59,6 +59,7 @@ def add_commands(commands: Any, config_argument: Callable[[argparse.ArgumentPars
     how.add_argument("--html", type=Path, metavar="FILE", help="write a page, instead of drawing here")
     how.add_argument("--json", action="store_true", help="print one JSON object, and do not wait")
     invite.add_argument("--no-wait", action="store_true", help="do not wait for the till")
+    log_in_argument(invite)
     config_argument(invite)
     invite.set_defaults(run=_invite)
 
@@ -69,7 +70,7 @@ def add_commands(commands: Any, config_argument: Callable[[argparse.ArgumentPars
     )
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     config_argument(listing)
-    listing.set_defaults(run=_list)
+    listing.set_defaults(run=_list, without_log_in=False)
 
     revoke = commands.add_parser(
         "revoke",
@@ -78,6 +79,7 @@ def add_commands(commands: Any, config_argument: Callable[[argparse.ArgumentPars
         "stays on that till. The lane goes on with a till that enrols anew.",
     )
     revoke.add_argument("lane", metavar="LANE", help="the lane's id")
+    log_in_argument(revoke)
     config_argument(revoke)
     revoke.set_defaults(run=_revoke)
 
@@ -89,7 +91,7 @@ def _asking(chosen: argparse.Namespace, ask: Callable[[StoreConfig, Desk], Any])
         return 2
 
     async def asked() -> int:
-        async with desk(config) as there:
+        async with desk(config, without_log_in=chosen.without_log_in) as there:
             return int(await ask(config, there))
 
     try:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
+import os
 import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edge.commands.desk import NoGateway, Refused, ask, log_in_argument
 from edge.seal import CREDENTIAL, KEY_FILE, Keyring, MasterKey, NoKey, change_file, sealed_by
 from edge.startup import complain, loaded
+
+if TYPE_CHECKING:
+    from edge.config import StoreConfig
+
+ASK_S = 10.0
 
 _SEALED_TEXT = re.compile(r'"(w[A-Za-z0-9+/]{40,}={0,2})"')
 """0xC1 first, in base64."""
@@ -68,6 +76,8 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
         ("drop", _drop, "forget an old key that nothing needs"),
     ):
         command = commands.add_parser(name, help=what)
+        if name != "show":
+            log_in_argument(command)
         config_argument(command)
         if name == "add":
             command.add_argument("file", type=Path, metavar="FILE", help="a keyring")
@@ -109,6 +119,8 @@ def _rotate(chosen: argparse.Namespace) -> int:
         if Keyring.find(config.state_dir, create=False).origin == "credential":
             _say(_ROTATE_CREDENTIAL)
             return 1
+        if not _let(config, chosen, "rotate"):
+            return 1
         keyring = change_file(config.state_dir, Keyring.with_new_key)
     except NoKey as error:
         return complain(str(error))
@@ -128,6 +140,8 @@ def _add(chosen: argparse.Namespace) -> int:
         return 2
     try:
         found = Keyring.from_text(chosen.file.read_text(encoding="utf-8"))
+        if not _let(config, chosen, f"add {', '.join(key.id for key in found.keys)}"[:100]):
+            return 1
         keyring = change_file(config.state_dir, lambda now: now.with_older(found.keys))
     except (NoKey, OSError, UnicodeDecodeError) as error:
         return complain(str(error))
@@ -150,6 +164,8 @@ def _drop(chosen: argparse.Namespace) -> int:
             return complain(f"there is no key {chosen.key}: `tillgate access key show`")
         if now.origin == "credential":
             return complain(f"it is in the systemd credential: encrypt a keyring without the line of {chosen.key}")
+        if not _let(config, chosen, f"drop {chosen.key}"):
+            return 1
         change_file(config.state_dir, lambda keyring: keyring.without(chosen.key))
     except (NoKey, OSError) as error:
         return complain(str(error))
@@ -162,6 +178,20 @@ def _new(chosen: argparse.Namespace) -> int:
         return complain("a key is not for the screen: give it to a pipe, as `tillgate access key rotate` tells")
     _say(MasterKey.new().line())
     return 0
+
+
+def _let(config: StoreConfig, chosen: argparse.Namespace, change: str) -> bool:
+    """Whether whoever asks may change the keyring; where no gateway runs, nobody is there to ask or to record it."""
+    if not os.path.exists(config.broker_socket):
+        return True
+    try:
+        asyncio.run(ask(config, "key.change", {"change": change}, ASK_S, without_log_in=chosen.without_log_in))
+    except (NoGateway, TimeoutError):
+        sys.stderr.write("no gateway answers that could record who did this\n")
+    except Refused as error:
+        complain(f"{error.code}: {error}")
+        return False
+    return True
 
 
 def needed(state_dir: Path) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.commands import enrolling
+from edge.commands.desk import log_in_argument
 from edge.startup import complain, loaded
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
     how = card.add_mutually_exclusive_group()
     how.add_argument("--printer", metavar="NAME", help="print it on this receipt printer, instead of drawing it here")
     how.add_argument("--png", type=Path, metavar="FILE", help="write a picture to print, instead of drawing it here")
+    log_in_argument(card)
     config_argument(card)
     card.set_defaults(run=_card)
 
@@ -75,7 +77,7 @@ def _card(chosen: argparse.Namespace) -> int:
     text = card_text(config.store.id, chosen.lane)
     title = f"Lane {chosen.lane}" if chosen.lane is not None else "Home lane"
     if chosen.printer is not None:
-        return _print(config, chosen.printer, title, text)
+        return _print(config, chosen, title, text)
     if chosen.png is None:
         draw_here(text)
         print(f"{title}, store {config.store.id}: {text}")
@@ -88,20 +90,20 @@ def _card(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _print(config: StoreConfig, printer: str, title: str, text: str) -> int:
+def _print(config: StoreConfig, chosen: argparse.Namespace, title: str, text: str) -> int:
     import asyncio
 
     from edge.commands.desk import NoGateway, Refused, ask
 
-    page = {"device": printer, "document": receipt(text, f"{title}, store {config.store.id}")}
+    page = {"device": chosen.printer, "document": receipt(text, f"{title}, store {config.store.id}")}
     try:
-        result = asyncio.run(ask(config, "device.print", page, PRINT_S))
+        result = asyncio.run(ask(config, "device.print", page, PRINT_S, without_log_in=chosen.without_log_in))
     except NoGateway as error:
         return complain(str(error))
     except Refused as error:
         complain(f"{error.code}: {error}")
         return 1
-    print(f"{printer}: {title} is {result['state']}. Scan it with the scanner that shall serve there.")
+    print(f"{chosen.printer}: {title} is {result['state']}. Scan it with the scanner that shall serve there.")
     return 0
 
 

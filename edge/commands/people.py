@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import getpass
 import json
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.commands.desk import Desk, NoGateway, Refused, desk
+from edge.commands.desk import Desk, NoGateway, Refused, desk, log_in_argument, session_file
 from edge.commands.lanes import draw_here
 from edge.seal import write_secret
 from edge.startup import complain, loaded
@@ -34,8 +31,13 @@ examples:
   tillgate people recovery olga                ten codes on paper, for when the phone is gone
   tillgate people unlock anna                  after wrong tries: she may try again at once
 
-roles: a cashier works at a lane; a supervisor also approves of what needs two ([people] overrides); a technician cares
-for devices and lanes; an owner may do everything, and alone changes people. Passwords need 6, 8, 12 and 12 characters.
+roles: a cashier works at a lane; a supervisor also approves of what needs two ([people] overrides). Passwords need 6
+characters for a cashier, 8 for a supervisor, 12 for the others. Once there is an owner, commands at the box ask for a
+log-in, and the audit names who it was:
+  a technician or an owner   lanes invite|revoke, lanes card --printer, devices record|calibrate
+  an owner                   access authority rotate|drop, access key rotate|add|drop, privacy, people
+  whoever it is              their own password, app and recovery codes
+--without-log-in goes on without, and the audit says so. Looking asks for nothing.
 """
 
 ROLES = ("cashier", "supervisor", "technician", "owner")
@@ -60,9 +62,7 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
         parser: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=f"{help_.capitalize()}.")
         if person:
             parser.add_argument("person", metavar="ID", help="the person's id: a short name without blanks")
-        parser.add_argument(
-            "--without-log-in", action="store_true", help="although nobody is logged in here; recorded as such"
-        )
+        log_in_argument(parser)
         config_argument(parser)
         parser.set_defaults(run=_run, ask=ask)
         return parser
@@ -91,7 +91,7 @@ def _run(chosen: argparse.Namespace) -> int:
         return 2
 
     async def asked() -> int:
-        async with desk(config) as there:
+        async with desk(config, without_log_in=chosen.without_log_in) as there:
             return int(await chosen.ask(config, there, chosen))
 
     try:
@@ -110,32 +110,12 @@ def _run(chosen: argparse.Namespace) -> int:
         return complain(f"{error.filename}: {error.strerror}")
 
 
-# -- who asks ----------------------------------------------------------------------------------------------------------
+# -- asking ------------------------------------------------------------------------------------------------------------
 
 
-def _session_file(config: StoreConfig) -> Path:
-    """Where this user's log-in on the box is kept."""
-    return config.state_dir / "run" / f"session-{os.getuid()}"
-
-
-def _asker(config: StoreConfig, chosen: argparse.Namespace) -> dict[str, Any]:
-    session = None
-    with contextlib.suppress(FileNotFoundError):
-        session = _session_file(config).read_text(encoding="ascii").strip() or None
-    user = os.environ.get("SUDO_USER") or getpass.getuser()
-    return {
-        "session": None if chosen.without_log_in else session,
-        "without_log_in": chosen.without_log_in,
-        "user": user[:32],
-    }
-
-
-async def _about(
-    config: StoreConfig, there: Desk, chosen: argparse.Namespace, operation: str, **more: Any
-) -> dict[str, Any]:
+async def _about(there: Desk, chosen: argparse.Namespace, operation: str, **more: Any) -> dict[str, Any]:
     """Ask for something with the person who was named."""
-    wish = {**_asker(config, chosen), "person": chosen.person, **more}
-    return await there.ask(operation, wish, ASK_S)
+    return await there.ask(operation, {"person": chosen.person, **more}, ASK_S)
 
 
 async def _typed(prompt: str) -> str:
@@ -175,7 +155,7 @@ async def _list(config: StoreConfig, there: Desk, chosen: argparse.Namespace) ->
 async def _add(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
     password = await _new_password(chosen.person)
     name = chosen.name or chosen.person
-    await _about(config, there, chosen, "people.add", name=name, role=chosen.role, password=password)
+    await _about(there, chosen, "people.add", name=name, role=chosen.role, password=password)
     print(f"{chosen.person} is {'an' if chosen.role == 'owner' else 'a'} {chosen.role} here now.")
     if chosen.role in ("technician", "owner"):
         print(f"Better with a second factor: tillgate people totp {chosen.person}")
@@ -183,49 +163,49 @@ async def _add(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> 
 
 
 async def _disable(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
-    await _about(config, there, chosen, "people.active", active=False)
+    await _about(there, chosen, "people.active", active=False)
     print(f"{chosen.person} cannot log in any more, and is logged out everywhere.")
     return 0
 
 
 async def _enable(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
-    await _about(config, there, chosen, "people.active", active=True)
+    await _about(there, chosen, "people.active", active=True)
     print(f"{chosen.person} may log in again.")
     return 0
 
 
 async def _role(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
     try:
-        await _about(config, there, chosen, "people.role", role=chosen.role)
+        await _about(there, chosen, "people.role", role=chosen.role)
     except Refused as error:
         if error.code != "conflict" or "give a new one" not in str(error):
             raise
         complain(str(error))
         password = await _new_password(chosen.person)
-        await _about(config, there, chosen, "people.role", role=chosen.role, password=password)
+        await _about(there, chosen, "people.role", role=chosen.role, password=password)
     print(f"{chosen.person} is {'an' if chosen.role == 'owner' else 'a'} {chosen.role} from now on.")
     return 0
 
 
 async def _password(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
-    await _about(config, there, chosen, "people.password", password=await _new_password(chosen.person))
+    await _about(there, chosen, "people.password", password=await _new_password(chosen.person))
     print(f"{chosen.person} has a new password, and is logged out everywhere.")
     return 0
 
 
 async def _totp(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
     if chosen.off:
-        await _about(config, there, chosen, "people.app_off")
+        await _about(there, chosen, "people.app_off")
         print(f"{chosen.person} logs in with the password alone.")
         return 0
-    uri = (await _about(config, there, chosen, "people.app"))["uri"]
+    uri = (await _about(there, chosen, "people.app"))["uri"]
     draw_here(uri)
     secret = uri.partition("secret=")[2].partition("&")[0]
     print(f"Scan it with an authenticator app, or type its key: {secret}")
     for _ in range(3):
         try:
             code = await _typed("The code that it shows")
-            await _about(config, there, chosen, "people.app_taken", code=code)
+            await _about(there, chosen, "people.app_taken", code=code)
         except Refused as error:
             if error.code != "log_in_refused":
                 raise
@@ -237,14 +217,14 @@ async def _totp(config: StoreConfig, there: Desk, chosen: argparse.Namespace) ->
 
 
 async def _recovery(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
-    codes = (await _about(config, there, chosen, "people.recovery"))["codes"]
+    codes = (await _about(there, chosen, "people.recovery"))["codes"]
     print("\n".join(codes))
     sys.stderr.write("Each is good once, in place of the app's code. Keep them on paper; they are not shown again.\n")
     return 0
 
 
 async def _unlock(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
-    await _about(config, there, chosen, "people.unlock")
+    await _about(there, chosen, "people.unlock")
     print(f"{chosen.person} may try again at once.")
     return 0
 
@@ -253,13 +233,13 @@ async def _log_in(config: StoreConfig, there: Desk, chosen: argparse.Namespace) 
     wish: dict[str, Any] = {"person": chosen.person, "password": await _typed(f"Password of {chosen.person}")}
     code = await _typed("Code of the app, or a recovery code (empty without)")
     made = await there.ask("people.log_in", wish | ({"code": code} if code else {}), ASK_S)
-    write_secret(_session_file(config), made["session"].encode())
+    write_secret(session_file(config), made["session"].encode())
     print(f"{made['name']}, {made['role']}: logged in on this box. It ends after 15 minutes without a command.")
     return 0
 
 
 async def _log_out(config: StoreConfig, there: Desk, chosen: argparse.Namespace) -> int:
-    result = await there.ask("people.log_out", _asker(config, chosen), ASK_S)
-    _session_file(config).unlink(missing_ok=True)
+    result = await there.ask("people.log_out", {}, ASK_S)
+    session_file(config).unlink(missing_ok=True)
     print("logged out" if result["logged_out"] else "nobody was logged in")
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.commands.desk import log_in_argument
 from edge.startup import complain, loaded
 
 if TYPE_CHECKING:
@@ -57,17 +58,20 @@ def add_commands(subparsers: Any, config_argument: Callable[[argparse.ArgumentPa
     _member(erase)
     erase.add_argument("--yes", action="store_true", help="do not ask first")
     erase.add_argument("--json", action="store_true", help="print one JSON object")
+    log_in_argument(erase)
     config_argument(erase)
     erase.set_defaults(run=_erase)
 
     readmit = commands.add_parser("readmit", help="take somebody who was erased as a customer again")
     _member(readmit)
+    log_in_argument(readmit)
     config_argument(readmit)
     readmit.set_defaults(run=_readmit)
 
     export = commands.add_parser("export", help="everything about a customer, as JSON")
     _member(export)
     export.add_argument("--out", type=Path, metavar="FILE", help="write it there, for its owner only (default: print)")
+    log_in_argument(export)
     config_argument(export)
     export.set_defaults(run=_export)
 
@@ -89,7 +93,7 @@ def _erase(chosen: argparse.Namespace) -> int:
         return 2
     if not chosen.yes and not confirmed(chosen.member, f"in store {config.store.id}"):
         return complain("nothing was erased")
-    result = _asked(config, "privacy.erase", {"member": chosen.member}, ERASE_S)
+    result = _asked(config, chosen, "privacy.erase")
     if isinstance(result, int):
         return result
     if chosen.json:
@@ -130,7 +134,7 @@ def _readmit(chosen: argparse.Namespace) -> int:
     config = loaded(chosen.config)
     if config is None:
         return 2
-    result = _asked(config, "privacy.readmit", {"member": chosen.member}, ERASE_S)
+    result = _asked(config, chosen, "privacy.readmit")
     if isinstance(result, int):
         return result
     print("Facts that come from now on are theirs again. What was erased stays erased.")
@@ -145,7 +149,7 @@ def _export(chosen: argparse.Namespace) -> int:
     from edge.commands.desk import NoGateway, Refused
 
     try:
-        pages = asyncio.run(_pages(config, chosen.member))
+        pages = asyncio.run(_pages(config, chosen.member, chosen.without_log_in))
     except NoGateway as error:
         return complain(str(error))
     except Refused as error:
@@ -170,12 +174,12 @@ def write(text: str, out: Path | None) -> int:
     return 0
 
 
-async def _pages(config: StoreConfig, member: str) -> list[dict[str, Any]]:
+async def _pages(config: StoreConfig, member: str, without_log_in: bool) -> list[dict[str, Any]]:
     from edge.commands.desk import desk
 
     pages: list[dict[str, Any]] = []
     export: str | None = None
-    async with desk(config) as there:
+    async with desk(config, without_log_in=without_log_in) as there:
         while True:
             page = await there.ask("privacy.export", {"member": member, "export": export}, PAGE_S)
             pages.append(page)
@@ -194,11 +198,12 @@ def _show(found: int) -> None:
         sys.stderr.flush()
 
 
-def _asked(config: StoreConfig, operation: str, parameters: dict[str, Any], within_s: float) -> dict[str, Any] | int:
+def _asked(config: StoreConfig, chosen: argparse.Namespace, operation: str) -> dict[str, Any] | int:
     from edge.commands.desk import NoGateway, Refused, ask
 
     try:
-        return asyncio.run(ask(config, operation, parameters, within_s))
+        member = {"member": chosen.member}
+        return asyncio.run(ask(config, operation, member, ERASE_S, without_log_in=chosen.without_log_in))
     except NoGateway as error:
         return complain(str(error))
     except TimeoutError:

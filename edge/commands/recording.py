@@ -34,12 +34,15 @@ Please add: maker, model, firmware, and what was done to the device meanwhile.
 """
 
 
-async def record(config: StoreConfig, device: Device, folder: Path, seconds: float) -> int:
+async def record(
+    config: StoreConfig, device: Device, folder: Path, seconds: float, *, without_log_in: bool = False
+) -> int:
     """Listen to `device` for `seconds` and save a capture; returns the exit status."""
     if catalog.DEVICES[device.protocol].build is None:
         return complain(f"{device.id} has no link of its own; record the device that it hangs on")
     try:
-        result = await ask(config, "device.record", {"device": device.id, "for_ms": int(seconds * 1000)}, seconds + 5)
+        wish = {"device": device.id, "for_ms": int(seconds * 1000)}
+        result = await ask(config, "device.record", wish, seconds + 5, without_log_in=without_log_in)
         asked = [(at, tuple(numbers)) for at, numbers in result["asked"]]
         heard = Recording([base64.b64decode(piece) for piece in result["pieces"]], asked, result["hid"])
     except NoGateway:

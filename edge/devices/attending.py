@@ -18,6 +18,7 @@ from drivers.events import Scan
 from drivers.printers.zpl_driver import ZplDriver
 from drivers.recording import record
 from drivers.scanners.magellan_driver import MagellanDriver
+from edge.access.roles import Right
 from edge.bus.messages.base import Id, Message
 from edge.bus.messages.facts import first_error
 from edge.bus.messages.replies import Code, ProblemError
@@ -67,8 +68,8 @@ class Attending:
         return {
             "device.identify": Service(OneDevice, self._identify),
             "device.test": Service(OneDevice, self._test),
-            "device.record": Service(Record, self._record),
-            "device.print": Service(Page, self._print),
+            "device.record": Service(Record, self._record, Right.DEVICES, noted=lambda wish: wish.device),
+            "device.print": Service(Page, self._print, Right.DEVICES, noted=lambda wish: wish.device),
         }
 
     def _device(self, name: str) -> Attached:

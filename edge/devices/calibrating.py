@@ -26,6 +26,7 @@ from pydantic import Field
 from drivers.drawers.calibration import Readings, judge, named
 from drivers.errors import DeviceLost, NotReady
 from drivers.printers.printer_driver import PrinterDriver
+from edge.access.roles import Right
 from edge.bus.messages.base import Id, Message
 from edge.bus.messages.replies import Code, ProblemError
 from edge.bus.messages.requests import DrawerOpen
@@ -68,7 +69,7 @@ class Calibrating:
 
     def services(self) -> Mapping[str, Service]:
         """What the desk serves."""
-        return {"device.calibrate": Service(Calibrate, self.calibrate)}
+        return {"device.calibrate": Service(Calibrate, self.calibrate, Right.DEVICES, noted=_noted)}
 
     async def calibrate(self, asked: Asked, parameters: Calibrate) -> dict[str, Any]:
         """``{"done", "text", "next", "question"}``; the last one also ``{"open_when", "saved", "complaint", ...}``."""
@@ -189,3 +190,7 @@ async def _changed(printer: PrinterDriver, before: bool | None) -> bool | None:
         await asyncio.sleep(LOOK_EVERY_S)
         level = await _level(printer)
     return level
+
+
+def _noted(step: Calibrate) -> str:
+    return f"{step.device}: {step.step}"

@@ -65,6 +65,8 @@ class Asked:
     grant: str | None = field(default=None, repr=False)
     operator: str | None = None
     """The person who is logged in at the lane, as the gateway itself found; not what the till says."""
+    by: str | None = None
+    """Who asks at the box for what needs a right: a person's id, or ``box:USER`` where nobody is logged in."""
 
     @property
     def answer_by_s(self) -> float:

@@ -1,7 +1,9 @@
 """What a technician at the box asks of the running gateway: always answered, within its deadline.
 
 Strategy: requests and replies have the form of a till's, on topics that only the broker's own socket reaches: whoever
-can open that socket may do this. Nothing is remembered: a command that was cut off is given again by the person.
+can open that socket may do this. What needs a right asks for a log-in besides, once there is an owner, so that the
+audit has a name; `Permit` decides that, here and nowhere else. Nothing is remembered: a command that was cut off is
+given again by the person.
 
 Source: design page "The local bus" (requests, problems).
 """
@@ -12,10 +14,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from edge.access.roles import Right
 from edge.bus import topics
 from edge.bus.client import Message
 from edge.bus.errors import BusFull
@@ -31,18 +35,44 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One operation: the model of its parameters, and who does it. `secret`: nothing of them is shown in a problem."""
+    """One operation: the model of its parameters, and who does it.
+
+    `right`: what whoever asks needs; None: everybody at the box may. `own`: the person whom it is about may without it.
+    `noted`: what the audit says of it where the handler records nothing. `secret`: no parameter is shown in a problem.
+    """
 
     parameters: type[base.Message]
     handler: Handler
+    right: Right | None = None
+    own: bool = False
+    noted: Callable[[Any], str] | None = None
     secret: bool = False
+
+
+class BoxRequest(Request):
+    """A request as commands at the box send it: `session` is that of `people.log_in`, `user` the system's."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    user: str = Field(default="", max_length=32)
+    without_log_in: bool = False
+
+    @property
+    def somebody(self) -> str:
+        """How the audit calls whoever is not logged in."""
+        return f"box:{self.user or '?'}"
+
+
+Permit = Callable[[BoxRequest, str, Service, Any], str]
+"""Who asks for this operation with these parameters, as `Asked.by`; ProblemError `not_logged_in`, `not_allowed`."""
 
 
 class TechnicianDesk:
     """Reads requests, runs each in a task of its own, answers. `serve` comes before the first message."""
 
-    def __init__(self, publish: Callable[..., None]) -> None:
+    def __init__(self, publish: Callable[..., None], permit: Permit) -> None:
         self._publish = publish
+        self._permit = permit
         self._services: dict[str, Service] = {}
         self._running = Background()
 
@@ -68,7 +98,7 @@ class TechnicianDesk:
         except BusFull as error:
             log.error("an answer to the technician is not sent: %s", error)
 
-    async def _outcome(self, operation: str, request: Request) -> bytes:
+    async def _outcome(self, operation: str, request: BoxRequest) -> bytes:
         service = self._services.get(operation)
         if service is None:
             raise ProblemError(Code.UNKNOWN_OPERATION, f"{operation!r}; known: {', '.join(self._services)}")
@@ -77,7 +107,8 @@ class TechnicianDesk:
         except ValidationError as error:
             raise ProblemError(Code.BAD_MESSAGE, f"parameters.{first_error(error, shown=not service.secret)}") from None
         until_s = asyncio.get_running_loop().time() + request.deadline_ms / 1000
-        asked = Asked("technician", request.id, until_s)
+        by = None if service.right is None else self._permit(request, operation, service, parameters)
+        asked = Asked("technician", request.id, until_s, session=request.session, by=by)
         return await reply_to(asked, service.handler, parameters)
 
     async def stop(self) -> None:
@@ -85,10 +116,10 @@ class TechnicianDesk:
         await self._running.stop()
 
 
-def _request(payload: bytes) -> Request:
+def _request(payload: bytes) -> BoxRequest:
     try:
-        return Request.model_validate(orjson.loads(payload))
+        return BoxRequest.model_validate(orjson.loads(payload))
     except orjson.JSONDecodeError as error:
         raise ProblemError(Code.BAD_MESSAGE, f"not JSON: {error}") from None
     except ValidationError as error:
-        raise ProblemError(Code.BAD_MESSAGE, first_error(error)) from None
+        raise ProblemError(Code.BAD_MESSAGE, first_error(error, shown=False)) from None  # a session is a secret

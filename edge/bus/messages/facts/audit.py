@@ -50,6 +50,7 @@ class AuditAction(StrEnum):
     CONFIGURATION_CHANGED = "configuration.changed"
     STRANGER_SEEN = "stranger.seen"
     CARD_NUMBER_REFUSED = "card_number.refused"
+    BOX_ASKED = "box.asked"
 
 
 _A = AuditAction
@@ -86,13 +87,16 @@ AUDIT_ACTIONS: dict[AuditAction, str] = {
     _A.CONFIGURATION_CHANGED: "the gateway runs with another configuration than before",
     _A.STRANGER_SEEN: "something else in the network answers for this gateway",
     _A.CARD_NUMBER_REFUSED: "a payload held a card number and was refused",
+    _A.BOX_ASKED: "a command at the box that leaves no other entry, or any that was refused for want of a right",
 }
 
 
 class AuditRecorded(Recorded):
     action: str = Field(pattern=r"^[a-z_]+\.[a-z_]+$", description="one of AuditAction, or a newer gateway's")
     outcome: AuditOutcome
-    person: str | None = Field(default=None, max_length=64, description="who did it: a person's id, `hq`, or null")
+    person: str | None = Field(
+        default=None, max_length=64, description="who did it: a person's id, `box:USER`, `hq`, or null"
+    )
     second_person: str | None = Field(default=None, max_length=64, description="who approved of it")
     role: str | None = Field(default=None, max_length=32, description="of `person`, at that moment")
     lane: str | None = Field(default=None, max_length=64)
