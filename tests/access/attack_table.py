@@ -58,7 +58,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "attacks_cloud", "attacks_confirming", "attacks_configuration", "cloud_tls", "cloud_renewal",
         "attacks_at_the_cloud_broker",
     ),
-    "People and audit": ("attacks_people", "people", "rights_command", "passkeys", "audit", "audit_command"),
+    "People and audit": ("attacks_people", "people", "at_box", "rights_command", "passkeys", "audit", "audit_command"),
     "Rubbish, at every door": ("attacks_live", "attacks_malformed"),
 }  # fmt: skip
 """Heading -> test modules, without ``test_``, whose attacks stand there; a module that is in none stands at the end."""
