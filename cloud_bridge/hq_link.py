@@ -282,6 +282,7 @@ async def link_up(
             message = told
         elif topics.last_level(message.topic) == CERTIFICATE_LEVEL:
             identity.on_answer(message)
+            changed()
             return
         downlink.on_down(message)
 
@@ -305,7 +306,7 @@ async def link_up(
         client.leave_will(Will(topics.up_status(store), voice.will(), retain=False))
 
     def disconnected(reason: Disconnected) -> None:
-        identity.lost()
+        identity.lost(reason.cause)
         uplink.on_lost(reason)
         salvaged.on_lost()
         voice.lost()

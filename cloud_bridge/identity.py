@@ -1,18 +1,21 @@
 """The store's certificate for HQ's broker and its renewal: the next one is proved before the last is forgotten.
 
     state_dir/hq/identity/   own.pem       key and certificate in use, once one was renewed (0600)
+                             former.pem    the one that `own` took the place of
                              next.pem      the next one, not yet proved
                              pending.key   the key of a request that HQ has not answered
                              refused.pem   a next one that the broker did not take, to be looked at
 
 Strategy: key and certificate stand in one file, so that replacing it is one step. A next one is tried at once: what
-connects with it makes it `own`. While it does not, attempts take turns between it and what was good before; when that
-one gets in where the next one did not, the next one is set aside and a person is told. Of `own` and the configured
-files the one that ends later is used, so a technician who brings new files is heard.
+connects with it makes it `own`. While it does not, attempts take turns between it and what was good before; when one of
+these gets in where the next one did not, the next one is set aside and a person is told. Of `own`, `former` and the
+configured files the one that ends later is used, so a technician who brings new files is heard; when it is refused the
+others are tried, as long as they have not ended themselves.
 
 At two thirds of its life a certificate asks for the next: on each connection, and every hour until HQ has answered. An
-answer needs no signature beside the certificate's own: it is taken only for the key that waits for it, and proved by
-the broker.
+answer is taken only for the key that waits for it, and with the authority's certificate that has signed both it and the
+present one; that the broker lets us in with it proves nothing, for the broker is others'. What a person installs by
+hand may be of another authority.
 """
 
 from __future__ import annotations
@@ -47,11 +50,18 @@ AFTER_REFUSAL_S = 24 * 3600.0
 LIFE_DAYS = 365
 """Taken for the life of a certificate that does not say when it began."""
 
+UNHEARD = frozenset({"name", "unreachable", "refused", "timeout"})
+"""Causes of a failed attempt with which no broker has seen a certificate: another would not have fared better."""
+
 RENEW_LINE = "# renew at "
 
 
 class NotUsable(ValueError):
     """A certificate that cannot be the next one; the text says why."""
+
+
+class NotOfOurAuthority(NotUsable):
+    """Another has signed it than the present one."""
 
 
 def folder_of(state_dir: Path) -> Path:
@@ -85,6 +95,8 @@ class Identity:
         self._changed = changed
         self._using_next = False
         self._failed_with_next = False
+        self._turn = 0
+        """Which of those that have been good is tried: how many were refused since one was let in."""
         self._online = False
         self._tried: float | None = None
         self._ask_at = 0.0
@@ -96,7 +108,7 @@ class Identity:
         """What the next attempt is made with."""
         if self._configured is None:
             return None
-        found = self._next if self._using_next else self._stable()
+        found = self._next if self._using_next else self._stable(self._turn)
         if found == self._configured.certificate:
             return self._configured
         return replace(self._configured, certificate=found, key=found)
@@ -109,7 +121,10 @@ class Identity:
         """The broker let us in with what was chosen."""
         self._online = True
         if self._using_next:
+            if self._own.exists():
+                self._own.replace(self._former)
             self._next.replace(self._own)
+            self._turn = 0
             self._using_next = self._failed_with_next = False
             self.warning = ""
             log.info("the next certificate is good until %s and in use", validity(self._own).ends.date())
@@ -122,29 +137,40 @@ class Identity:
             )
             log.error("%s", self.warning)
             self._ask_at = self._now() + AFTER_REFUSAL_S
+        elif self._turn and (files := self.files) is not None:
+            self.warning = (
+                f"HQ's broker takes {files.certificate}, not {self._stable()}, which ends later: tell HQ. Is that one"
+                " revoked, or of another authority?"
+            )
+            log.error("%s", self.warning)
         self._changed()
 
-    def lost(self) -> None:
+    def lost(self, cause: str) -> None:
         """The connection is gone, or an attempt failed: the next attempt may be made with another."""
         if self._online:
-            self._online = False
+            self._online, self._turn = False, 0
             self._using_next = self._configured is not None and self._next.exists()
         elif self._using_next:
             self._using_next, self._failed_with_next = False, True
         else:
+            if cause not in UNHEARD:
+                self._turn += 1
             self._using_next = self._configured is not None and self._next.exists()
         self._changed()
 
-    def _stable(self) -> Path:
-        """Of what has been good before, the one that ends later."""
+    def _stable(self, turn: int = 0) -> Path:
+        """Of what has been good before, the one that ends latest; in later turns the others that have not ended."""
         assert self._configured is not None
         assert self._configured.certificate is not None
-        best, ends = self._configured.certificate, datetime.min.replace(tzinfo=UTC)
-        for file in (self._configured.certificate, self._own):
+        found: list[tuple[datetime, Path]] = []
+        for file in (self._configured.certificate, self._own, self._former):
             with contextlib.suppress(OSError, ValueError):
-                if (end := validity(file).ends) > ends:
-                    best, ends = file, end
-        return best
+                found.append((validity(file).ends, file))
+        if not found:
+            return self._configured.certificate
+        found.sort(key=lambda one: one[0], reverse=True)
+        good = [file for ends, file in found if ends > datetime.now(UTC)] or [found[0][1]]
+        return good[turn % len(good)]
 
     # -- renewing ------------------------------------------------------------------------------------------------------
 
@@ -185,9 +211,14 @@ class Identity:
         message.ack()
         try:
             answer = CertificateAnswer.model_validate_json(message.payload)
+            check_authority(answer.certificate, self._stable())
             install(self._folder, self._store, answer.certificate, renew=answer.renew_at, after=self._stable_end())
         except ValidationError as error:
             log.error("HQ's answer with a certificate cannot be read: %s", first_error(error))
+        except NotOfOurAuthority as error:
+            self.warning = f"a next certificate that came is not taken: {error}"
+            log.error("%s", self.warning)
+            self._changed()
         except (NotUsable, OSError) as error:
             log.error("the certificate that came is not taken: %s", error)
         else:
@@ -201,6 +232,10 @@ class Identity:
     @property
     def _own(self) -> Path:
         return self._folder / "own.pem"
+
+    @property
+    def _former(self) -> Path:
+        return self._folder / "former.pem"
 
     @property
     def _next(self) -> Path:
@@ -253,6 +288,35 @@ def install(folder: Path, store: str, certificate: str, *, renew: str | None, af
     head = f"{RENEW_LINE}{renew}\n" if renew else ""
     write_secret(folder / "next.pem", head.encode() + pending.read_bytes() + certificate.encode())
     pending.unlink()
+
+
+def check_authority(answer: str, present: Path) -> None:
+    """NotOfOurAuthority unless one authority's certificate that stands in `answer` behind the first has signed that
+    first one and `present`; OSError.
+
+    Nobody can choose an authority to fit: with the curve fixed, who has a key under which an ECDSA signature of
+    somebody else's is good knows a discrete logarithm. Hence P-256 only (as everywhere here), and no RSA.
+    """
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        first, *authorities = x509.load_pem_x509_certificates(answer.encode())
+        mine = x509.load_pem_x509_certificate(present.read_bytes())
+    except ValueError as error:
+        raise NotUsable(f"it is no certificate: {error}") from None
+    for authority in authorities:
+        with contextlib.suppress(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            key = authority.public_key()
+            if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+                mine.verify_directly_issued_by(authority)
+                first.verify_directly_issued_by(authority)
+                return
+    raise NotOfOurAuthority(
+        "it does not come with the authority that signed both it and the present one: somebody at the cloud broker?"
+        " Where HQ has a new authority, bring it by hand: tillgate cloud certificate request"
+    )
 
 
 def renew_at(file: Path) -> datetime:

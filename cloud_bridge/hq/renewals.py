@@ -94,7 +94,8 @@ class Renewals:
                 values = {"refused": str(error)}
                 done.append((store, str(error)))
             else:
-                values = {"certificate": certificate, "renew_at": renew_at}
+                # The store sees by the authority's that the present one is of the same.
+                values = {"certificate": certificate + authority.certificate, "renew_at": renew_at}
                 done.append((store, ""))
             same = and_(columns.store == store, columns.key_sha256 == row["key_sha256"])
             with self._engine.begin() as db:

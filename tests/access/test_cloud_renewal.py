@@ -16,9 +16,11 @@ from cloud_bridge.hq.authority import BadAuthority, StoresAuthority
 from cloud_bridge.hq.renewals import Renewals
 from cloud_bridge.identity import Identity, folder_of
 from edge.access.certificates import BadRequest
-from edge.bus.address import TlsFiles
+from edge.bus import topics
+from edge.bus.address import Address, TlsFiles
+from edge.bus.client import Client, Message
 from edge.bus.messages.facts import FactClass
-from edge.bus.messages.renewal import CertificateRequest
+from edge.bus.messages.renewal import CERTIFICATE_LEVEL, CertificateAnswer, CertificateRequest
 from edge.cli import main
 from edge.config import StoreConfig
 from tests.cloud_bridge.conftest import Configure
@@ -104,26 +106,78 @@ async def test_a_certificate_renews_itself_over_the_link(hq: Hq, hq_file: Engine
 
 
 async def test_a_next_certificate_that_the_broker_refuses_is_set_aside(
+    hq: Hq, configure: Configure, tmp_path: Path
+) -> None:
+    """Brought in by hand, of an authority that HQ's broker does not know (yet): the store goes on with what it has."""
+    config = hq.provisioned(configure)
+    folder = folder_of(config.state_dir)
+    stranger = StoresAuthority.make(tmp_path / "stranger", "Example")
+    async with hq.running(), Edge(config).running() as edge, a_bridge(config):
+        await until(lambda: edge.status and edge.status.link == "online")
+        made, renew_at = stranger.issue("s1", identity.make_request(folder, "s1"))
+        identity.install(folder, "s1", made, renew=renew_at, after=None)
+        await until((folder / "refused.pem").exists)
+        await until(lambda: edge.status and "hq_certificate_refused" in edge.status.warnings)
+        await until(lambda: edge.status and edge.status.link == "online")
+    assert not (folder / "own.pem").exists()
+
+
+async def test_attack_the_brokers_owner_signs_the_next_certificate_himself(
     hq: Hq, hq_file: Engine, configure: Configure, tmp_path: Path
 ) -> None:
-    """HQ signs with an authority that its broker does not know (yet): the store goes on with what it has."""
+    """Who owns the cloud broker answers a store's request with a certificate of his own that ends later, to have the
+    true broker refuse the store for ever: it is not of the authority that signed the present one, is not taken, and
+    HQ's own answer is taken after it.
+    """
     config = hq.provisioned(configure)
     hq.make_due()
     folder = folder_of(config.state_dir)
-    stranger = StoresAuthority.make(tmp_path / "stranger", "Example")
-    async with hq.running(), Edge(config).running() as edge, a_receiver(hq_file, hq.broker.port), a_bridge(config):
-        await until(lambda: waiting(hq_file))
-        with hq_file.connect() as db:
-            body = db.exec_driver_sql("SELECT request FROM certificate_requests").scalar()
-        request = CertificateRequest.model_validate_json(str(body))
-        made, renew_at = stranger.issue("s1", request.csr)
-        with hq_file.begin() as db:
-            db.exec_driver_sql("UPDATE certificate_requests SET certificate = ?, renew_at = ?", (made, renew_at))
-        await until((folder / "refused.pem").exists)
-        await until(lambda: edge.status and "hq_certificate_refused" in edge.status.warnings)
+    his = StoresAuthority.make(tmp_path / "his", "Example")
+    asked: list[bytes] = []
+    owner = Client(Address("127.0.0.1", hq.broker.port), client_id="owner", clean_start=True)
+
+    def note(message: Message) -> None:
+        asked.append(message.payload)
+        message.ack()
+
+    owner.on_message(topics.up_certificate("s1"), note)
+    async with hq.running(), Edge(config).running() as edge, a_bridge(config), owner:
+        await until(lambda: asked)
+        request = CertificateRequest.model_validate_json(asked[0])
+        made, renew_at = his.issue("s1", request.csr, days=5000)
+        for chain in ("", his.certificate, hq.authority.certificate, his.certificate + hq.authority.certificate):
+            answer = CertificateAnswer(
+                key_sha256=identity.key_digest_of(request.csr), certificate=made + chain, renew_at=renew_at
+            )
+            await owner.publish(topics.down("s1", CERTIFICATE_LEVEL), answer.model_dump_json().encode())
+        await until(lambda: edge.status and "the authority that signed" in str(edge.status.warnings))
+        assert edge.status is not None
+        assert edge.status.link == "online"
+        assert sorted(file.name for file in folder.iterdir()) == ["pending.key"]
+        async with a_receiver(hq_file, hq.broker.port):
+            await edge.journal(FactClass.TRANSACTION, 1)
+            await until(lambda: waiting(hq_file))
+            assert await asyncio.to_thread(Renewals(hq_file).answer, hq.authority, 365) == [("s1", "")]
+            await until((folder / "own.pem").exists)
+            await until(lambda: edge.status and not edge.status.warnings and edge.status.link == "online")
+
+
+@pytest.mark.parametrize("good", ["configured", "former"])
+async def test_when_the_one_in_use_is_refused_the_one_before_is_tried(
+    good: str, hq: Hq, configure: Configure, tmp_path: Path
+) -> None:
+    """`own` is of an authority that HQ's broker does not know, and ends latest: the store gets in all the same."""
+    config = hq.provisioned(configure, days=300 if good == "configured" else -1)
+    folder = folder_of(config.state_dir)
+    his = StoresAuthority.make(tmp_path / "his", "Example")
+    for authority, name, days in ((his, "own", 5000), (hq.authority, "former", 100 if good == "former" else -1)):
+        made, _ = authority.issue("s1", identity.make_request(folder, "s1"), days)
+        identity.install(folder, "s1", made, renew=None, after=None)
+        (folder / "next.pem").rename(folder / f"{name}.pem")
+    async with hq.running(), Edge(config).running() as edge, a_bridge(config):
         await edge.journal(FactClass.TRANSACTION, 2)
-        await until(lambda: edge.confirmed() == 2)
-    assert not (folder / "own.pem").exists()
+        await until(lambda: edge.status and edge.status.link == "online")
+        await until(lambda: edge.status and "own.pem, which ends later" in str(edge.status.warnings))
 
 
 async def test_expired_after_months_without_a_network_it_is_brought_in_by_hand(

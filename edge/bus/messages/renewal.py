@@ -28,5 +28,5 @@ class CertificateAnswer(Message):
     """The next certificate, for the key with this digest (SHA-256 of its SubjectPublicKeyInfo)."""
 
     key_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    certificate: str = Field(min_length=1, max_length=16384, description="PEM, with its chain where there is one")
+    certificate: str = Field(min_length=1, max_length=16384, description="PEM, and after it its authority's")
     renew_at: str = Field(pattern=UTC_TIME)
