@@ -23,6 +23,7 @@ from edge.seal import write_secret
 log = guarded(__name__)
 
 PEM, TRUSTED, FACTS = "identity.pem", "trusted.pem", "identity.json"
+PORTS = frozenset({"bus_port", "enrol_port"})
 LONGEST_LEAD = timedelta(days=30)
 SHORTEST_LEAD = timedelta(days=1)
 
@@ -55,6 +56,10 @@ class Identity:
                 _narrowed(folder / name)
             if not (folder / TRUSTED).exists():
                 raise FileNotFoundError(2, f"{TRUSTED} is missing")
+            if any(not isinstance(value, int if name in PORTS else str) for name, value in fields.items()):
+                raise ValueError(f"{FACTS} holds something else")
+            identity.renew_at()
+            identity.tls().context()
         except FileNotFoundError as error:
             raise NoIdentity(
                 f"this till has not enrolled into {folder} ({error.strerror or error}): "

@@ -16,6 +16,7 @@ A file belongs to one lane of one store. Two programs cannot share it: the secon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -283,6 +284,21 @@ class Ledger:
                 continue
             sealed = self._seal.seal(masked, self._context(sequence))
             self._database.execute("UPDATE facts SET body = ? WHERE sequence = ?", (sealed, sequence))
+
+
+def owner_of(path: Path) -> tuple[str, str] | None:
+    """The store and lane of the ledger at `path`; None where there is none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+        ) as database:
+            found = dict(database.execute("SELECT key, value FROM meta WHERE key IN ('store', 'lane')").fetchall())
+    except sqlite3.Error as error:
+        log.warning("%s does not say whose ledger it is: %s", path, error)
+        return None
+    return (found["store"], found["lane"]) if len(found) == 2 else None
 
 
 def _keyring(path: Path) -> Keyring:

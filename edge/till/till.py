@@ -29,8 +29,8 @@ from edge.card_numbers import CardNumberRefused, in_json
 from edge.seal import Keyring
 from edge.till.asking import Asking
 from edge.till.finding import Stranger
-from edge.till.identity import Identity
-from edge.till.ledger import Ledger
+from edge.till.identity import Identity, NoIdentity
+from edge.till.ledger import Ledger, owner_of
 from edge.till.outbox import Outbox, Pending, Refused
 from edge.till.prices import Price, Prices
 from edge.till.reading import GatewayView, problem_of, table_of
@@ -54,8 +54,9 @@ class Till:
     """One lane's till. Use it as ``async with``; it is ready to record facts at once, gateway or not.
 
     `identity` is what `enrol` has made (or its folder): then `store` and `lane` are known, and the certificate is kept
-    fresh. `address` as ``host:port`` (or an `Address`); left out, the gateway of `store` is found by mDNS on
-    `interfaces`.
+    fresh. When the folder is damaged, a till that is given its store and lane, or whose ledger knows them, sells on
+    without the gateway and says why (`certificate_problem`); else NoIdentity. `address` as ``host:port`` (or an
+    `Address`); left out, the gateway of `store` is found by mDNS on `interfaces`.
     `tls` names the PEM files for TLS: with it, the till never speaks to a gateway that has none. Without it, only a
     gateway on the same machine lets the till in (`plain_port`). `on_gateway` is called when the gateway comes or goes,
     `on_store` with (subject, payload) for every message to all tills, `on_refused` for a fact the gateway will
@@ -85,7 +86,17 @@ class Till:
         on_rejected_scan: Callable[[Rejection], None] | None = None,
         on_weight: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        known = Identity.load(identity) if isinstance(identity, Path) else identity
+        self._no_identity = ""
+        known: Identity | None = None
+        if isinstance(identity, Path):
+            try:
+                known = Identity.load(identity)
+            except NoIdentity as error:
+                store, lane = _without_identity(store, lane, ledger_path, error)
+                self._no_identity = f"{error}. This till sells on without the gateway"
+                log.error("%s", self._no_identity)
+        else:
+            known = identity
         self.store = _same("store", store, known.store if known else None)
         self.lane = _same("lane", lane, known.lane if known else None)
         self.gateway = GatewayView()
@@ -222,7 +233,9 @@ class Till:
 
     @property
     def certificate_problem(self) -> str:
-        """Why this till's certificate cannot be renewed just now; empty when nothing is wrong. Selling goes on."""
+        """Why this till has no certificate or cannot renew it just now; empty when all is well. Selling goes on."""
+        if self._no_identity:
+            return self._no_identity
         return self._trust.renewing.problem if self._trust.renewing is not None else ""
 
     @property
@@ -234,6 +247,9 @@ class Till:
 
     async def _stay_linked(self) -> None:
         """Find the gateway, keep the connection, and say goodbye at the end."""
+        if self._no_identity:  # it must not speak plainly instead
+            await self._closing.wait()
+            return
         address: Address | None = None
         while not self._closing.is_set():
             if address is None:
@@ -392,6 +408,15 @@ class Till:
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+
+def _without_identity(store: str | None, lane: str | None, ledger: Path, error: NoIdentity) -> tuple[str, str]:
+    """Which lane of which store this is all the same; raises `error` when nobody knows."""
+    of_store, of_lane = owner_of(ledger) or (None, None)
+    store, lane = store or of_store, lane or of_lane
+    if store is None or lane is None:
+        raise error
+    return store, lane
 
 
 def _same(what: str, given: str | None, enrolled: str | None) -> str:

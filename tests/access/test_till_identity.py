@@ -17,9 +17,11 @@ from edge.access.enrolment_listener import Listener, Shown
 from edge.bus.address import Address
 from edge.bus.client import Client, Message
 from edge.bus.enrolment import Renewed, RenewRequest
+from edge.bus.messages.facts.sales import SaleVoided
 from edge.till import keypair, renewing
 from edge.till.enrolling import enrol
-from edge.till.identity import Identity
+from edge.till.identity import Identity, NoIdentity
+from edge.till.ledger import FactState
 from edge.till.till import Till
 from tests.access.enrolment_rig import Gateway, bus, gateway
 from tests.edge.bus_rig import QUICK, connected, until
@@ -96,6 +98,45 @@ async def test_a_till_that_slept_for_months_renews_at_the_listener_by_itself(tmp
     fresh = Identity.load(tmp_path / "t")
     assert datetime.fromisoformat(fresh.not_after) > datetime.now(UTC) + timedelta(days=80)
     assert (fresh.folder / "identity.pem").stat().st_mode & 0o777 == 0o600
+
+
+VOIDED = SaleVoided(business_day_date="2026-05-04", operator_id="op-1", receipt_number="r-1", reason="wrong item")
+SPOILT = {
+    "no facts": ("identity.json", None),
+    "facts cut": ("identity.json", b'{"store": "S1"'),
+    "other facts": ("identity.json", b"[]"),
+    "no authorities": ("trusted.pem", None),
+    "authorities garbled": ("trusted.pem", b"\xff\x00"),
+    "no key": ("identity.pem", None),
+    "key garbled": ("identity.pem", b"-----BEGIN"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+async def test_a_till_whose_identity_is_spoilt_sells_on(what: str, tmp_path: Path, port: int) -> None:
+    """Its ledger says which lane it is; it says what is wrong, and never speaks plainly instead."""
+    async with gateway(tmp_path / "g", bus_port=port) as at:
+        identity = await enrolled(at, tmp_path / "t")
+    async with till_of(identity, tmp_path) as till:
+        await till.fact(VOIDED)
+    name, content = SPOILT[what]
+    (identity.folder / name).unlink()
+    if content is not None:
+        (identity.folder / name).write_bytes(content)
+    with pytest.raises(NoIdentity):
+        Till(identity=identity.folder, ledger_path=tmp_path / "another.db")
+    async with Till(identity=identity.folder, store="S1", lane="lane-2", ledger_path=tmp_path / "l2.db") as till:
+        assert till.certificate_problem
+    plain = Address(host="127.0.0.1", port=port)
+    with bus(tmp_path / "g", port) as broker:
+        async with Till(identity=identity.folder, ledger_path=tmp_path / "till.db", address=plain) as till:
+            assert (till.store, till.lane) == ("S1", "lane-1")
+            assert "sells on without the gateway" in till.certificate_problem
+            pending = await till.fact(VOIDED)
+            assert pending.fact.sequence == 2
+            assert (await till.ledger.count())[FactState.PENDING] == 2
+            assert not till.gateway_online
+        assert "lane-1" not in broker.log
 
 
 async def test_a_revoked_till_is_not_renewed(tmp_path: Path, port: int) -> None:
