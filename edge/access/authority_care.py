@@ -249,8 +249,8 @@ class AuthorityCare:
                 await self.drop_former()
 
     def _reload(self, why: str) -> None:
-        if self._config.bus.port and not broker_identity.reload_broker(self._config.state_dir / "run"):
-            log.info("no broker is there to be told (%s); it reads its files when it starts", why)
+        if self._config.bus.port:
+            broker_identity.reload_broker(self._config.state_dir / "run", why)
 
     def _changed_somewhere(self) -> None:
         """The authority has changed, in some thread."""

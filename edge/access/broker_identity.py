@@ -164,17 +164,27 @@ def server_name(store: str) -> str:
     return f"tillgate-{re.sub('[^A-Za-z0-9]', '-', store)}.local"
 
 
-def reload_broker(run_dir: Path) -> bool:
-    """Let mosquitto read its TLS files again (SIGHUP); False when no mosquitto runs here.
+def reload_broker(run_dir: Path, why: str) -> bool:
+    """Let mosquitto read its TLS files again (SIGHUP), because of `why`; False, which is warned of, when none was told.
 
-    The process of ``broker.pid`` is asked only if it is a mosquitto: a number may have got another owner.
+    The process of ``broker.pid`` is asked only if it is a mosquitto: a number may have got another owner. No other is
+    looked for: nothing else says which mosquitto of this machine is ours.
     """
+    file = run_dir / "broker.pid"
     try:
-        pid = int((run_dir / "broker.pid").read_text())
-        if (Path("/proc") / str(pid) / "comm").read_text().strip() != "mosquitto":
-            return False
+        pid = int(file.read_text())
+        name = (Path("/proc") / str(pid) / "comm").read_text().strip()
+        if name != "mosquitto":
+            raise ValueError(f"process {pid} is {name}")
         os.kill(pid, signal.SIGHUP)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        log.warning(
+            "the broker was not told (%s): %s names no mosquitto that runs (%s). A broker of `tillgate run` reads"
+            " its files when it starts; what something else has started goes on with the former ones until a SIGHUP",
+            why,
+            file,
+            error,
+        )
         return False
     return True
 

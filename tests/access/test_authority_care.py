@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sqlite3
 import ssl
 from contextlib import closing
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge import cli
-from edge.access.broker_identity import BrokerIdentity
+from edge.access.broker_identity import BrokerIdentity, reload_broker
 from edge.commands.desk import Refused, ask
 from tests.access.keys import csr, lane_key, text_of, verified
 from tests.access.store_rig import entered, greeted, tls_store
@@ -204,3 +206,45 @@ async def test_tables_of_trust_that_are_gone_keep_no_till_from_selling(tmp_path:
             db.execute(f"DROP TABLE {table}")
     async with tls_store(tmp_path), entered(till) as client:
         assert (await till.ask(client, "help", {}))["ok"]
+
+
+async def test_a_broker_that_no_pid_file_names_is_not_looked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mosquitto runs here, and is perhaps somebody else's: only the one of run/broker.pid is told, and it is said."""
+    broker = await asyncio.create_subprocess_exec(
+        shutil.which("mosquitto") or "/usr/sbin/mosquitto",
+        "-c",
+        str(_conf(tmp_path)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert broker.stderr is not None
+    try:
+        while b"running" not in await asyncio.wait_for(broker.stderr.readline(), 20):
+            pass
+        file = tmp_path / "broker.pid"
+        for content in (None, "", "x", str(os.getpid()), str(2**22 + 1)):
+            if content is not None:
+                file.write_text(content)
+            caplog.clear()
+            assert not reload_broker(tmp_path, "a lane was revoked")
+            (said,) = [record for record in caplog.records if record.levelname == "WARNING"]
+            assert "the broker was not told (a lane was revoked)" in said.getMessage()
+        file.write_text(str(broker.pid))
+        caplog.clear()
+        assert reload_broker(tmp_path, "a lane was revoked")
+        assert caplog.records == []
+        heard = b""
+        while b"Reloading" not in heard:
+            heard += await asyncio.wait_for(broker.stderr.readline(), 20)
+    finally:
+        broker.terminate()
+        rest = await broker.stderr.read()
+        await broker.wait()
+    assert b"Reloading" not in rest
+
+
+def _conf(folder: Path) -> Path:
+    file = folder / "mosquitto.conf"
+    file.write_text(f"listener 0 {folder / 'b.sock'}\nallow_anonymous true\nuser root\nlog_dest stderr\nlog_type all\n")
+    return file
